@@ -1,0 +1,107 @@
+"""Activation functions sigma with the two slopes that the theory needs.
+
+The derivative sigma'(z) enters the gradient of the first layer; the secant
+sigma(z)/z enters the gradient of the second (Lemma 1 in its corrected form).
+Both coincide exactly for positively 1-homogeneous activations.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.runtime import check_choice
+
+__all__ = ["ACTIVATIONS", "Activation", "activation", "leaky_relu"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise activation sigma and its derivative.
+
+    function, derivative : tensor -> tensor of the same shape, dtype and device.
+    homogeneous : sigma(c z) = c sigma(z) for every c > 0 (then sigma(z) = z sigma'(z)).
+    At a kink the derivative is the one PyTorch's autograd uses (sigma'(0) = 0 for ReLU).
+    """
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+    homogeneous: bool = False
+
+    def __call__(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """sigma(z), elementwise."""
+        return self.function(z)
+
+    def secant(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """sigma(z)/z, elementwise; at z = 0 its limit sigma'(0).
+
+        Infinite at z = 0 when sigma(0) != 0 (sigmoid): there the limit does not exist.
+        """
+        if self.homogeneous:
+            return self.derivative(z)
+        zero = z == 0
+        safe = torch.where(zero, torch.ones_like(z), z)
+        at_zero = torch.zeros_like(z)
+        limit = torch.where(
+            self.function(at_zero) == 0,
+            self.derivative(at_zero),
+            torch.full_like(z, torch.inf),
+        )
+        return torch.where(zero, limit, self.function(safe) / safe)
+
+
+def leaky_relu(negative_slope: float = 0.01) -> Activation:
+    """Leaky ReLU: z for z > 0, `negative_slope` * z otherwise."""
+    return Activation(
+        f"leaky_relu({negative_slope:g})",
+        lambda z: torch.where(z > 0, z, negative_slope * z),
+        lambda z: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, negative_slope)),
+        homogeneous=True,
+    )
+
+
+def _gelu_derivative(z: Tensor) -> Tensor:
+    cdf = 0.5 * (1 + torch.erf(z / math.sqrt(2)))
+    return cdf + z * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def _tanh_derivative(z: Tensor) -> Tensor:
+    return 1 - torch.tanh(z) ** 2
+
+
+def _sigmoid_derivative(z: Tensor) -> Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 - s)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    a.name: a
+    for a in (
+        Activation("linear", lambda z: z, torch.ones_like, homogeneous=True),
+        Activation("relu", torch.relu, lambda z: (z > 0).to(z.dtype), homogeneous=True),
+        Activation("tanh", torch.tanh, _tanh_derivative),
+        Activation("gelu", torch.nn.functional.gelu, _gelu_derivative),
+        Activation(
+            "softplus",  # shifted by log 2 so that sigma(0) = 0 and the origin is a saddle
+            lambda z: torch.nn.functional.softplus(z) - math.log(2),
+            torch.sigmoid,
+        ),
+        Activation("sigmoid", torch.sigmoid, _sigmoid_derivative),
+        Activation("square", lambda z: z * z, lambda z: 2 * z),
+    )
+} | {"leaky_relu": leaky_relu()}
+
+
+def activation(name: str | Activation) -> Activation:
+    """The activation called `name`; an `Activation` is passed through.
+
+    Raises ValueError that lists the known names for an unknown one.
+    """
+    if isinstance(name, Activation):
+        return name
+    check_choice("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]

@@ -1,0 +1,1 @@
+"""Frozen configurations in, labelled results out."""

@@ -1,0 +1,120 @@
+"""Losses L = (1/n) sum_j l(y_j, f(x_j)) and their gradients G = dL/df.
+
+All tensors end in (m2, n): columns are samples. Leading dimensions are runs.
+The theses use sums where we use means: their L is n times ours, so their step size
+corresponds to ours divided by n.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.runtime import check_choice, check_finite, check_positive
+
+__all__ = ["LOSSES", "Loss", "cross_entropy", "huber", "logistic", "loss", "squared"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss per sample summed over outputs and averaged over samples.
+
+    value    : (outputs, targets), both (..., m2, n) -> (...), L in units of l.
+    gradient : (outputs, targets) -> (..., m2, n), G = dL/df, the factor 1/n included.
+    residual : (outputs, targets) -> (..., m2, n), l'(f), that is n G, without the factor.
+    lipschitz: a Lipschitz constant of l' in f (None if there is none).
+    """
+
+    name: str
+    value: Callable[[Tensor, Tensor], Tensor]
+    residual: Callable[[Tensor, Tensor], Tensor]
+    lipschitz: float | None = None
+
+    def gradient(
+        self, outputs: Float[Tensor, "... m2 n"], targets: Float[Tensor, "... m2 n"]
+    ) -> Float[Tensor, "... m2 n"]:
+        """G = dL/df, (..., m2, n)."""
+        return self.residual(outputs, targets) / outputs.shape[-1]
+
+
+def squared(weights: Float[Tensor, "m2 n"] | None = None) -> Loss:
+    """l = 1/2 |y - f|^2; with `weights` omega (m2, n) >= 0: l_j = 1/2 sum_i omega_ij (y - f)_ij^2.
+
+    Matrix completion: X = I (n = m0), omega_ij = 1 where entry (i, j) is observed, else 0.
+    """
+    if weights is None:
+        return Loss(
+            "squared",
+            lambda f, y: 0.5 * (f - y).square().sum(-2).mean(-1),
+            lambda f, y: f - y,
+            lipschitz=1.0,
+        )
+    check_finite("weights", weights)
+    check_positive("weights", weights, zero=True)
+    return Loss(
+        "weighted squared",
+        lambda f, y: 0.5 * (weights * (f - y).square()).sum(-2).mean(-1),
+        lambda f, y: weights * (f - y),
+        lipschitz=float(weights.max()),
+    )
+
+
+def huber(threshold: float = 1.0) -> Loss:
+    """Huber loss: 1/2 u^2 for |u| <= threshold, else threshold (|u| - threshold/2), u = f - y."""
+    check_positive("threshold", threshold)
+
+    def value(f: Tensor, y: Tensor) -> Tensor:
+        u = (f - y).abs()
+        small = 0.5 * u.square()
+        large = threshold * (u - 0.5 * threshold)
+        return torch.where(u <= threshold, small, large).sum(-2).mean(-1)
+
+    return Loss(
+        f"huber({threshold:g})",
+        value,
+        lambda f, y: (f - y).clamp(-threshold, threshold),
+        lipschitz=1.0,
+    )
+
+
+def logistic() -> Loss:
+    """Logistic loss log(1 + exp(-y f)) for labels y in {-1, +1}, summed over outputs."""
+    return Loss(
+        "logistic",
+        lambda f, y: torch.nn.functional.softplus(-y * f).sum(-2).mean(-1),
+        lambda f, y: -y * torch.sigmoid(-y * f),
+        lipschitz=0.25,
+    )
+
+
+def cross_entropy() -> Loss:
+    """Softmax cross-entropy; targets are class probabilities (columns sum to one)."""
+    return Loss(
+        "cross_entropy",
+        lambda f, y: (
+            y.sum(-2) * torch.logsumexp(f, -2) - (y * f).sum(-2)
+        ).mean(-1),
+        lambda f, y: y.sum(-2, keepdim=True) * torch.softmax(f, -2) - y,
+        lipschitz=0.5,
+    )
+
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "squared": squared,
+    "huber": huber,
+    "logistic": logistic,
+    "cross_entropy": cross_entropy,
+}
+
+
+def loss(name: str | Loss) -> Loss:
+    """The loss called `name` with its default parameters; a `Loss` is passed through.
+
+    Raises ValueError that lists the known names for an unknown one.
+    """
+    if isinstance(name, Loss):
+        return name
+    check_choice("loss", name, LOSSES)
+    return LOSSES[name]()

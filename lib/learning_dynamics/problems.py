@@ -1,0 +1,133 @@
+"""Learning problems: inputs X (m0, n), targets Y (m2, n), columns are samples."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.runtime import (
+    check_choice,
+    check_finite,
+    check_integer,
+    check_positive,
+    check_shape,
+)
+
+__all__ = ["Moments", "Problem", "linear_teacher", "random_orthogonal"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments of a problem: Sigma_xx = XX'/n, Sigma_yx = YX'/n, Sigma_yy = YY'/n.
+
+    For the squared loss and a linear net they determine every run exactly.
+    """
+
+    xx: Float[Tensor, "*runs m0 m0"]
+    yx: Float[Tensor, "*runs m2 m0"]
+    yy: Float[Tensor, "*runs m2 m2"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A regression or classification problem.
+
+    inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples.
+    teacher : (*runs, m2, m0), the linear map behind the targets, if there is one.
+    """
+
+    inputs: Float[Tensor, "*runs m0 n"]
+    targets: Float[Tensor, "*runs m2 n"]
+    teacher: Float[Tensor, "*runs m2 m0"] | None = None
+
+    def __post_init__(self) -> None:
+        check_finite("inputs", self.inputs)
+        check_finite("targets", self.targets)
+        check_shape("inputs", self.inputs, (None, None))
+        check_shape("targets", self.targets, (None, self.inputs.shape[-1]))
+        if self.inputs.shape[:-2] != self.targets.shape[:-2]:
+            raise ValueError(
+                f"targets: leading shape {tuple(self.targets.shape[:-2])} must equal that of "
+                f"inputs, {tuple(self.inputs.shape[:-2])}"
+            )
+
+    def moments(self) -> Moments:
+        """Sigma_xx, Sigma_yx, Sigma_yy, means over samples."""
+        x, y, n = self.inputs, self.targets, self.inputs.shape[-1]
+        return Moments(x @ x.mT / n, y @ x.mT / n, y @ y.mT / n)
+
+
+def random_orthogonal(
+    size: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> Float[Tensor, "size size"]:
+    """A Haar-distributed orthogonal matrix (QR of a Gaussian, signs fixed; Mezzadri 2007)."""
+    g = torch.randn(size, size, generator=generator, dtype=dtype, device=generator.device)
+    q, r = torch.linalg.qr(g)
+    return q * torch.sign(torch.diagonal(r))
+
+
+def _white(
+    rows: int, samples: int, generator: torch.Generator, dtype: torch.dtype
+) -> Float[Tensor, "rows samples"]:
+    """Z (rows, samples) with ZZ'/samples = I exactly."""
+    g = torch.randn(samples, rows, generator=generator, dtype=dtype, device=generator.device)
+    return torch.linalg.qr(g)[0].mT * samples**0.5
+
+
+def linear_teacher(
+    *,
+    generator: torch.Generator,
+    input_spectrum: tuple[float, ...] = (2.5, 1.6, 1.2, 0.9, 0.6, 0.4),
+    target_spectrum: tuple[float, ...] = (3.0, 1.8, 1.0, 0.5),
+    output_dim: int = 4,
+    samples: int = 40,
+    covariance: str = "generic",
+    noise: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+) -> Problem:
+    """Y = W* X + noise with chosen input covariance and chosen spectrum of W*.
+
+    input_spectrum  : eigenvalues of Sigma_xx, all > 0; m0 is their number. The sample second
+                      moment has them exactly (the latent sample is exactly white).
+    target_spectrum : singular values of W* (m2, m0), >= 0; missing ones are zero.
+    samples         : n >= m0.
+    covariance      : "isotropic": Sigma_xx = mean(input_spectrum) I;
+                      "commuting": Sigma_xx has the right singular vectors of W* as eigenvectors;
+                      "generic": the two bases are independent (non-commuting).
+    noise           : standard deviation of Gaussian noise on each target entry.
+    Raises ValueError for impossible sizes or values.
+    """
+    check_choice("covariance", covariance, ("isotropic", "commuting", "generic"))
+    check_integer("samples", samples, least=1)
+    check_integer("output_dim", output_dim, least=1)
+    check_positive("noise", noise, zero=True)
+    lam = torch.tensor(input_spectrum, dtype=dtype, device=generator.device)
+    check_positive("input_spectrum", lam)
+    size = len(lam)
+    rank = len(target_spectrum)
+    if rank > min(size, output_dim):
+        raise ValueError(
+            f"target_spectrum has {rank} values: at most min(m0, m2) = {min(size, output_dim)}"
+        )
+    if samples < size:
+        raise ValueError(f"samples = {samples}: must be at least m0 = {size}")
+    s = torch.tensor(target_spectrum, dtype=dtype, device=generator.device)
+    check_positive("target_spectrum", s, zero=True)
+
+    left = random_orthogonal(output_dim, generator, dtype)
+    right = random_orthogonal(size, generator, dtype)
+    basis = random_orthogonal(size, generator, dtype)
+    latent = _white(size, samples, generator, dtype)
+    if covariance == "isotropic":
+        lam = lam.mean().expand(size)
+    if covariance == "commuting":
+        basis = right
+    inputs = basis @ (lam.sqrt()[:, None] * (basis.mT @ latent))
+    teacher = (left[:, :rank] * s) @ right[:, :rank].mT
+    targets = teacher @ inputs
+    if noise:
+        targets = targets + noise * torch.randn(
+            targets.shape, generator=generator, dtype=dtype, device=generator.device
+        )
+    return Problem(inputs, targets, teacher)

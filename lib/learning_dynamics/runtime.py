@@ -1,0 +1,140 @@
+"""What every run needs: seeded generators, argument checks, the trajectory container."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+__all__ = [
+    "Trajectory",
+    "check_choice",
+    "check_finite",
+    "check_integer",
+    "check_positive",
+    "check_shape",
+    "generator",
+]
+
+
+def generator(*seed: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random generator for a named seed, e.g. `generator("rank-k-saddles", 3)`.
+
+    Equal names give equal streams; different names give independent ones (SHA-256).
+    """
+    if not seed:
+        raise ValueError("seed is empty: pass at least one integer or string")
+    for part in seed:
+        if isinstance(part, bool) or not isinstance(part, int | str):
+            raise ValueError(f"seed = {part!r}: each part must be an integer or a string")
+    digest = hashlib.sha256("\0".join(map(str, seed)).encode()).digest()
+    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} = {value!r}: allowed are {', '.join(sorted(allowed))}")
+
+
+def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> None:
+    """Raise ValueError unless every entry of `value` is a finite number > 0 (>= 0 if `zero`)."""
+    bound = ">= 0" if zero else "> 0"
+    try:
+        v = torch.as_tensor(value)
+        good = not v.is_complex() and v.dtype != torch.bool
+        good = good and bool((torch.isfinite(v) & ((v >= 0) if zero else (v > 0))).all())
+    except (TypeError, RuntimeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"{name} = {value!r}: must be a finite number {bound}")
+
+
+def check_integer(name: str, value: object, *, least: int = 0) -> None:
+    """Raise ValueError unless `value` is an integer >= `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} = {value!r}: must be an integer >= {least}")
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise ValueError if `value` is not a floating tensor of finite numbers."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise ValueError(f"{name}: must be a floating-point tensor, got {kind}")
+    finite = torch.isfinite(value)
+    if not bool(finite.all()):
+        index = tuple((~finite).nonzero()[0].tolist())
+        raise ValueError(f"{name}[{index}] = {float(value[index])}: all entries must be finite")
+
+
+def check_shape(name: str, value: Tensor, expected: tuple[int | None, ...]) -> None:
+    """Raise ValueError unless the trailing dimensions of `value` match `expected`.
+
+    None in `expected` admits any size >= 1.
+    """
+    tail = tuple(value.shape[-len(expected):]) if value.ndim >= len(expected) else None
+    fits = tail is not None and all(
+        got >= 1 and want in (None, got) for got, want in zip(tail, expected, strict=True)
+    )
+    if not fits:
+        want = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"{name}: shape {tuple(value.shape)} must end in ({want})")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A recorded ensemble of runs.
+
+    steps        : (records,) int64, the steps at which observables were recorded.
+    step_size    : float or (runs,); time = step_size * steps.
+    observables  : name -> tensor (runs, records, ...); trailing dimensions named in `dims`.
+    dims         : name -> names of the trailing dimensions, e.g. ("unit",).
+    diverged_at  : (runs,) int64, first step with a non-finite loss, -1 if none. Observables
+                   of a diverged run are NaN from there on.
+    stopped_at   : (runs,) int64, step at which a stop condition froze the run, -1 if none.
+    final        : the final state (model-specific, e.g. `saddles.two_layer.Weights`).
+    units        : name -> unit of the observable ("1", "loss", "steps" ...).
+    """
+
+    steps: Tensor
+    step_size: float | Tensor
+    observables: Mapping[str, Tensor]
+    dims: Mapping[str, tuple[str, ...]]
+    diverged_at: Tensor
+    stopped_at: Tensor
+    final: Any
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The observable called `name`, (runs, records, ...)."""
+        check_choice("observable", name, self.observables)
+        return self.observables[name]
+
+    def to_dataset(self) -> xr.Dataset:
+        """The trajectory as an `xarray.Dataset` with dimensions run, step and those in `dims`.
+
+        Coordinate `step` counts steps; `step_size` is a variable over runs.
+        """
+        runs = len(self.diverged_at)
+        data = {
+            name: (
+                ("run", "step", *self.dims.get(name, ())),
+                value.detach().cpu().numpy(),
+                {"units": self.units.get(name, "1")},
+            )
+            for name, value in self.observables.items()
+        }
+        step_size = torch.as_tensor(self.step_size, dtype=torch.float64).expand(runs)
+        data["step_size"] = ("run", step_size.cpu().numpy(), {"units": "time per step"})
+        for name in ("diverged_at", "stopped_at"):
+            data[name] = ("run", getattr(self, name).cpu().numpy(), {"units": "steps"})
+        return xr.Dataset(
+            data,
+            coords={
+                "run": range(runs),
+                "step": ("step", self.steps.cpu().numpy(), {"units": "steps"}),
+            },
+        )

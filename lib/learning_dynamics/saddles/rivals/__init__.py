@@ -1,0 +1,1 @@
+"""Other ways past a plateau, one method a file."""
