@@ -45,7 +45,7 @@ class Weights(NamedTuple):
     w2: Float[Tensor, "*runs m2 m1"]
 
     @property
-    def units(self) -> Float[Tensor, "*runs m1 m0+m2"]:
+    def units(self) -> Float[Tensor, "*runs m1 coordinate"]:
         """S = [W1, W2'], whose row i is unit i: row i of W1, column i of W2."""
         return torch.cat([self.w1, self.w2.mT], dim=-1)
 
