@@ -39,8 +39,8 @@ class Loss:
         return self.residual(outputs, targets) / outputs.shape[-1]
 
 
-def squared(weights: Float[Tensor, "m2 n"] | None = None) -> Loss:
-    """l = 1/2 |y - f|^2; with `weights` omega (m2, n) >= 0: l_j = 1/2 sum_i omega_ij (y - f)_ij^2.
+def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
+    """l = 1/2 |y - f|^2; with `weights` omega (*runs, m2, n) >= 0: l_j = 1/2 sum_i omega_ij (y - f)_ij^2.
 
     Matrix completion: X = I (n = m0), omega_ij = 1 where entry (i, j) is observed, else 0.
     """
