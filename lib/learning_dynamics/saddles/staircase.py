@@ -1,0 +1,191 @@
+"""Predicted levels, exponents and times of every drop of a two-layer linear net.
+
+Squared loss, f = W2 W1 X, start of scale epsilon. The visited saddles are the reduced-rank
+regressions of Y on X; between two of them the sleeping modes grow at the rates of the residual
+correlation R_k = (I - P_k) Sigma_yx, each step by the factor 1 + eta sigma_j(R_k). All that is
+needed are the second moments.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.problems import Moments
+from learning_dynamics.runtime import check_integer, check_positive
+
+__all__ = [
+    "Staircase",
+    "commutes",
+    "finite_step_rate",
+    "levels",
+    "predict",
+    "rank_k_map",
+    "rank_k_optimum",
+    "residual_correlation",
+]
+
+
+def finite_step_rate(
+    rates: Float[Tensor, "*shape"], step_size: float | Tensor | None
+) -> Float[Tensor, "*shape"]:
+    """log(1 + eta s)/eta: the growth per unit of time of a factor 1 + eta s per step.
+
+    `step_size` None is gradient flow: the rates themselves. Raises ValueError for eta <= 0.
+    """
+    if step_size is None:
+        return rates
+    check_positive("step_size", step_size)
+    return torch.log1p(step_size * rates) / step_size
+
+
+def _whitener(xx: Tensor) -> Tensor:
+    """Sigma_xx^(-1/2), the pseudo-inverse where Sigma_xx is singular."""
+    values, vectors = torch.linalg.eigh(xx)
+    tiny = values[..., -1:] * xx.shape[-1] * torch.finfo(xx.dtype).eps
+    inverse = torch.where(values > tiny, values.clamp_min(tiny), torch.inf).rsqrt()
+    return (vectors * inverse[..., None, :]) @ vectors.mT
+
+
+def commutes(moments: Moments, tolerance: float = 1e-10) -> bool:
+    """Whether Sigma_xx commutes with Sigma_yx' Sigma_yx (relative commutator <= tolerance)."""
+    a, b = moments.xx, moments.yx.mT @ moments.yx
+    gap = (a @ b - b @ a).flatten(-2).norm(dim=-1)
+    size = a.flatten(-2).norm(dim=-1) * b.flatten(-2).norm(dim=-1)
+    return bool((gap <= tolerance * size).all())
+
+
+def _modes(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Output directions u_i (*runs, m2, r) in the order of learning, and mu_i (*runs, r).
+
+    mu_i is twice the loss that mode i removes. Generic inputs: eigenvectors of
+    Sigma_yx Sigma_xx^-1 Sigma_yx' by falling eigenvalue. Commuting inputs: the modes never mix,
+    so the order is that of the singular values of Sigma_yx.
+    """
+    correlation = moments.yx @ _whitener(moments.xx)
+    if commutes(moments):
+        u = torch.linalg.svd(moments.yx, full_matrices=False)[0]
+        return u, (u.mT @ correlation).square().sum(-1)
+    u, c, _ = torch.linalg.svd(correlation, full_matrices=False)
+    return u, c.square()
+
+
+def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
+    """P_k Sigma_yx Sigma_xx^-1: the map of rank <= k with the least squared loss.
+
+    k : 0 .. min(m0, m2). P_k projects on the top k eigenvectors of
+    Sigma_yx Sigma_xx^-1 Sigma_yx' (reduced-rank regression, izenman1975).
+    """
+    check_integer("k", k)
+    rank = min(moments.yx.shape[-2:])
+    if k > rank:
+        raise ValueError(f"k = {k}: must be at most min(m0, m2) = {rank}")
+    whitener = _whitener(moments.xx)
+    u = torch.linalg.svd(moments.yx @ whitener, full_matrices=False)[0][..., :k]
+    return u @ (u.mT @ moments.yx) @ whitener @ whitener
+
+
+def rank_k_optimum(
+    moments: Moments, k: int
+) -> tuple[Float[Tensor, "*runs m2 m0"], Float[Tensor, " *runs"]]:
+    """The best map of rank <= k and its loss 1/2 tr(Sigma_yy - 2 W Sigma_yx' + W Sigma_xx W')."""
+    w = rank_k_map(moments, k)
+    inner = moments.yy - 2 * w @ moments.yx.mT + w @ moments.xx @ w.mT
+    return w, 0.5 * inner.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def residual_correlation(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
+    """R_k = Sigma_yx - W_k Sigma_xx = (I - P_k) Sigma_yx at the k-th visited saddle."""
+    u = _modes(moments)[0][..., :k]
+    return moments.yx - u @ (u.mT @ moments.yx)
+
+
+def levels(moments: Moments) -> Float[Tensor, "*runs level"]:
+    """Losses of the saddles visited, rank 0 .. min(m0, m2), L = mean of 1/2 |y - f|^2.
+
+    Generic inputs: the losses of the rank-k optima. For exactly commuting inputs whose modes are
+    learned in another order than that of their gains, the saddles passed are not rank-k optima.
+    """
+    gains = _modes(moments)[1]
+    total = moments.yy.diagonal(dim1=-2, dim2=-1).sum(-1)
+    none = torch.zeros_like(gains[..., :1])
+    return 0.5 * (total[..., None] - torch.cat([none, gains.cumsum(-1)], dim=-1))
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """What theory says about a run from small initialisation (to leading order in log(1/eps)).
+
+    levels    : (*runs, r + 1), the loss at saddle 0 .. r, r = min(m0, m2).
+    rates     : (*runs, r, r), rates[k, j] = sigma_{j+1}(R_k), zero where k + j >= r.
+    times     : (*runs, r), time (steps x step size) of drop k + 1 in units of log(1/epsilon);
+                infinite for a mode that never escapes.
+    exponents : (*runs, r), p with sigma_{k+2}(S)/sigma_{k+1}(S) ~ epsilon^p at escape k + 1.
+    step_size : eta for which it was computed, None for gradient flow.
+    """
+
+    levels: Float[Tensor, "*runs level"]
+    rates: Float[Tensor, "*runs saddle mode"]
+    times: Float[Tensor, "*runs drop"]
+    exponents: Float[Tensor, "*runs drop"]
+    step_size: float | None = None
+
+    @property
+    def escape_rates(self) -> Float[Tensor, "*runs saddle"]:
+        """sigma_1(R_k), the rate at which saddle k is left."""
+        return self.rates[..., 0]
+
+    def drop_steps(self, init_scale: float) -> Float[Tensor, "*runs drop"]:
+        """Predicted number of steps to each drop from initial scale epsilon = `init_scale`."""
+        if self.step_size is None:
+            raise ValueError("step_size = None: a prediction for gradient flow has no steps")
+        check_positive("init_scale", init_scale)
+        if init_scale >= 1:
+            raise ValueError(f"init_scale = {init_scale!r}: must be below 1")
+        return self.times * (math.log(1 / init_scale) / self.step_size)
+
+
+def predict(moments: Moments, step_size: float | None = None) -> Staircase:
+    """Levels, escape rates, times and exponents of all drops.
+
+    With sleeping exponents p_1 <= p_2 <= ... (all 1 at the start) and growth rates
+    g_j = log(1 + eta sigma_j(R_k))/eta at saddle k, the next mode wakes after the time
+    p_1/g_1 (times log(1/epsilon)); by then the others stand at p_j - g_j p_1/g_1. The singular
+    values of S are ratios of volumes, so that any generic mixing of directions on the way leaves
+    the sorted exponents alone: the recursion holds for non-commuting inputs as well.
+
+    step_size : eta with eta max(rate) < 1, or None for gradient flow.
+    The recursion of times is that of kunin2025; needs distinct rates and a hidden width of at
+    least r = min(m0, m2).
+    """
+    m2, m0 = moments.yx.shape[-2:]
+    rank = min(m0, m2)
+    u, _ = _modes(moments)
+    r = moments.yx
+    floor = torch.finfo(r.dtype).eps * max(m0, m2) * torch.linalg.svdvals(r)[..., :1]
+    p = torch.ones_like(u[..., 0, :1]).expand(*u.shape[:-2], rank + 1)
+    now = torch.zeros_like(u[..., 0, 0])
+    rates, times, exponents = [], [], []
+    for k in range(rank):
+        s = torch.linalg.svdvals(r)[..., : rank - k]
+        s = torch.where(s > floor, s, 0.0)
+        # The first mode beyond the rank rests, or shrinks if M has no zero eigenvalue left.
+        beyond = -s[..., -1:] if m0 + m2 - 2 * rank + k == 0 else torch.zeros_like(s[..., :1])
+        g = finite_step_rate(torch.cat([s, beyond], dim=-1), step_size)
+        wait = torch.where(g[..., 0] > 0, p[..., 0] / g[..., 0], torch.inf)
+        now = now + wait
+        growth = torch.where(g == 0, g, g * wait[..., None])  # 0 x infinity is 0 here
+        p = (p - growth)[..., 1:]
+        rates.append(torch.nn.functional.pad(s, (0, k)))
+        times.append(now)
+        exponents.append(p[..., 0])
+        r = r - u[..., k : k + 1] @ (u[..., k : k + 1].mT @ r)
+    return Staircase(
+        levels=levels(moments),
+        rates=torch.stack(rates, dim=-2),
+        times=torch.stack(times, dim=-1),
+        exponents=torch.stack(exponents, dim=-1),
+        step_size=step_size,
+    )
