@@ -1,0 +1,196 @@
+"""Schemes: their numbers, their exact equivalences, and where these end."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+
+from learning_dynamics.runtime import generator
+from learning_dynamics.scales.network import MLP
+from learning_dynamics.scales.parametrizations import (
+    SCHEMES,
+    Parametrization,
+    dynamic,
+    mup,
+    scheme,
+)
+
+ALTERNATING = (12, 40, 10, 40, 10, 40, 1)
+EVERY_SCHEME = [*SCHEMES, "dp(1/4)"]
+
+
+def losses_of_training(
+    parametrization: Parametrization,
+    *,
+    activation: str = "relu",
+    steps: int = 20,
+    step_size: float = 0.1,
+    output_scale: float = 1.0,
+    noise: str = "run",
+) -> torch.Tensor:
+    """Losses of full-batch SGD on a fixed random problem, in float64."""
+    g = generator("problem")
+    n_in, n_out = parametrization.widths[0], parametrization.widths[-1]
+    x = torch.randn(16, n_in, generator=g, dtype=torch.float64)
+    y = torch.randn(16, n_out, generator=g, dtype=torch.float64)
+    model = MLP(parametrization, activation, generator=generator(noise), dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameter_groups(step_size))
+    losses = []
+    for _ in range(steps):
+        loss = 0.5 * (output_scale * model(x) - y).square().sum(-1).mean()
+        losses.append(loss.detach())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return torch.stack(losses)
+
+
+def gap(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest relative difference of two loss curves."""
+    return float(((a - b) / b).abs().max())
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEME)
+def test_abc_symmetry_gives_the_same_run(name):
+    p = scheme(name)(ALTERNATING)
+    step_size = 1e-3 if name == "standard" else 0.1
+    other = p.rescaled([0.3, 2.0, 5.0, 0.7, 1.5, 0.2])
+    a, b = (losses_of_training(q, step_size=step_size) for q in (p, other))
+    assert gap(a, b) <= 1e-10
+    assert gap(a[:1], a[1:]) > 1e-3  # the run does move
+
+
+def test_regauge_gives_the_same_run_for_relu_and_not_for_tanh():
+    p = dynamic("1/2")(ALTERNATING)
+    other = p.regauged([0.5, 3.0, 2.0, 0.25, 1.7])
+    assert gap(losses_of_training(p), losses_of_training(other)) <= 1e-10
+    tanh = [losses_of_training(q, activation="tanh") for q in (p, other)]
+    assert gap(*tanh) > 1e-2
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEME)
+def test_gauges_with_unit_multipliers_and_unit_rates(name):
+    p = scheme(name)(ALTERNATING)
+    one, other = p.with_unit_multipliers(), p.with_unit_learning_rates()
+    assert one.multipliers == pytest.approx((1.0,) * 6)
+    assert other.learning_rates == pytest.approx((1.0,) * 6)
+    assert one.effective_learning_rates == pytest.approx(other.effective_learning_rates)
+
+
+def test_spectral_is_wide_mup_on_alternating_widths():
+    spectral, wide = scheme("spectral")(ALTERNATING), mup("wide")(ALTERNATING)
+    assert gap(losses_of_training(spectral), losses_of_training(wide)) <= 1e-12
+
+
+def test_spectral_is_wide_mup_up_to_the_root_of_the_output_width():
+    widths = (*ALTERNATING[:-1], 3)
+    spectral, wide = scheme("spectral")(widths), mup("wide")(widths)
+    a = losses_of_training(spectral)
+    b = losses_of_training(wide, output_scale=math.sqrt(3))
+    assert gap(a, b) <= 1e-12
+
+
+def test_spectral_is_not_wide_mup_for_tanh():
+    runs = [
+        losses_of_training(s(ALTERNATING), activation="tanh", step_size=0.5)
+        for s in (scheme("spectral"), mup("wide"))
+    ]
+    assert gap(*runs) > 0.01
+
+
+def test_spectral_is_not_wide_mup_for_two_neighbouring_bottlenecks():
+    widths = (12, 40, 10, 10, 40, 1)
+    runs = [
+        losses_of_training(s(widths), step_size=0.5) for s in (scheme("spectral"), mup("wide"))
+    ]
+    assert gap(*runs) > 0.01
+
+
+def test_equal_widths_make_dp_half_mup_and_every_reading_the_same_run():
+    widths = (12, 32, 32, 32, 1)
+    half = losses_of_training(dynamic("1/2")(widths))
+    for reading in ("wide", "fan-in"):
+        assert gap(losses_of_training(mup(reading)(widths)), half) <= 1e-12
+    # The package counts its rates from a base model: input layer n_0/1, here made explicit.
+    package = mup("package")(widths).with_unit_learning_rates()
+    fan_in = mup("fan-in")(widths)
+    assert package.multipliers == pytest.approx(fan_in.multipliers)
+    assert package.init_stds == pytest.approx(fan_in.init_stds)
+
+
+def test_dp_is_the_same_run_as_mup_only_while_widths_are_equal():
+    half, wide = dynamic("1/2")(ALTERNATING), mup("wide")(ALTERNATING)
+    assert gap(losses_of_training(half), losses_of_training(wide)) > 0.01
+
+
+def test_dp_zero_is_ntk_and_lies_in_the_family():
+    p = scheme("ntk")((12, 40, 10, 40, 1))
+    assert p.init_stds == (1.0,) * 4
+    assert p.multipliers == pytest.approx([n**-0.5 for n in (12, 40, 10, 40)])
+    assert scheme("dp(0)").rule([1, 2, 3]) == scheme("ntk").rule([1, 2, 3])
+
+
+def test_dp_takes_its_minimum_over_hidden_layers_only():
+    p = dynamic("1/2")((2, 40, 10, 40, 1))
+    assert p.init_stds == pytest.approx((10**-0.5,) * 4)
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEME)
+def test_exponents_are_the_growth_of_the_numbers(name):
+    pattern = (0, 2, 1, 2, 0)
+    s = scheme(name)
+    exact = s.exponents(pattern)
+    small, large = (s(tuple(n**a for a in (0, 2, 1, 2, 0))) for n in (8, 64))
+    for field in ("multipliers", "init_stds", "learning_rates"):
+        for alpha, a, b in zip(
+            getattr(exact, field), getattr(small, field), getattr(large, field), strict=True
+        ):
+            assert isinstance(alpha, Fraction)
+            assert math.log(b / a, 8) == pytest.approx(float(alpha), abs=1e-12)
+
+
+def test_weights_have_the_stated_deviation():
+    p = dynamic("1/2")((50, 400, 100, 400, 2))
+    model = MLP(p, generator=generator("std"), dtype=torch.float64)
+    for w, std in zip(model.weights[:-1], p.weight_stds[:-1], strict=True):
+        assert float(w.detach().std()) == pytest.approx(std, rel=0.02)
+
+
+@pytest.mark.usefixtures("as_users_run")
+class TestRefusals:
+    def test_r_outside_its_range(self):
+        with pytest.raises(ValueError, match=r"r = 0\.75: must lie in \[0, 1/2\]"):
+            dynamic(0.75)
+        assert dynamic(0.75, any_r=True).name == "dp(3/4)"
+
+    @pytest.mark.parametrize("bad", ["half", None, float("inf")])
+    def test_r_that_is_no_number(self, bad):
+        with pytest.raises(ValueError, match="must be a number in"):
+            dynamic(bad)
+
+    def test_unknown_scheme_lists_the_known_ones(self):
+        with pytest.raises(ValueError, match="scheme = 'sp': allowed are dp"):
+            scheme("sp")
+
+    def test_unknown_reading(self):
+        with pytest.raises(ValueError, match="reading = 'tall': allowed are fan-in"):
+            mup("tall")
+
+    @pytest.mark.parametrize("widths", [(3, 4), (3, 0, 4), (3, 2.5, 4)])
+    def test_impossible_widths(self, widths):
+        with pytest.raises(ValueError, match="width"):
+            scheme("ntk")(widths)
+
+    def test_wrong_number_of_factors(self):
+        p = scheme("ntk")((3, 4, 5))
+        with pytest.raises(ValueError, match="factors: 1 values"):
+            p.rescaled([1.0])
+        with pytest.raises(ValueError, match="factors: 2 values, one per hidden layer"):
+            p.regauged([1.0, 2.0])
+
+    def test_wrong_number_of_scales(self):
+        with pytest.raises(ValueError, match="gains: 1 values"):
+            Parametrization("x", (3, 4, 5), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0,))
+        with pytest.raises(ValueError, match="multipliers = -1"):
+            Parametrization("x", (3, 4, 5), (1.0, -1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0))
