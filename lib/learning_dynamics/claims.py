@@ -67,6 +67,7 @@ class Claim:
     predicate : expression over `measured`, `predicted`, `tolerance` and the details.
     printed   : optional predicate of the statement as the thesis prints it.
     reproduce : relative tolerance within which a rerun must give the recorded numbers.
+    reproduce_absolute : absolute tolerance beside it, for numbers that are mere rounding.
     tests, figures : evidence by name: pytest ids and figure labels.
     audit     : too slow for `make test`; re-measured by `make audit`.
     """
@@ -84,6 +85,7 @@ class Claim:
     figures: list[str]
     printed: str | None = None
     reproduce: float = 1e-6
+    reproduce_absolute: float = 1e-9
     audit: bool = False
 
     def __post_init__(self) -> None:
@@ -203,8 +205,10 @@ def record(claim: Claim, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def moved(old: Mapping[str, Any], new: Mapping[str, Any], rtol: float) -> Sequence[str]:
-    """Names of the numbers that differ between two records by more than `rtol` (relative)."""
+def moved(
+    old: Mapping[str, Any], new: Mapping[str, Any], rtol: float, atol: float = 0.0
+) -> Sequence[str]:
+    """Names of the numbers that differ between two records by more than atol + rtol |old|."""
     names = []
     flat_old = {**old, **old.get("details", {})}
     flat_new = {**new, **new.get("details", {})}
@@ -217,6 +221,6 @@ def moved(old: Mapping[str, Any], new: Mapping[str, Any], rtol: float) -> Sequen
             if a != b:
                 names.append(key)
             continue
-        if x.shape != y.shape or not np.allclose(x, y, rtol=rtol, atol=0):
+        if x.shape != y.shape or not np.allclose(y, x, rtol=rtol, atol=atol):
             names.append(key)
     return names
