@@ -44,7 +44,8 @@ def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> N
     """Raise ValueError unless every entry of `value` is a finite number > 0 (>= 0 if `zero`)."""
     bound = ">= 0" if zero else "> 0"
     try:
-        v = torch.as_tensor(value)
+        # float64: a Python float such as 1e-60 would be 0 in the default float32.
+        v = torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
         good = not v.is_complex() and v.dtype != torch.bool
         good = good and bool((torch.isfinite(v) & ((v >= 0) if zero else (v > 0))).all())
     except (TypeError, RuntimeError, ValueError):
