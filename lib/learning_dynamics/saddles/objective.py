@@ -1,0 +1,126 @@
+"""What a method spends and what path it draws: counted gradients and SVDs, recorded iterates.
+
+All methods that compete with one another (the skipping algorithm and its rivals) see a problem
+only through an `Objective`, so that their costs are counted in one way.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.problems import Problem
+from learning_dynamics.saddles.two_layer import State, Weights, gradient
+
+__all__ = ["Objective", "Path", "no_units"]
+
+
+def no_units(problem: Problem) -> Weights:
+    """A net with no hidden unit, f = 0: every unit sleeps at the origin."""
+    x, y = problem.inputs, problem.targets
+    return Weights(x.new_zeros(0, x.shape[-2]), x.new_zeros(y.shape[-2], 0))
+
+
+@dataclass(frozen=True)
+class Path:
+    """The path of one method on one problem.
+
+    evaluations : (records,) gradient evaluations spent when a record was made, searches for
+                  directions and line searches included.
+    losses      : (records,) L.
+    outputs     : (records, m2, n) f(X).
+    saddles     : indices of the records that the method itself calls saddles, in order.
+    svds        : singular value decompositions spent. seconds : wall time.
+    weights     : the last weights. status : why the method stopped.
+    """
+
+    evaluations: Float[Tensor, " records"]
+    losses: Float[Tensor, " records"]
+    outputs: Float[Tensor, "records m2 n"]
+    saddles: tuple[int, ...]
+    svds: int
+    seconds: float
+    weights: Weights
+    status: str = "finished"
+
+
+class Objective:
+    """L(W1, W2) of one problem, counting what is asked of it.
+
+    problem : one run, inputs (m0, n) and targets (m2, n).
+    One gradient evaluation is one pass over the data forward and back; a loss or a step of all
+    sleeping units at once counts as one too. Raises ValueError at the first non-finite loss.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        activation: str | Activation = "linear",
+        loss: str | Loss = "squared",
+    ) -> None:
+        if problem.inputs.ndim != 2:
+            raise ValueError(
+                f"problem: inputs have shape {tuple(problem.inputs.shape)}: one run, (m0, n), "
+                "is needed"
+            )
+        self.problem = problem
+        self.activation = find_activation(activation)
+        self.loss = find_loss(loss)
+        self.gradients = 0
+        self.svds = 0
+        self._log: list[tuple[int, Tensor, Tensor]] = []
+        self._saddles: list[int] = []
+        self._start = time.perf_counter()
+
+    def __call__(self, weights: Weights) -> State:
+        """Outputs, gradients and loss at `weights`; counts one gradient evaluation."""
+        self.gradients += 1
+        state = gradient(weights, self.problem, activation=self.activation, loss=self.loss)
+        if not bool(torch.isfinite(state.loss)):
+            raise ValueError(
+                f"loss = {float(state.loss)} at gradient evaluation {self.gradients}: the run "
+                "diverged, take a smaller step_size"
+            )
+        return state
+
+    def output_gradient(
+        self, outputs: Float[Tensor, "m2 n"]
+    ) -> tuple[float, Float[Tensor, "m2 n"]]:
+        """L and G = dL/df at given outputs; counts one gradient evaluation."""
+        self.gradients += 1
+        targets = self.problem.targets
+        return float(self.loss.value(outputs, targets)), self.loss.gradient(outputs, targets)
+
+    def residual(self, state: State) -> Float[Tensor, "m2 n"]:
+        """-G at a state already evaluated (free)."""
+        return -self.loss.gradient(state.outputs, self.problem.targets)
+
+    def svd(self, matrix: Float[Tensor, "*batch r c"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Thin singular value decomposition; counts one per matrix of the batch."""
+        self.svds += matrix[..., 0, 0].numel()
+        return torch.linalg.svd(matrix, full_matrices=False)
+
+    def record(self, state: State, *, saddle: bool = False) -> None:
+        """Add a point to the path; `saddle` marks it as one."""
+        if saddle:
+            self._saddles.append(len(self._log))
+        self._log.append((self.gradients, state.loss, state.outputs))
+
+    def path(self, weights: Weights, status: str = "finished") -> Path:
+        """The path recorded so far."""
+        count, losses, outputs = zip(*self._log, strict=True)
+        return Path(
+            evaluations=torch.tensor(count, dtype=torch.float64),
+            losses=torch.stack(losses).double(),
+            outputs=torch.stack(outputs).double(),
+            saddles=tuple(self._saddles),
+            svds=self.svds,
+            seconds=time.perf_counter() - self._start,
+            weights=weights,
+            status=status,
+        )
