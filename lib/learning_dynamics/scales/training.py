@@ -1,0 +1,303 @@
+"""Stochastic gradient descent on f(x) = g_L W_L h_{L-1}, h_l = psi(g_l W_l h_{l-1}), h_0 = x.
+
+The leading dimension of every tensor is the run: runs of equal widths may differ in seed and
+step size. No biases; one multiplier g_l per layer, as in thesis 002. The gradient of layer l
+is the outer product g_l delta_l h_{l-1}', which is added to W_l without being stored.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import (
+    Trajectory,
+    check_integer,
+    check_positive,
+    check_shape,
+    generator,
+)
+
+__all__ = ["State", "batch_order", "hidden", "initialise", "sgd"]
+
+#: A run whose loss on a batch exceeds this, or is not a number, has diverged.
+LOSS_LIMIT = 1e4
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands: all that is needed to go on, bit for bit.
+
+    weights     : W_l (runs, n_l, n_{l-1}) for l = 1..L; `sgd` updates them in place.
+    velocities  : the same shapes, or None for plain SGD.
+    step        : number of updates made.
+    diverged_at : (runs,) int64, first step with a loss above the limit, -1 if none.
+    """
+
+    weights: tuple[Float[Tensor, "runs _ _"], ...]
+    velocities: tuple[Float[Tensor, "runs _ _"], ...] | None
+    step: int
+    diverged_at: Int[Tensor, " runs"]
+
+    def clone(self) -> "State":
+        """A copy that later updates leave alone."""
+        copy = None if self.velocities is None else tuple(v.clone() for v in self.velocities)
+        weights = tuple(w.clone() for w in self.weights)
+        return State(weights, copy, self.step, self.diverged_at.clone())
+
+
+def initialise(
+    widths: Sequence[int],
+    init_stds: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    momentum: bool = False,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> State:
+    """W_l i.i.d. Gaussian with standard deviation `init_stds`[l-1] (the ReLU gain included).
+
+    widths : n_0..n_L. seeds : one per run. Equal seeds and widths give equal draws up to the
+    standard deviation, on every device, so that schemes are compared on the same noise.
+    """
+    for i, width in enumerate(widths):
+        check_integer(f"widths[{i}]", width, least=1)
+    if len(widths) < 2 or len(init_stds) != len(widths) - 1:
+        raise ValueError(
+            f"init_stds has {len(init_stds)} values: one per layer, {len(widths) - 1}, is needed"
+        )
+    check_positive("init_stds", torch.tensor(init_stds))
+    if not seeds:
+        raise ValueError("seeds is empty: pass one seed per run")
+    weights = []
+    for layer, std in enumerate(init_stds):
+        shape = (widths[layer + 1], widths[layer])
+        w = torch.empty(len(seeds), *shape, dtype=dtype)
+        drawn: dict[int, int] = {}
+        for run, seed in enumerate(seeds):
+            if seed in drawn:
+                w[run] = w[drawn[seed]]
+            else:
+                w[run].normal_(0.0, std, generator=generator("weights", seed, layer))
+                drawn[seed] = run
+        weights.append(w.to(device))
+    velocities = tuple(torch.zeros_like(w) for w in weights) if momentum else None
+    return State(tuple(weights), velocities, 0, torch.full((len(seeds),), -1, device=device))
+
+
+def batch_order(seed: int, epoch: int, samples: int) -> Int[Tensor, " samples"]:
+    """The order in which pass number `epoch` visits the samples: each exactly once.
+
+    A function of (seed, epoch) alone, so a resumed run sees the same batches.
+    """
+    return torch.randperm(samples, generator=generator("batches", seed, epoch))
+
+
+def _batches(
+    seeds: Sequence[int], samples: int, batch_size: int, start: int, steps: int, device: object
+) -> Iterator[Int[Tensor, "runs batch"]]:
+    """Sample indices of steps start..steps-1; the last batch of a pass may be smaller."""
+    per_pass = -(-samples // batch_size)
+    epoch, orders = -1, torch.empty(0)
+    for step in range(start, steps):
+        if step // per_pass != epoch:
+            epoch = step // per_pass
+            orders = torch.stack([batch_order(s, epoch, samples) for s in seeds]).to(device)
+        first = (step % per_pass) * batch_size
+        yield orders[:, first : first + batch_size]
+
+
+def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """scale * a @ b per run; for one run a plain GEMM, which is faster than a batched one."""
+    if len(a) == 1 and len(b) == 1:
+        out = a.new_empty(a.shape[1], b.shape[2])
+        return torch.addmm(out, a[0], b[0], beta=0, alpha=scale, out=out)[None]
+    out = a.new_empty(len(a), a.shape[1], b.shape[2])
+    return torch.baddbmm(out, a, b.expand(len(a), -1, -1), beta=0, alpha=scale, out=out)
+
+
+def _accumulate(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b per run, in place."""
+    if len(total) == 1:
+        total[0].addmm_(a[0], b[0])
+    else:
+        total.baddbmm_(a, b)
+
+
+def hidden(
+    weights: Sequence[Tensor],
+    multipliers: Sequence[float],
+    inputs: Float[Tensor, "_ n0 samples"],
+    activation: str | Activation = "relu",
+) -> list[Tensor]:
+    """h_0 = x, h_1, ..., h_{L-1}, and the output f: a list of (runs, n_l, samples).
+
+    inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
+    """
+    psi = find_activation(activation)
+    h = [inputs]
+    for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
+        z = _product(w, h[-1], g)
+        if layer < len(weights) - 1:
+            z = z.relu_() if psi.name == "relu" else psi(z)
+        h.append(z)
+    return h
+
+
+def _through_activation(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
+    """psi'(z) * delta; for ReLU h > 0 tells the same as z > 0."""
+    if z is None:
+        return torch.ops.aten.threshold_backward(delta, h, 0)
+    return psi.derivative(z) * delta
+
+
+def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: int) -> None:
+    widths = [state.weights[0].shape[2], *(w.shape[1] for w in state.weights)]
+    check_shape("problem.inputs", problem.inputs, (widths[0], None))
+    check_shape("problem.targets", problem.targets, (widths[-1], None))
+    if problem.inputs.ndim != 2:
+        raise ValueError("problem.inputs: must have shape (n_0, samples), shared by all runs")
+    if len(multipliers) != len(state.weights):
+        raise ValueError(f"multipliers has {len(multipliers)} values: one per layer, "
+                         f"{len(state.weights)}, is needed")
+    if len(state.weights[0]) != runs:
+        raise ValueError(f"seeds has {runs} values: the state holds {len(state.weights[0])} runs")
+
+
+def sgd(
+    problem: Problem,
+    state: State,
+    multipliers: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    step_size: float | Float[Tensor, " runs"],
+    steps: int,
+    batch_size: int,
+    step_ratios: Sequence[float] | None = None,
+    momentum: float = 0.0,
+    loss: str | Loss = "squared",
+    activation: str | Activation = "relu",
+    evaluate: Mapping[str, Problem] | None = None,
+    record: Sequence[int] = (),
+    observe: Callable[[State], Mapping[str, Tensor]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Trajectory:
+    """SGD from `state` until `steps` updates are made in all.
+
+    problem     : training set, inputs (n_0, N), targets (n_L, N), on the device of the weights.
+    multipliers : g_l, one per layer. step_ratios : step size of layer l = step_size * ratio_l.
+    seeds       : one per run, the order of its batches; every pass visits each sample once.
+    momentum    : mu in v <- mu v + gradient, W <- W - step_size v; needs velocities in `state`.
+    evaluate    : name -> whole set on which loss ("<name>_loss") and accuracy
+                  ("<name>_accuracy": share of samples whose largest output is at the largest
+                  target) are recorded at the steps in `record`.
+    observe     : further observables of the state, each (runs, ...), at the same steps.
+    progress    : called with the step at each record.
+    Returns a Trajectory; `final` is the state reached. A run has diverged when the loss on a batch
+    exceeds 10^4 or is not a number: its losses are +inf from there on (never NaN, which means
+    would skip), its accuracies 0. Going on from `final` continues bit for bit.
+    Raises ValueError for shapes that do not fit.
+    """
+    runs, losses, psi = len(seeds), find_loss(loss), find_activation(activation)
+    _check(problem, state, multipliers, runs)
+    check_integer("batch_size", batch_size, least=1)
+    check_integer("steps", steps, least=state.step)
+    check_positive("step_size", step_size)
+    if (momentum != 0) != (state.velocities is not None):
+        raise ValueError(f"momentum = {momentum}: state must hold velocities exactly if it is not 0")
+    weights, layers = state.weights, len(state.weights)
+    device, dtype = weights[0].device, weights[0].dtype
+    eta = torch.as_tensor(step_size, dtype=dtype, device=device).expand(runs)[:, None, None]
+    ratios = step_ratios or (1.0,) * layers
+    diverged_at = state.diverged_at.clone()
+    rows, targets = problem.inputs.mT.contiguous(), problem.targets.mT.contiguous()
+    wanted = {int(s) for s in record}
+    taken: list[int] = []
+    seen: dict[str, list[Tensor]] = {}
+
+    def look(step: int) -> None:
+        taken.append(step)
+        gone = diverged_at >= 0
+        found = {}
+        for name, whole in (evaluate or {}).items():
+            f = hidden(weights, multipliers, whole.inputs[None], psi)[-1]
+            value = losses.value(f, whole.targets.expand_as(f))
+            right = f.argmax(1) == whole.targets.argmax(0)
+            gone = gone | ~(value <= LOSS_LIMIT)
+            found[f"{name}_loss"] = value.masked_fill(gone, torch.inf)
+            found[f"{name}_accuracy"] = right.to(dtype).mean(-1).masked_fill(gone, 0.0)
+        diverged_at[(diverged_at < 0) & gone] = step
+        if observe is not None:
+            now = replace(state, step=step, diverged_at=diverged_at)
+            for name, value in observe(now).items():
+                found[name] = torch.where(
+                    gone.reshape(-1, *(1,) * (value.ndim - 1)), torch.nan, value
+                )
+        for name, value in found.items():
+            seen.setdefault(name, []).append(value)
+        if progress is not None:
+            progress(step)
+
+    step = state.step
+    if step in wanted:
+        look(step)
+    for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
+        x, y = rows[index].mT, targets[index].mT
+        if psi.name == "relu":
+            h, z = hidden(weights, multipliers, x, psi), [None] * layers
+        else:
+            h, z = [x], []
+            for w, g in zip(weights, multipliers, strict=True):
+                z.append(_product(w, h[-1], g))
+                h.append(psi(z[-1]) if len(z) < layers else z[-1])
+        value = losses.value(h[-1], y)
+        bad = ~(value <= LOSS_LIMIT) & (diverged_at < 0)
+        diverged_at = torch.where(bad, step, diverged_at)
+        delta = losses.gradient(h[-1], y)
+        for layer in reversed(range(layers)):
+            w, g = weights[layer], multipliers[layer]
+            back = None
+            if layer:
+                back = _product(w.mT, delta, g)
+                back = _through_activation(psi, back, h[layer], z[layer - 1])
+            if state.velocities is None:
+                _accumulate(w, delta * (-g * ratios[layer] * eta), h[layer].mT)
+            else:
+                v = state.velocities[layer].mul_(momentum)
+                _accumulate(v, delta * (g * ratios[layer]), h[layer].mT)
+                w.sub_(eta * v)
+            delta = back
+        step += 1
+        if step in wanted:
+            look(step)
+            if bool((diverged_at >= 0).all()):
+                break
+    return _trajectory(state, wanted, steps, taken, seen, diverged_at, step_size, step)
+
+
+def _trajectory(
+    state: State, wanted: set[int], steps: int, taken: list[int], seen: dict[str, list[Tensor]],
+    diverged_at: Tensor, step_size: float | Tensor, step: int,
+) -> Trajectory:
+    """The labelled result; records missed because every run had diverged repeat the last one."""
+    every = sorted(s for s in wanted if state.step <= s <= steps)
+    observables = {
+        name: torch.stack(values + [values[-1]] * (len(every) - len(taken)), dim=1)
+        for name, values in seen.items()
+    }
+    return Trajectory(
+        steps=torch.tensor(every, dtype=torch.int64),
+        step_size=step_size,
+        observables=observables,
+        dims={name: tuple(f"{name}_{i}" for i in range(v.ndim - 2)) for name, v in
+              observables.items()},
+        diverged_at=diverged_at,
+        stopped_at=torch.full_like(diverged_at, -1),
+        final=replace(state, step=step, diverged_at=diverged_at),
+        units={name: "loss" if name.endswith("_loss") else "1" for name in observables},
+    )
