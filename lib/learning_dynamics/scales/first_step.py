@@ -1,0 +1,176 @@
+"""The first step of gradient descent, seen from every layer: own and upstream change, angle, shares.
+
+One forward pass, one backward pass and one pass of changes measure every quantity that
+`orders.predict` predicts. No weight is updated: a layer's update is -eta g delta h', of rank at
+most the batch size, and acts on a vector through inner products. Columns are samples; leading
+dimensions of the weights are independent runs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.runtime import check_choice, check_positive, check_shape
+from learning_dynamics.scales.orders import QUANTITIES
+from learning_dynamics.scales.parametrizations import Parametrization
+
+__all__ = ["FirstStep", "first_step", "spectral_norm"]
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """What the first step does at each layer.
+
+    quantities : name (see `orders.QUANTITIES`) -> (*runs, L); norms run over units and samples,
+                 NaN where a quantity does not exist (upstream change of layer 1).
+    outputs    : (*runs, n_L, n), f before the step. output_gradient : the same shape, dL/df.
+    """
+
+    quantities: Mapping[str, Tensor]
+    outputs: Float[Tensor, "... m2 n"]
+    output_gradient: Float[Tensor, "... m2 n"]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The quantity called `name`, (*runs, L)."""
+        check_choice("quantity", name, self.quantities)
+        return self.quantities[name]
+
+
+def _norm(v: Tensor) -> Tensor:
+    return v.square().sum((-2, -1)).sqrt()
+
+
+def _inner(u: Tensor, v: Tensor) -> Tensor:
+    return (u * v).sum((-2, -1))
+
+
+def _rank_norm(a: Tensor, b: Tensor) -> Tensor:
+    """Spectral norm of U V' from the Gram matrices a = U'U and b = V'V."""
+    if a.shape[-1] == 1:
+        return (a * b).sqrt().squeeze((-2, -1))
+    values, vectors = torch.linalg.eigh(a)
+    root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+    return torch.linalg.eigvalsh(root.mT @ b @ root)[..., -1].clamp(min=0).sqrt()
+
+
+def spectral_norm(
+    matrix: Float[Tensor, "... rows columns"], steps: int = 8
+) -> Float[Tensor, " ..."]:
+    """Largest singular value, by `steps` Golub-Kahan steps from a fixed start.
+
+    Below the true value by under 2 % for Gaussian matrices after 8 steps; cost 16 products.
+    """
+    if matrix.shape[-1] > matrix.shape[-2]:
+        matrix = matrix.mT
+    size = matrix.shape[-1]
+    start = torch.cos(torch.arange(1, size + 1, dtype=torch.float64) ** 2)
+    v = start.to(matrix).expand(*matrix.shape[:-2], size).unsqueeze(-1)
+    v = v / _norm(v)[..., None, None]
+    rights, images = [], []
+    for _ in range(min(steps, size)):
+        rights.append(v)
+        images.append(matrix @ v)
+        v = matrix.mT @ images[-1]
+        for _ in range(2):  # against all before, twice: orthogonal to rounding
+            basis = torch.cat(rights, -1)
+            v = v - basis @ (basis.mT @ v)
+        length = _norm(v)[..., None, None]
+        v = v / torch.where(length > 0, length, 1)
+    return torch.linalg.matrix_norm(torch.cat(images, -1), ord=2)
+
+
+def first_step(
+    weights: Sequence[Tensor],
+    parametrization: Parametrization,
+    inputs: Float[Tensor, "... m0 n"],
+    output_gradient: Callable[[Tensor], Tensor],
+    *,
+    activation: str | Activation | Sequence[Activation] = "relu",
+    step_size: float | None = None,
+    drawn: bool = False,
+    norms: Sequence[Tensor] | None = None,
+) -> FirstStep:
+    """Everything the first step of (plain, full-batch) gradient descent changes, layer by layer.
+
+    weights         : W_l (*runs, n_l, n_{l-1}); with `drawn`, standard normal Z_l instead, and the
+                      network uses W_l = gamma_l sigma_l Z_l (schemes can share one draw).
+    inputs          : (..., n_0, n).
+    output_gradient : f (*runs, n_L, n) -> dL/df of the same shape, e.g. a `Loss` with targets.
+    activation      : one, or one per hidden layer.
+    step_size       : eta > 0 for the changes of a real step; None for the derivative at eta = 0,
+                      where "feature speed" holds exactly: <delta_l, change> = -sum of own shares.
+    norms           : spectral norms of the `weights`, if known; otherwise they are measured.
+    """
+    depth, p = parametrization.depth, parametrization
+    if len(weights) != depth:
+        raise ValueError(f"weights: {len(weights)} matrices, the parametrization has {depth} layers")
+    for k, w in enumerate(weights):
+        check_shape(f"weights[{k}]", w, (p.widths[k + 1], p.widths[k]))
+    check_shape("inputs", inputs, (p.widths[0], None))
+    if step_size is not None:
+        check_positive("step_size", step_size)
+    acts = [find_activation(activation)] * (depth - 1) if isinstance(
+        activation, str | Activation) else list(activation)
+    if len(acts) != depth - 1:
+        raise ValueError(f"activation: {len(acts)} given, one per hidden layer is needed")
+
+    g = p.multipliers
+    scale = [m * s for m, s in zip(g, p.weight_stds, strict=True)] if drawn else list(g)
+    h, z = [inputs], []
+    for k in range(depth):
+        z.append(scale[k] * (weights[k] @ h[k]))
+        if k < depth - 1:
+            h.append(acts[k](z[k]))
+    slope = [acts[k].derivative(z[k]) for k in range(depth - 1)]
+
+    delta = [output_gradient(z[-1])]
+    check_shape("output_gradient", delta[0], tuple(z[-1].shape[-2:]))
+    passed = []  # g W' delta before the slope
+    for k in range(depth - 1, 0, -1):
+        passed.insert(0, scale[k] * (weights[k].mT @ delta[0]))
+        delta.insert(0, slope[k - 1] * passed[0])
+
+    rate = [(1.0 if step_size is None else step_size) * e for e in p.learning_rates]
+    table: dict[str, list[Tensor]] = {name: [] for name in QUANTITIES}
+    nothing = torch.full_like(_norm(delta[-1]), torch.nan)
+    moved, change = inputs, None
+    for k in range(depth):
+        gram_h, gram_d = h[k].mT @ h[k], delta[k].mT @ delta[k]
+        if step_size is None:
+            own = -rate[k] * g[k] ** 2 * (delta[k] @ gram_h)
+            upstream = None if change is None else scale[k] * (weights[k] @ (slope[k - 1] * change))
+        else:
+            own = -rate[k] * g[k] ** 2 * (delta[k] @ (h[k].mT @ moved))
+            upstream = None if change is None else scale[k] * (weights[k] @ moved) - z[k]
+        change = own if upstream is None else own + upstream
+        if step_size is not None and k < depth - 1:
+            moved = acts[k](z[k] + change)
+        samples, size = z[k].shape[-1], z[k].shape[-2]
+        d_norm, c_norm = _norm(delta[k]), _norm(change)
+        work = _inner(delta[k], change).abs()
+        back = nothing
+        if k < depth - 1:
+            next_gram = delta[k + 1].mT @ delta[k + 1]
+            back = rate[k + 1] * g[k + 1] ** 2 * _norm(h[k + 1] @ next_gram) / _norm(passed[k])
+        top = spectral_norm(weights[k]) if norms is None else norms[k]
+        for name, value in {
+            "preactivation_rms": _norm(z[k]) / (size * samples) ** 0.5,
+            "backward_norm": d_norm,
+            "own_change_norm": _norm(own),
+            "upstream_change_norm": nothing if upstream is None else _norm(upstream),
+            "change_norm": c_norm,
+            "change_rms": c_norm / (size * samples) ** 0.5,
+            "own_contribution": _inner(delta[k], own).abs(),
+            "contribution": work,
+            "cosine": work / (d_norm * c_norm),
+            "gradient_norm": g[k] * _inner(gram_d, gram_h).clamp(min=0).sqrt(),
+            "weight_norm": scale[k] * top.expand_as(d_norm),
+            "update_norm": rate[k] * g[k] ** 2 * _rank_norm(gram_d, gram_h),
+            "backward_update_ratio": back,
+        }.items():
+            table[name].append(value.expand_as(d_norm))
+    return FirstStep({n: torch.stack(v, -1) for n, v in table.items()}, z[-1], delta[-1])

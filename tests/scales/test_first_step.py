@@ -1,0 +1,149 @@
+"""The first step against autograd, against a real step of the network, and the exact identities."""
+
+import pytest
+import torch
+
+from learning_dynamics.losses import squared
+from learning_dynamics.runtime import generator
+from learning_dynamics.scales.first_step import first_step, spectral_norm
+from learning_dynamics.scales.network import MLP, initial_weights, standard_normal_weights
+from learning_dynamics.scales.parametrizations import SCHEMES, scheme
+
+WIDTHS = (7, 40, 9, 30, 12, 3)
+
+
+def problem(samples: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    g = generator("first step")
+    x = torch.randn(WIDTHS[0], samples, generator=g, dtype=torch.float64)
+    return x, torch.randn(WIDTHS[-1], samples, generator=g, dtype=torch.float64)
+
+
+def probe(name: str, activation: str = "relu", samples: int = 5, **options):
+    x, y = problem(samples)
+    p = scheme(name)(WIDTHS)
+    w = initial_weights(p, generator("weights"))
+    return p, w, first_step(
+        w, p, x, lambda f: squared().gradient(f, y), activation=activation, **options
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+@pytest.mark.parametrize("name", list(SCHEMES))
+def test_feature_speed_identity(name, activation):
+    _, _, step = probe(name, activation)
+    own, total = step["own_contribution"], step["contribution"]
+    assert torch.allclose(total, own.cumsum(-1), rtol=1e-8, atol=0)
+
+
+def test_feature_speed_is_an_identity_of_the_derivative_only():
+    _, _, step = probe("dp(1/2)", step_size=0.5)
+    assert not torch.allclose(
+        step["contribution"], step["own_contribution"].cumsum(-1), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("name", ["spectral", "mup-package", "dp(1/2)"])
+def test_a_real_step_of_the_network_changes_what_first_step_says(name, activation):
+    """Against autograd: gradients of the module, an actual SGD update, forward hooks."""
+    eta = 0.05
+    x, y = problem()
+    p, w, step = probe(name, activation, step_size=eta)
+    model = MLP(p, activation, generator=generator("weights"), dtype=torch.float64)
+    seen: list[torch.Tensor] = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    loss = 0.5 * (model(x.mT) - y.mT).square().sum(-1).mean()
+    before = list(seen)
+    deltas = torch.autograd.grad(loss, before, retain_graph=True)
+    loss.backward()
+    gradients = [v.grad.clone() for v in model.weights]
+    torch.optim.SGD(model.parameter_groups(eta)).step()
+    seen.clear()
+    model(x.mT)
+    for k, (a, b, d) in enumerate(zip(before, seen, deltas, strict=True)):
+        change = (b - a).detach()
+        assert torch.allclose(step["backward_norm"][k], d.norm(), rtol=1e-10)
+        assert torch.allclose(step["gradient_norm"][k], gradients[k].norm(), rtol=1e-10)
+        assert torch.allclose(step["change_norm"][k], change.norm(), rtol=1e-10)
+        assert torch.allclose(step["contribution"][k], (d * change).sum().abs(), rtol=1e-10)
+        update = p.multipliers[k] * eta * p.learning_rates[k] * gradients[k]
+        assert torch.allclose(
+            step["update_norm"][k], torch.linalg.matrix_norm(update, 2), rtol=1e-8
+        )
+    # own part: the new input through the new weights minus the old ones
+    h_new = model.activation(seen[1]).detach()
+    own = p.multipliers[2] * h_new @ (model.weights[2].detach() - w[2]).mT
+    assert torch.allclose(step["own_change_norm"][2], own.norm(), rtol=1e-10)
+    upstream = (seen[2] - before[2]).detach() - own
+    assert torch.allclose(step["upstream_change_norm"][2], upstream.norm(), rtol=1e-10)
+
+
+def test_derivative_is_the_limit_of_small_steps():
+    eta = 1e-6
+    _, _, slope = probe("dp(1/2)", "tanh")
+    _, _, step = probe("dp(1/2)", "tanh", step_size=eta)
+    for name in ("own_change_norm", "change_norm", "contribution"):
+        assert torch.allclose(step[name] / eta, slope[name], rtol=1e-4)
+
+
+def test_backward_update_ratio():
+    p, w, step = probe("mup-fan-in")
+    x, y = problem()
+    h, hs, zs = x, [x], []
+    for k in range(5):
+        z = p.multipliers[k] * w[k] @ h
+        zs.append(z)
+        h = torch.relu(z)
+        hs.append(h)
+    delta = (zs[-1] - y) / x.shape[1]
+    last = p.depth - 1
+    old = p.multipliers[last] * w[last].mT @ delta
+    update = -p.learning_rates[last] * p.multipliers[last] * delta @ hs[last].mT
+    new = p.multipliers[last] * update.mT @ delta
+    assert torch.allclose(step["backward_update_ratio"][last - 1], new.norm() / old.norm())
+    assert torch.isnan(step["backward_update_ratio"][last])
+    assert torch.isnan(step["upstream_change_norm"][0])
+
+
+def test_shared_draws_and_leading_runs_change_nothing():
+    x, y = problem()
+    p = scheme("spectral")(WIDTHS)
+
+    def gradient(f):
+        return f - y
+
+    one = [
+        first_step(initial_weights(p, generator("run", k)), p, x, gradient) for k in range(3)
+    ]
+    draws = [standard_normal_weights(WIDTHS, generator("run", k)) for k in range(3)]
+    stacked = [torch.stack(parts) for parts in zip(*draws, strict=True)]
+    many = first_step(stacked, p, x, gradient, drawn=True)
+    for name, values in many.quantities.items():
+        expected = torch.stack([s[name] for s in one])
+        assert torch.allclose(values, expected, rtol=1e-9, equal_nan=True), name
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (1000, 40), (40, 1000), (3, 5), (1, 6)])
+def test_spectral_norm_of_gaussian_matrices(shape):
+    a = torch.randn(*shape, generator=generator("norm", *shape), dtype=torch.float64)
+    exact = torch.linalg.matrix_norm(a, 2)
+    assert 0.975 * exact <= spectral_norm(a) <= exact * (1 + 1e-12)
+
+
+@pytest.mark.usefixtures("as_users_run")
+class TestRefusals:
+    def test_wrong_shapes_are_named(self):
+        p = scheme("ntk")((3, 4, 2))
+        w = initial_weights(p, generator(0))
+        x = torch.ones(3, 1, dtype=torch.float64)
+        with pytest.raises(ValueError, match="weights: 1 matrices"):
+            first_step(w[:1], p, x, lambda f: f)
+        with pytest.raises(ValueError, match=r"weights\[1\]: shape"):
+            first_step([w[0], w[0]], p, x, lambda f: f)
+        with pytest.raises(ValueError, match="inputs: shape"):
+            first_step(w, p, torch.ones(2, 1), lambda f: f)
+        with pytest.raises(ValueError, match="activation: 3 given"):
+            first_step(w, p, x, lambda f: f, activation=[None] * 3)
+        with pytest.raises(ValueError, match="step_size = -1"):
+            first_step(w, p, x, lambda f: f, step_size=-1)

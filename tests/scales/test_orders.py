@@ -1,0 +1,141 @@
+"""The exponent calculus: its arithmetic, and the table of background exponents entry by entry."""
+
+from fractions import Fraction as F
+
+import pytest
+
+from learning_dynamics.scales.orders import QUANTITIES, Order, maximum, predict
+from learning_dynamics.scales.parametrizations import SCHEMES, dynamic, scheme
+
+
+def thesis(a: F) -> tuple[F, ...]:
+    """n_1 = n_3 = n_5 = n, n_2 = n_4 = n^a."""
+    return (F(0), F(1), a, F(1), a, F(1), F(0))
+
+
+#: Quantity -> scheme -> exponents, as functions of a, b = (1 - a)/2 and r: derived by hand in
+#: the chapter "Order analysis".
+def expected(a: F, r: F) -> dict[str, dict[str, list[F]]]:
+    b, h, o, i = (1 - a) / 2, F(1, 2), F(0), F(1)
+    return {
+        "preactivation_rms": {
+            "dp": [o] * 5 + [-a * r],
+            "spectral": [o, -b, -b, -2 * b, -2 * b, -h - 2 * b],
+            "mup-wide": [o, o, -b, -b, -2 * b, -h - 2 * b],
+            "mup-fan-in": [o] * 5 + [-h],
+            "mup-package": [o] * 5 + [-h],
+            "standard": [o] * 6,
+        },
+        "backward_norm": {
+            "dp": [-a * r] * 5 + [o],
+            "spectral": [-h - 2 * b, -h - b, -h - b, -h, -h, o],
+            "mup-wide": [-h - 2 * b, -h - 2 * b, -h - b, -h - b, -h, o],
+            "mup-fan-in": [-h] * 5 + [o],
+            "mup-package": [-h] * 5 + [o],
+            "standard": [o] * 6,
+        },
+        "own_change_norm": {
+            "dp": [a * r] * 5 + [o],
+            "spectral": [h - 2 * b, h - 3 * b, h - 3 * b, h - 4 * b, h - 4 * b, -4 * b],
+            "mup-wide": [h - 2 * b, h - 2 * b, h - 3 * b, h - 3 * b, h - 4 * b, -4 * b],
+            "mup-fan-in": [h, h, h - 2 * b, h, h - 2 * b, o],
+            "mup-package": [h, h - 2 * b, h, h - 2 * b, h, o],
+            "standard": [o, i, a, i, a, i],
+        },
+        "change_norm": {
+            "dp": [a * r, a * r, b + a * r, a * r, b + a * r, o],
+            "spectral": [h - 2 * b, h - 3 * b, h - 2 * b, h - 4 * b, h - 3 * b, -4 * b],
+            "mup-wide": [h - 2 * b] * 3 + [h - 3 * b] * 2 + [-4 * b],
+            "mup-fan-in": [h, h, h + b, h, h + b, o],
+            "mup-package": [h, h, h + b, h, h + b, o],
+            "standard": [o, i, 1 + b, i, 1 + b, i],
+        },
+        "change_rms": {
+            "dp": [a * r - h] + [a * (r - h)] * 4 + [o],
+            "spectral": [-2 * b, -2 * b, -2 * b, -3 * b, -3 * b, -4 * b],
+            "mup-wide": [-2 * b, -b, -2 * b, -2 * b, -3 * b, -4 * b],
+            "mup-fan-in": [o, b, b, b, b, o],
+            "mup-package": [o, b, b, b, b, o],
+            "standard": [-h] + [1 - a / 2] * 4 + [i],
+        },
+        "own_contribution": {
+            "dp": [o] * 6,
+            "spectral": [-4 * b] * 6,
+            "mup-wide": [-4 * b] * 6,
+            "mup-fan-in": [o, o, -2 * b, o, -2 * b, o],
+            "mup-package": [o, -2 * b, o, -2 * b, o, o],
+            "standard": [o, i, a, i, a, i],
+        },
+        "contribution": {
+            "dp": [o] * 6, "spectral": [-4 * b] * 6, "mup-wide": [-4 * b] * 6,
+            "mup-fan-in": [o] * 6, "mup-package": [o] * 6, "standard": [o] + [i] * 5,
+        },
+        "cosine": {
+            name: [o, o, -b, o, -b, o]
+            for name in ("dp", "spectral", "mup-wide", "mup-fan-in", "mup-package", "standard")
+        },
+    }
+
+
+@pytest.mark.parametrize("r", [F(0), F(1, 4), F(1, 2)])
+@pytest.mark.parametrize("a", [F(1, 5), F(1, 2), F(9, 10)])
+@pytest.mark.parametrize("quantity", list(expected(F(1, 5), F(0))))
+def test_hand_derived_table(quantity, a, r):
+    for name, values in expected(a, r)[quantity].items():
+        s = dynamic(r) if name == "dp" else scheme(name)
+        assert list(predict(s.exponents(thesis(a)))[quantity]) == values, name
+
+
+@pytest.mark.parametrize("bottlenecks", [1, 2, 3])
+def test_spectral_loses_one_factor_per_bottleneck(bottlenecks):
+    a = F(1, 5)
+    widths = (0, 1, *[a, 1] * bottlenecks, 0)
+    found = predict(scheme("spectral").exponents(widths))
+    assert set(found["own_contribution"]) == {bottlenecks * (a - 1)}
+
+
+def test_equal_widths_make_mup_move_every_neuron_by_order_one():
+    for name in ("mup-wide", "mup-fan-in", "mup-package", "spectral", "dp(1/2)"):
+        found = predict(scheme(name).exponents((0, 1, 1, 1, 1, 0)))
+        assert set(found["change_rms"]) == {F(0)}, name
+    assert set(predict(scheme("ntk").exponents((0, 1, 1, 1, 0)))["change_rms"][:-1]) == {F(-1, 2)}
+
+
+@pytest.mark.parametrize("name", list(SCHEMES))
+def test_identities_between_quantities(name):
+    found = predict(scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0)))
+    e = scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0))
+    assert set(found) == set(QUANTITIES)
+    for k in range(6):
+        own = found["own_contribution"][k]
+        assert own == found["backward_norm"][k] + found["own_change_norm"][k]
+        assert own == e.learning_rates[k] + 2 * found["gradient_norm"][k]
+        assert found["contribution"][k] == max(found["own_contribution"][: k + 1])
+        assert found["cosine"][k] <= 0  # Cauchy-Schwarz
+    # layer balance: eta_l E[f^2]/sigma_l^2 for every layer
+    for k in range(6):
+        balance = 2 * found["preactivation_rms"][-1] - 2 * e.init_stds[k] + e.learning_rates[k]
+        assert found["own_contribution"][k] == balance
+
+
+def test_residual_enters_backward_quantities_only():
+    e = scheme("dp(1/2)").exponents((0, 1, 1, 0))
+    one, two = predict(e), predict(e, residual=F(1, 2))
+    assert one["preactivation_rms"] == two["preactivation_rms"]
+    assert [v + F(1, 2) for v in one["backward_norm"]] == list(two["backward_norm"])
+    assert [v + 1 for v in one["own_contribution"]] == list(two["own_contribution"])
+    assert one["cosine"] == two["cosine"]
+
+
+def test_arithmetic_of_orders():
+    x, y = Order.unknown(1, 2), Order.unknown(2, 2)
+    two = Order.constant(2, 2)
+    assert (x + two).forms == ((2, 1, 0),)
+    assert set(maximum(x, y).forms) == {(0, 1, 0), (0, 0, 1)}
+    assert set((maximum(x, y) + x).forms) == {(0, 2, 0), (0, 1, 1)}
+    assert maximum(x, x + two) == x + two  # x + 2 is always the larger
+    assert maximum(Order.constant(1), Order.constant(3)).value == 3
+    with pytest.raises(ValueError, match="not a maximum"):
+        x - maximum(x, y)
+    with pytest.raises(ValueError, match="unknown exponents"):
+        _ = x.value

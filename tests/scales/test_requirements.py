@@ -1,0 +1,117 @@
+"""Thesis 002's derivation as a computation: what its requirements admit, precise and as printed."""
+
+import random
+from fractions import Fraction as F
+
+import pytest
+
+from learning_dynamics.scales.parametrizations import dynamic, scheme
+from learning_dynamics.scales.requirements import PRINTED, THESIS, Requirement, solve
+
+BOTTLENECKS = (0, 1, "1/5", 1, "1/5", 1, 0)
+
+
+def random_patterns() -> list[tuple[F, ...]]:
+    draw = random.Random(7)
+    return [
+        (F(0), *(F(draw.randint(1, 9), draw.randint(1, 4)) for _ in range(draw.randint(1, 5))), F(0))
+        for _ in range(12)
+    ]
+
+
+@pytest.mark.parametrize("widths", [BOTTLENECKS, *random_patterns()])
+def test_precise_requirements_return_exactly_dp(widths):
+    (family,) = solve(widths)
+    assert family.dimension == 1
+    low, high = family.richness()
+    assert (low.value, high.value) == (F(0), F(1, 2))
+    # every member is DP(r): sigma_l = sigma_1, and g_l as in the definition
+    depth, smallest = len(widths) - 1, min(family.widths[1:-1])
+    for r in (F(0), F(1, 7), F(1, 2)):
+        e = dynamic(r).exponents(widths)
+        assert family.contains(e.multipliers, e.init_stds)
+    (free,) = family.free
+    assert free == depth + 1  # S_1 = -r alpha_min parametrizes the family
+    for k in range(1, depth + 1):
+        assert family.init_std(k)[free] == 1 and family.init_std(k)[0] == 0
+        hidden = k < depth
+        assert family.multiplier(k)[free] == (-1 if hidden else 0)
+        assert family.multiplier(k)[0] == -family.widths[k - 1] / 2
+    for r in (F(-1, 10), F(3, 5)):
+        e = dynamic(r, any_r=True).exponents(widths)
+        assert not family.contains(e.multipliers, e.init_stds)
+    assert smallest > 0
+
+
+def test_each_bound_names_its_requirement():
+    (family,) = solve(BOTTLENECKS)
+    low, high = family.richness()
+    assert low.because == {("the initial output does not diverge", 6)}
+    ((name, layer),) = high.because
+    assert name == "backward, the update does not outweigh the weights"
+    assert layer in (2, 4)  # a bottleneck
+
+
+def test_bounds_disappear_with_their_requirement():
+    low, high = solve(BOTTLENECKS, ("forward", "own contribution", "gradient"))[0].richness()
+    assert low is None and high.value == F(1, 2)
+    low, high = solve(BOTTLENECKS, ("forward", "own contribution", "output"))[0].richness()
+    assert low.value == 0 and high is None
+
+
+def test_printed_requirements_return_nothing_for_the_thesis_pattern():
+    assert solve(BOTTLENECKS, PRINTED) == []
+
+
+def test_printed_forward_condition_on_the_output_leaves_ntk_alone():
+    (family,) = solve(BOTTLENECKS, ("forward everywhere", "own contribution", "gradient"))
+    assert family.dimension == 0
+    e = scheme("ntk").exponents(BOTTLENECKS)
+    assert family.contains(e.multipliers, e.init_stds)
+
+
+def test_total_contribution_lets_layers_sleep():
+    (family,) = solve(BOTTLENECKS, ("forward", "total contribution", "gradient", "output"))
+    assert family.dimension == 6
+    e = dynamic("1/2").exponents(BOTTLENECKS)
+    assert family.contains(e.multipliers, e.init_stds)
+    assert family.richness()[1] is None
+    # layer 3 may learn arbitrarily slowly
+    lazy = list(e.init_stds)
+    lazy[2] += 5
+    slow = list(e.multipliers)
+    slow[2] -= 5
+    assert family.contains(slow, lazy)
+
+
+def test_equal_norms_contradict_the_forward_condition_at_an_expansion():
+    assert solve(BOTTLENECKS, ("forward", "equal norms")) == []
+    assert solve((0, 1, "3/4", "1/2", 0), ("forward", "equal norms")) != []  # a funnel is fine
+    assert solve((0, 1, 1, 1, 0), (*THESIS, "equal norms")) != []  # so are equal widths
+
+
+def test_printed_requirements_with_a_mild_bottleneck_leave_lazy_solutions():
+    families = solve((0, 1, "3/4", 1, 0), PRINTED)
+    assert families
+    for family in families:
+        low, high = family.richness()
+        assert (low.value, high.value) == (0, 0)
+
+
+def test_spectral_is_no_solution_at_initialisation():
+    (family,) = solve(BOTTLENECKS)
+    e = scheme("spectral").exponents(BOTTLENECKS)
+    assert not family.contains(e.multipliers, e.init_stds)
+    (equal,) = solve((0, 1, 1, 1, 0))
+    e = scheme("spectral").exponents((0, 1, 1, 1, 0))
+    assert equal.contains(e.multipliers, e.init_stds)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_refusals():
+    with pytest.raises(ValueError, match="hidden widths must grow"):
+        solve((0, 1, 0, 1, 0))
+    with pytest.raises(ValueError, match="requirement = 'peace': allowed are"):
+        solve(BOTTLENECKS, ("peace",))
+    with pytest.raises(ValueError, match="relation = '<'"):
+        Requirement("x", "<", lambda found, widths: [])
