@@ -43,7 +43,9 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
         w = b.reshape(w2.shape) @ a.reshape(w1.shape)
         return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
 
-    hessian = torch.func.hessian(loss)(torch.cat([w1.flatten(), w2.flatten()]))
+    hessian = torch.autograd.functional.hessian(
+        loss, torch.cat([w1.flatten(), w2.flatten()])
+    )
     h = torch.linalg.eigvalsh(hessian)[k * k]
     if step_size is None:
         return h
@@ -66,6 +68,6 @@ def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float
     if not 0 < init_scale < 1:
         raise ValueError(f"init_scale = {init_scale!r}: must lie between 0 and 1")
     a = float(arrival_rate(moments, k, staircase.step_size))
-    s = float(finite_step_rate(staircase.rates[k, 0], staircase.step_size))
+    s = float(finite_step_rate(staircase.rates[k, :1], staircase.step_size))
     length = float(staircase.times[k] - staircase.times[k - 1]) * math.log(1 / init_scale)
     return -2 * a * s / (a + s) * length
