@@ -1,0 +1,93 @@
+# The one entry point. `make book` and `make test` each do their own set-up and are safe to repeat.
+#
+#   make book        the website            make notebooks   executed notebooks
+#   make test        all tests              make lab         Jupyter on the chapters
+#   make pdf         the book as a PDF      make claims      measure every claim anew
+#   make audit       the slow checks        make reference   renew the notebooks' reference output
+#   make bench       timings                make lock        write the lock files from .venv
+#   make clean       remove what was built (make distclean: and the environment)
+#
+# Variables:  PYTHON=python3.12   the interpreter that creates .venv (3.11 or newer)
+#             JOBS=4              processes for tests, claims and notebooks
+#             PIP_ARGS="..."      extra arguments for pip, e.g. a package index with the CPU-only PyTorch
+
+PYTHON   ?= python3
+JOBS     ?= 2
+PIP_ARGS ?=
+TESTS    ?= tests
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+READY  := $(VENV)/.installed
+BENCH  := $(VENV)/.installed-bench
+DOCTOR := _ext/doctor.py
+SPHINX := $(BIN)/jupyter-book build . -n -W --keep-going
+
+export PYTHONHASHSEED    ?= 0
+# One thread a process: the kernels are small, and several processes run side by side.
+export OMP_NUM_THREADS   ?= 1
+
+.DELETE_ON_ERROR:
+.PHONY: book pdf test notebooks lab claims reference bench audit lock clean distclean environment
+
+book: $(READY)
+	@$(PY) $(DOCTOR) book
+	@$(SPHINX) --builder html || { rm -rf _build/.doctrees; exit 1; }
+	@$(PY) _ext/check_site.py _build/html
+	@echo "Open file://$(CURDIR)/_build/html/index.html"
+
+pdf: $(READY)
+	@$(PY) $(DOCTOR) book tex
+	@$(SPHINX) --builder latex || { rm -rf _build/.doctrees; exit 1; }
+	@$(PY) _ext/typeset.py _build/latex
+	@$(PY) _ext/check_pdf.py _build/latex
+	@echo "Open file://$(CURDIR)/_build/latex/learning_dynamics.pdf"
+
+test: $(READY)
+	@$(PY) $(DOCTOR) book
+	@$(PY) _ext/notebooks.py assemble _build/nbval
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup --nbval $(TESTS) _build/nbval
+
+notebooks: $(READY)
+	@$(PY) _ext/notebooks.py run _build/notebooks --jobs $(JOBS)
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=chapters
+
+claims: $(READY)
+	$(PY) -m learning_dynamics claims --jobs $(JOBS)
+
+reference: $(READY)
+	@$(PY) _ext/notebooks.py reference --jobs $(JOBS)
+
+bench: $(BENCH)
+	$(PY) -m pytest -p no:xdist --benchmark-only benchmarks
+
+audit: $(READY)
+	$(PY) -m learning_dynamics claims --jobs $(JOBS) --audit
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m audit tests
+
+# The environment: rebuilt when the lock changes, otherwise ready at once.
+environment: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) $(DOCTOR) python
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install $(PIP_ARGS) --requirement requirements.lock
+	$(PY) -m pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH): $(READY) requirements-bench.lock
+	$(PY) -m pip install $(PIP_ARGS) --requirement requirements-bench.lock
+	@touch $@
+
+lock: $(READY)
+	@$(PY) _ext/lock.py
+
+clean:
+	rm -rf _build .pytest_cache .hypothesis .benchmarks
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
+
+distclean: clean
+	rm -rf $(VENV) lib/*.egg-info

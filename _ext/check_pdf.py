@@ -1,0 +1,55 @@
+"""Complain about what went wrong in the PDF without LaTeX failing.
+
+Figures must be vector files; XeTeX drops unknown glyphs and still succeeds, so the log is read
+for "Missing character"; no text of a Python object may stand where a figure should.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from typeset import DOCUMENT, missing_characters
+
+__all__ = ["problems"]
+
+OBJECT_TEXT = re.compile(r"<Figure size|object at 0x|<[\w.]+Axes|matplotlib\.\w+\.\w+ at ")
+
+
+def source_problems(source):
+    """Faults that the LaTeX source shows: raster figures, object text."""
+    images = re.findall(r"\\(?:sphinx)?includegraphics(?:\[[^]]*\])?\{\{(.*?)\}(\.\w+)\}", source)
+    names = [stem + suffix for stem, suffix in images]
+    found = [f"figure {name} is not a vector file" for name in names if not name.endswith(".pdf")]
+    found += [f"object text in the PDF: {text!r}" for text in sorted(set(OBJECT_TEXT.findall(source)))]
+    return found
+
+
+def log_problems(log):
+    """Faults that the log shows: lost glyphs, undefined references, figures not found."""
+    found = [f"character {character} is missing in its font" for character in missing_characters(log)]
+    if re.search(r"There were undefined references", log):
+        found.append("there are undefined references")
+    return found
+
+
+def problems(folder):
+    """One sentence for each fault of a typeset book in `folder`."""
+    folder = Path(folder)
+    pdf = folder / f"{DOCUMENT}.pdf"
+    if not pdf.exists() or not pdf.read_bytes().startswith(b"%PDF"):
+        return [f"{pdf} is missing"]
+    source = (folder / f"{DOCUMENT}.tex").read_text(encoding="utf8")
+    log = (folder / f"{DOCUMENT}.log").read_text(errors="replace")
+    return source_problems(source) + log_problems(log)
+
+
+def main(folder):
+    """Print the faults; 1 if there is any."""
+    found = problems(folder)
+    for fault in found:
+        print(fault, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,154 @@
+"""What a chapter depends on: the modules it imports, the data they read, the lock.
+
+The digest of a chapter covers the import closure of its code cells within the package, read by
+`ast` (comments and docstrings do not count), every data file that this code names, and the lock.
+The text of the chapter is not part of it: Jupyter's cache compares the cells themselves.
+"""
+
+import ast
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+__all__ = ["PACKAGE", "chapter_digest", "code_cells", "imported_modules", "record_files"]
+
+PACKAGE = "learning_dynamics"
+LOCK = "requirements.lock"
+DATA_FOLDERS = ("results", f"lib/{PACKAGE}")
+_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.M | re.S)
+_OPTIONS = re.compile(r"\A---\n.*?^---\n", re.M | re.S)
+
+
+def code_cells(text):
+    """The sources of the code cells of a MyST notebook, options and magics removed."""
+    cells = []
+    for body in _CELL.findall(text):
+        body = _OPTIONS.sub("", body)
+        lines = [line for line in body.splitlines() if not re.match(r"\s*([%!]|:[\w-]+:)", line)]
+        cells.append("\n".join(lines))
+    return cells
+
+
+def _parse(source, name):
+    try:
+        return ast.parse(source)
+    except SyntaxError as error:
+        raise ValueError(f"{name}: cannot be read as Python: {error}") from None
+
+
+def _without_docstrings(tree):
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            while body and isinstance(body[0], ast.Expr) and isinstance(
+                getattr(body[0], "value", None), ast.Constant
+            ) and isinstance(body[0].value.value, str):
+                body.pop(0)
+    return tree
+
+
+@cache
+def _module_tree(path, stamp):
+    return _without_docstrings(_parse(path.read_text(), path.name))
+
+
+def _tree(path):
+    return _module_tree(path, (path.stat().st_mtime_ns, path.stat().st_size))
+
+
+def _path_of(root, module):
+    """The file of a dotted module name, or None if it is not ours."""
+    if module.split(".")[0] != PACKAGE:
+        return None
+    base = root / "lib" / Path(*module.split("."))
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def _direct_imports(tree, package):
+    """Names that a module imports, absolute; `package` resolves relative imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imported_modules(root, trees):
+    """The import closure of parsed sources within the package: name -> path, sorted by name.
+
+    A package's `__init__` is part of it whenever one of its modules is.
+    """
+    found, queue = {}, []
+
+    def visit(tree, package):
+        for name in _direct_imports(tree, package):
+            parts = name.split(".")
+            queue.extend(".".join(parts[: i + 1]) for i in range(len(parts)))
+
+    for tree in trees:
+        visit(tree, "")
+    while queue:
+        name = queue.pop()
+        path = _path_of(root, name)
+        if path is None or name in found:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        visit(_tree(path), package)
+    return dict(sorted(found.items()))
+
+
+def record_files(root, trees):
+    """Data files that string constants in the code name: by file name or by path from the root.
+
+    Searched in `results/` and among the package's own data; a file counts when a constant equals
+    its name, its stem, or a path that ends in it.
+    """
+    words = {
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    names = {Path(word).name for word in words if word and len(word) < 200 and "\0" not in word}
+    files = [
+        path
+        for folder in DATA_FOLDERS
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts
+    ]
+    extra = [root / name for name in ("claims.yml",)]
+    return [
+        path for path in files + extra
+        if path.is_file() and (path.name in names or path.stem in names)
+    ]
+
+
+def chapter_digest(root, chapter):
+    """The digest of all that the chapter's code depends on, besides its own cells."""
+    root = Path(root)
+    cells = code_cells(Path(chapter).read_text())
+    trees = [_parse(source, f"{Path(chapter).name}, cell {i}") for i, source in enumerate(cells)]
+    modules = imported_modules(root, trees)
+    code = {name: _tree(path) for name, path in modules.items()}
+    digest = hashlib.sha256()
+
+    def add(label, data):
+        digest.update(label.encode() + b"\0" + hashlib.sha256(data).digest())
+
+    for name, tree in code.items():
+        add(name, ast.dump(tree).encode())
+    for path in record_files(root, [*trees, *code.values()]):
+        add(path.relative_to(root).as_posix(), path.read_bytes())
+    lock = root / LOCK
+    add(LOCK, lock.read_bytes() if lock.is_file() else b"")
+    return digest.hexdigest()[:16]
