@@ -1,0 +1,173 @@
+"""The SGD kernel against autograd and torch.optim; passes, divergence, resuming."""
+
+import pytest
+import torch
+
+from learning_dynamics.losses import loss as find_loss
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import generator
+from learning_dynamics.scales.training import batch_order, hidden, initialise, sgd
+
+WIDTHS = (5, 12, 4, 12, 3)
+MULTIPLIERS = (0.7, 1.3, 0.9, 0.5)
+STDS = (0.5, 0.4, 0.6, 0.3)
+
+
+def problem(loss: str = "squared", samples: int = 17) -> Problem:
+    """Random inputs, one-hot targets of three classes."""
+    g = generator("test training", samples)
+    x = torch.randn(5, samples, generator=g, dtype=torch.float64)
+    which = torch.randint(3, (samples,), generator=g)
+    return Problem(x, torch.nn.functional.one_hot(which, 3).double().mT.contiguous())
+
+
+def start(seeds=(0,), momentum=False, dtype=torch.float64):
+    """Small alternating widths."""
+    return initialise(WIDTHS, STDS, seeds, momentum=momentum, dtype=dtype)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_equals_torch_optim_sgd(loss, activation, momentum):
+    """25 steps on batches of 6, 6, 5: the same weights as autograd with torch.optim.SGD."""
+    p, ratios = problem(), (1.0, 2.0, 0.5, 1.0)
+    state = start(momentum=momentum > 0)
+    theirs = [w[0].clone().requires_grad_() for w in state.weights]
+    psi = {"relu": torch.relu, "tanh": torch.tanh}[activation]
+    optimiser = torch.optim.SGD(
+        [{"params": [w], "lr": 0.05 * r} for w, r in zip(theirs, ratios, strict=True)],
+        momentum=momentum,
+    )
+    step = 0
+    while step < 25:
+        order = batch_order(0, step // 3, 17)
+        batch = order[(step % 3) * 6 : (step % 3) * 6 + 6]
+        h = p.inputs[:, batch]
+        for layer, (w, g) in enumerate(zip(theirs, MULTIPLIERS, strict=True)):
+            h = g * w @ h
+            h = psi(h) if layer < 3 else h
+        optimiser.zero_grad()
+        find_loss(loss).value(h, p.targets[:, batch]).backward()
+        optimiser.step()
+        step += 1
+    run = sgd(p, state, MULTIPLIERS, seeds=[0], step_size=0.05, steps=25, batch_size=6,
+              step_ratios=ratios, momentum=momentum, loss=loss, activation=activation)
+    for ours, w in zip(run.final.weights, theirs, strict=True):
+        torch.testing.assert_close(ours[0], w.detach(), rtol=1e-11, atol=1e-12)
+
+
+def test_a_pass_visits_each_sample_once():
+    orders = [batch_order(s, e, 50) for s in (0, 1) for e in (0, 1)]
+    assert all(torch.equal(o.sort().values, torch.arange(50)) for o in orders)
+    assert len({tuple(o.tolist()) for o in orders}) == 4
+    assert torch.equal(orders[1], batch_order(0, 1, 50))
+
+
+def test_batched_runs_equal_single_runs():
+    """Three runs of two seeds and three step sizes at once, or one by one."""
+    p = problem()
+    options = {"steps": 20, "batch_size": 5, "record": range(0, 21, 5), "evaluate": {"train": p}}
+    sizes = torch.tensor([0.02, 0.1, 0.05], dtype=torch.float64)
+    seeds = [0, 0, 1]
+    together = sgd(p, start(seeds), MULTIPLIERS, seeds=seeds, step_size=sizes, **options)
+    for i, seed in enumerate(seeds):
+        alone = sgd(p, start([seed]), MULTIPLIERS, seeds=[seed], step_size=float(sizes[i]),
+                    **options)
+        torch.testing.assert_close(
+            together["train_loss"][i], alone["train_loss"][0], rtol=1e-12, atol=0
+        )
+    assert together["train_loss"].shape == (3, 5)
+    assert together.to_dataset().train_accuracy.dims == ("run", "step")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_resuming_continues_bit_for_bit(momentum, runs):
+    """Stopped in the middle of a pass, copied, gone on: not one bit differs (float32)."""
+    p, seeds = problem(), list(range(runs))
+    p = Problem(p.inputs.float(), p.targets.float())
+    options = {"seeds": seeds, "step_size": 0.05, "batch_size": 4, "momentum": momentum}
+    whole = sgd(p, start(seeds, momentum > 0, torch.float32), MULTIPLIERS, steps=37, **options)
+    half = sgd(p, start(seeds, momentum > 0, torch.float32), MULTIPLIERS, steps=18, **options)
+    rest = sgd(p, half.final.clone(), MULTIPLIERS, steps=37, **options)
+    assert rest.final.step == whole.final.step == 37
+    for a, b in zip(whole.final.weights, rest.final.weights, strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(whole.final.weights, half.final.weights, strict=True):
+        assert not torch.equal(a, b)
+
+
+def test_divergence_is_recorded_and_never_dropped():
+    p = problem()
+    sizes = torch.tensor([0.05, 5.0], dtype=torch.float64)
+    run = sgd(p, start([0, 0]), MULTIPLIERS, seeds=[0, 0], step_size=sizes, steps=40,
+              batch_size=17, record=(0, 20, 40), evaluate={"train": p},
+              activation="linear",  # large steps kill ReLU units instead
+              observe=lambda s: {"norm": s.weights[0].norm(dim=(1, 2))})
+    assert run.diverged_at[0] == -1 and 0 < run.diverged_at[1] <= 20
+    assert torch.isinf(run["train_loss"][1, 1:]).all() and run["train_loss"].isfinite()[0].all()
+    assert torch.isinf(run["train_loss"].mean(0)[-1])  # a mean shows it
+    assert (run["train_accuracy"][1, 1:] == 0).all()
+    assert run["norm"][1, 1:].isnan().all() and run["norm"][0].isfinite().all()
+
+
+def test_a_run_that_diverged_alone_stops_early_and_keeps_its_records():
+    p = problem()
+    run = sgd(p, start(), MULTIPLIERS, seeds=[0], step_size=5.0, steps=1000, batch_size=17,
+              activation="linear", record=(0, 20, 40, 1000), evaluate={"train": p})
+    assert run.final.step <= 20
+    assert torch.isinf(run["train_loss"][0, 1:]).all() and run["train_loss"].shape == (1, 4)
+
+
+def test_equal_seeds_share_their_draws_and_scale_with_the_deviation():
+    a, b = start([3, 3, 4]), initialise(WIDTHS, [2 * s for s in STDS], [3], dtype=torch.float64)
+    for wa, wb in zip(a.weights, b.weights, strict=True):
+        assert torch.equal(wa[0], wa[1]) and not torch.equal(wa[0], wa[2])
+        torch.testing.assert_close(2 * wa[0], wb[0])
+    big = initialise((400, 500, 2), (0.5, 1.0), [0])
+    assert abs(float(big.weights[0].std()) / 0.5 - 1) < 0.01
+
+
+def test_hidden_layers_are_those_of_the_definition():
+    state, x = start(), problem().inputs
+    h = hidden(state.weights, MULTIPLIERS, x[None])
+    assert [t.shape[1] for t in h] == list(WIDTHS)
+    expected = torch.relu(1.3 * state.weights[1] @ h[1])
+    torch.testing.assert_close(h[2], expected)
+
+
+def test_wrong_arguments_are_named(as_users_run):
+    p, state = problem(), start()
+    good = {"seeds": [0], "step_size": 0.1, "steps": 2, "batch_size": 4}
+    cases = [
+        ({"seeds": [0, 1]}, "seeds has 2"),
+        ({"step_size": -1.0}, "step_size"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"momentum": 0.9}, "momentum = 0.9: state must hold velocities"),
+    ]
+    for change, message in cases:
+        with pytest.raises(ValueError, match=message):
+            sgd(p, state, MULTIPLIERS, **{**good, **change})
+    with pytest.raises(ValueError, match="multipliers has 2"):
+        sgd(p, state, (1.0, 1.0), **good)
+    with pytest.raises(ValueError, match=r"problem.inputs: shape"):
+        sgd(Problem(torch.ones(6, 4), torch.ones(3, 4)), state, MULTIPLIERS, **good)
+    with pytest.raises(ValueError, match="init_stds has 1"):
+        initialise((3, 4, 5), (1.0,), [0])
+    with pytest.raises(ValueError, match="seeds is empty"):
+        initialise((3, 4), (1.0,), [])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_gives_the_same_run():
+    p = problem()
+    on_gpu = Problem(p.inputs.cuda(), p.targets.cuda())
+    options = {"seeds": [0], "step_size": 0.05, "steps": 20, "batch_size": 5}
+    here = sgd(p, start(), MULTIPLIERS, **options)
+    there = sgd(
+        on_gpu, initialise(WIDTHS, STDS, [0], dtype=torch.float64, device="cuda"), MULTIPLIERS,
+        **options,
+    )
+    for a, b in zip(here.final.weights, there.final.weights, strict=True):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-10, atol=1e-12)
