@@ -29,12 +29,12 @@ def test_arrival_rate_is_the_decay_of_a_run_of_width_k():
     moments, eta, k = problem.moments(), 0.02, 2
     u, s, vt = torch.linalg.svd(rank_k_map(moments, k))
     root = s[:k].sqrt()
-    kick = 1e-3 * torch.randn(k, 10, generator=generator("kick", 0), dtype=torch.float64)
+    kick = 1e-2 * torch.randn(k, 10, generator=generator("kick", 0), dtype=torch.float64)
     start = Weights(
         (root[:, None] * vt[:k] + kick[:, :6])[None], (u[:, :k] * root + kick[:, 6:].T)[None]
     )
     run = gradient_descent(
-        start, problem, step_size=eta, steps=300, record_at=uniform_grid(300, 100)
+        start, problem, step_size=eta, steps=500, record_at=uniform_grid(500, 100)
     )
     level = predict(moments, eta).levels[k]
     above = (run["loss"][0] - level).log()
