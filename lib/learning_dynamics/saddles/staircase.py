@@ -24,21 +24,24 @@ __all__ = [
     "predict",
     "rank_k_map",
     "rank_k_optimum",
+    "recursion",
     "residual_correlation",
 ]
 
 
 def finite_step_rate(
-    rates: Float[Tensor, "*shape"], step_size: float | Tensor | None
-) -> Float[Tensor, "*shape"]:
+    rates: Float[Tensor, "*runs mode"], step_size: float | Tensor | None
+) -> Float[Tensor, "*runs mode"]:
     """log(1 + eta s)/eta: the growth per unit of time of a factor 1 + eta s per step.
 
-    `step_size` None is gradient flow: the rates themselves. Raises ValueError for eta <= 0.
+    `step_size` eta: one for all, one per run, or None for gradient flow (the rates themselves).
+    Raises ValueError for eta <= 0.
     """
     if step_size is None:
         return rates
     check_positive("step_size", step_size)
-    return torch.log1p(step_size * rates) / step_size
+    eta = torch.as_tensor(step_size, dtype=rates.dtype, device=rates.device)[..., None]
+    return torch.log1p(eta * rates) / eta
 
 
 def _whitener(xx: Tensor) -> Tensor:
@@ -123,14 +126,14 @@ class Staircase:
     times     : (*runs, r), time (steps x step size) of drop k + 1 in units of log(1/epsilon);
                 infinite for a mode that never escapes.
     exponents : (*runs, r), p with sigma_{k+2}(S)/sigma_{k+1}(S) ~ epsilon^p at escape k + 1.
-    step_size : eta for which it was computed, None for gradient flow.
+    step_size : eta for which it was computed (one or one per run), None for gradient flow.
     """
 
     levels: Float[Tensor, "*runs level"]
     rates: Float[Tensor, "*runs saddle mode"]
     times: Float[Tensor, "*runs drop"]
     exponents: Float[Tensor, "*runs drop"]
-    step_size: float | None = None
+    step_size: float | Tensor | None = None
 
     @property
     def escape_rates(self) -> Float[Tensor, "*runs saddle"]:
@@ -144,10 +147,40 @@ class Staircase:
         check_positive("init_scale", init_scale)
         if init_scale >= 1:
             raise ValueError(f"init_scale = {init_scale!r}: must be below 1")
-        return self.times * (math.log(1 / init_scale) / self.step_size)
+        eta = torch.as_tensor(self.step_size, dtype=self.times.dtype, device=self.times.device)
+        return self.times * math.log(1 / init_scale) / eta[..., None]
 
 
-def predict(moments: Moments, step_size: float | None = None) -> Staircase:
+def recursion(
+    rates: Float[Tensor, "*runs saddle mode"],
+    step_size: float | Tensor | None = None,
+    spare: int = 1,
+) -> tuple[Float[Tensor, "*runs drop"], Float[Tensor, "*runs drop"]]:
+    """Times and exponents of all escapes from the rates at each saddle, whatever the loss.
+
+    rates : rates[..., k, j] = sigma_{j+1}(R_k) at the k-th visited saddle, j < saddles - k.
+    spare : m0 + m2 - 2 r, the number of zero eigenvalues of M at the origin.
+    Fields `times` and `exponents` of `Staircase`.
+    """
+    count = rates.shape[-2]
+    p = torch.ones_like(rates[..., 0, :1]).expand(*rates.shape[:-2], count + 1)
+    now = torch.zeros_like(rates[..., 0, 0])
+    times, exponents = [], []
+    for k in range(count):
+        s = rates[..., k, : count - k]
+        # The first mode beyond the rank rests, or shrinks if M has no zero eigenvalue left.
+        beyond = -s[..., -1:] if spare + k == 0 else torch.zeros_like(s[..., :1])
+        g = finite_step_rate(torch.cat([s, beyond], dim=-1), step_size)
+        wait = torch.where(g[..., 0] > 0, p[..., 0] / g[..., 0], torch.inf)
+        now = now + wait
+        growth = torch.where(g == 0, g, g * wait[..., None])  # 0 x infinity is 0 here
+        p = (p - growth)[..., 1:]
+        times.append(now)
+        exponents.append(p[..., 0])
+    return torch.stack(times, dim=-1), torch.stack(exponents, dim=-1)
+
+
+def predict(moments: Moments, step_size: float | Tensor | None = None) -> Staircase:
     """Levels, escape rates, times and exponents of all drops.
 
     With sleeping exponents p_1 <= p_2 <= ... (all 1 at the start) and growth rates
@@ -156,7 +189,7 @@ def predict(moments: Moments, step_size: float | None = None) -> Staircase:
     values of S are ratios of volumes, so that any generic mixing of directions on the way leaves
     the sorted exponents alone: the recursion holds for non-commuting inputs as well.
 
-    step_size : eta with eta max(rate) < 1, or None for gradient flow.
+    step_size : eta with eta max(rate) < 1, one or one per run, or None for gradient flow.
     The recursion of times is that of kunin2025; needs distinct rates and a hidden width of at
     least r = min(m0, m2).
     """
@@ -165,27 +198,11 @@ def predict(moments: Moments, step_size: float | None = None) -> Staircase:
     u, _ = _modes(moments)
     r = moments.yx
     floor = torch.finfo(r.dtype).eps * max(m0, m2) * torch.linalg.svdvals(r)[..., :1]
-    p = torch.ones_like(u[..., 0, :1]).expand(*u.shape[:-2], rank + 1)
-    now = torch.zeros_like(u[..., 0, 0])
-    rates, times, exponents = [], [], []
+    rates = []
     for k in range(rank):
         s = torch.linalg.svdvals(r)[..., : rank - k]
-        s = torch.where(s > floor, s, 0.0)
-        # The first mode beyond the rank rests, or shrinks if M has no zero eigenvalue left.
-        beyond = -s[..., -1:] if m0 + m2 - 2 * rank + k == 0 else torch.zeros_like(s[..., :1])
-        g = finite_step_rate(torch.cat([s, beyond], dim=-1), step_size)
-        wait = torch.where(g[..., 0] > 0, p[..., 0] / g[..., 0], torch.inf)
-        now = now + wait
-        growth = torch.where(g == 0, g, g * wait[..., None])  # 0 x infinity is 0 here
-        p = (p - growth)[..., 1:]
-        rates.append(torch.nn.functional.pad(s, (0, k)))
-        times.append(now)
-        exponents.append(p[..., 0])
+        rates.append(torch.nn.functional.pad(torch.where(s > floor, s, 0.0), (0, k)))
         r = r - u[..., k : k + 1] @ (u[..., k : k + 1].mT @ r)
-    return Staircase(
-        levels=levels(moments),
-        rates=torch.stack(rates, dim=-2),
-        times=torch.stack(times, dim=-1),
-        exponents=torch.stack(exponents, dim=-1),
-        step_size=step_size,
-    )
+    stacked = torch.stack(rates, dim=-2)
+    times, exponents = recursion(stacked, step_size, spare=m0 + m2 - 2 * rank)
+    return Staircase(levels(moments), stacked, times, exponents, step_size)

@@ -1,0 +1,125 @@
+"""Plateaus (Theorem 1 of thesis 000): escape direction, rate, and how far units align.
+
+At a stationary point with residual correlation R = Sigma_yx - W Sigma_xx (for any loss and
+activation: R = -G D X'), a sleeping unit obeys w(t+1) = (I - eta M) w(t) with
+M = -[[0, R'], [R, 0]]. Its fastest direction is (v, u)/sqrt(2), u and v the top singular pair
+of R, and the factor per step is 1 + eta sigma_1(R).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.problems import Moments
+from learning_dynamics.runtime import check_finite, check_integer, check_positive
+
+__all__ = [
+    "Escape",
+    "correlation",
+    "escape",
+    "modes_at_escape",
+    "plateau_steps",
+    "update_matrix",
+    "worst_angle",
+]
+
+
+@dataclass(frozen=True)
+class Escape:
+    """How a stationary point is left.
+
+    rate      : (*runs,), sigma_1(R): a unit grows by 1 + eta rate per step.
+    direction : (*runs, m0 + m2), the unit vector (v, u)/sqrt(2), up to sign.
+    gap       : (*runs,), sigma_2(R)/sigma_1(R); Theorem 1 needs it below 1.
+    """
+
+    rate: Float[Tensor, " *runs"]
+    direction: Float[Tensor, "*runs coordinate"]
+    gap: Float[Tensor, " *runs"]
+
+
+def correlation(
+    inputs: Float[Tensor, "*runs m0 n"],
+    gradient: Float[Tensor, "*runs m2 n"],
+    slope: Float[Tensor, "*runs n"] | None = None,
+) -> Float[Tensor, "*runs m2 m0"]:
+    """R = -G D X', with G = dL/df and D = diag `slope` (identity for a linear net)."""
+    return -(gradient if slope is None else gradient * slope[..., None, :]) @ inputs.mT
+
+
+def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
+    """Rate, direction and gap of the escape from a stationary point with correlation R."""
+    check_finite("residual", residual)
+    u, s, vh = torch.linalg.svd(residual, full_matrices=False)
+    second = s[..., 1] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0])
+    direction = torch.cat([vh[..., 0, :], u[..., :, 0]], dim=-1) / math.sqrt(2)
+    return Escape(s[..., 0], direction, second / s[..., 0])
+
+
+def update_matrix(
+    residual: Float[Tensor, "*runs m2 m0"], step_size: float | Float[Tensor, " *runs"]
+) -> Float[Tensor, "*runs coordinate coordinate"]:
+    """I - eta M = I + eta [[0, R'], [R, 0]], what one step does to every unit of a linear net."""
+    check_positive("step_size", step_size)
+    m2, m0 = residual.shape[-2:]
+    eta = torch.as_tensor(step_size, dtype=residual.dtype)[..., None, None]
+    a = residual.new_zeros(*residual.shape[:-2], m0 + m2, m0 + m2)
+    a[..., m0:, :m0] = eta * residual
+    a[..., :m0, m0:] = eta * residual.mT
+    return a + torch.eye(m0 + m2, dtype=a.dtype, device=a.device)
+
+
+def worst_angle(
+    units: Float[Tensor, "*runs m1 coordinate"], direction: Float[Tensor, "*runs coordinate"]
+) -> Float[Tensor, " *runs"]:
+    """max_i |(I - P1) w_i|/|P1 w_i|, the ratio of Theorem 1, P1 along the unit `direction`."""
+    along = (units * direction[..., None, :]).sum(-1)
+    across = units - along[..., None] * direction[..., None, :]
+    return (across.norm(dim=-1) / along.abs()).amax(-1)
+
+
+def modes_at_escape(
+    modes: Float[Tensor, "runs records mode"], escape_number: int, threshold: float = 0.1
+) -> Float[Tensor, "runs mode"]:
+    """Singular values of S where the `escape_number`-th of them first reaches `threshold`.
+
+    Log-linear between records. The alignment at the k-th escape is entry k over entry k - 1
+    (counting from 0). Raises ValueError if a run never gets there or starts above.
+    """
+    check_integer("escape_number", escape_number, least=1)
+    check_positive("threshold", threshold)
+    leader = modes[..., escape_number - 1]
+    awake = leader >= threshold
+    if not bool(awake.any(-1).all()) or bool(awake[:, 0].any()):
+        run = int((~awake.any(-1) | awake[:, 0]).nonzero()[0])
+        raise ValueError(
+            f"run {run}: mode {escape_number} never rises through {threshold:g}; run longer, "
+            "or start smaller"
+        )
+    at = awake.long().argmax(-1)
+    rows = torch.arange(len(modes))
+    low, high = modes[rows, at - 1].log(), modes[rows, at].log()
+    k = escape_number - 1
+    part = (math.log(threshold) - low[:, k]) / (high[:, k] - low[:, k])
+    return torch.exp(low + part[:, None] * (high - low))
+
+
+def plateau_steps(
+    moments: Moments,
+    units: Float[Tensor, "*runs m1 coordinate"],
+    step_size: float | Float[Tensor, " *runs"],
+    threshold: float = 0.1,
+) -> Float[Tensor, " *runs"]:
+    """Steps from `units` near the origin until the top mode of S reaches `threshold`.
+
+    log(threshold/|S p|)/log(1 + eta s_1), p the escape direction at the origin, s_1 the top
+    singular value of Sigma_yx: linear in log(1/epsilon) with slope 1/log(1 + eta s_1).
+    """
+    check_positive("threshold", threshold)
+    first = escape(moments.yx)
+    start = (units @ first.direction[..., None]).flatten(-2).norm(dim=-1)
+    growth = torch.log1p(torch.as_tensor(step_size, dtype=first.rate.dtype) * first.rate)
+    return (threshold / start).log() / growth
