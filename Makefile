@@ -47,7 +47,7 @@ pdf: $(READY)
 test: $(READY)
 	@$(PY) $(DOCTOR) book
 	@$(PY) _ext/notebooks.py assemble _build/nbval
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup --nbval $(TESTS) _build/nbval
+	$(PY) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --nbval $(TESTS) _build/nbval
 
 notebooks: $(READY)
 	@$(PY) _ext/notebooks.py run _build/notebooks --jobs $(JOBS)
@@ -66,7 +66,7 @@ bench: $(BENCH)
 
 audit: $(READY)
 	$(PY) -m learning_dynamics claims --jobs $(JOBS) --audit
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m audit tests
+	$(PY) -m pytest -n $(JOBS) --dist loadscope -m audit tests
 
 # The environment: rebuilt when the lock changes, otherwise ready at once.
 environment: $(READY)
@@ -74,8 +74,9 @@ environment: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) $(DOCTOR) python
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install $(PIP_ARGS) --requirement requirements.lock
-	$(PY) -m pip install --no-deps --no-build-isolation --editable .
+	@echo "Installing requirements.lock into $(VENV) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --requirement requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH): $(READY) requirements-bench.lock

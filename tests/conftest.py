@@ -17,20 +17,31 @@ def as_users_run():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Slow checks only on demand; one file stays in one process, unless its tests say otherwise.
+#: Independent tests of one file, handed out one by one; all other files stay in one process.
+SPREAD = ("test_measured_claims.py",)
 
-    Notebooks need it (a kernel each), module fixtures profit from it. Tests marked `spread` are
-    handed out one by one. The long ones come first, so that no process is left alone at the end.
-    """
+
+def _is_spread(nodeid):
+    return nodeid.split("::")[0].endswith(SPREAD)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """One file, one process: notebooks have a kernel each, module fixtures are made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if _is_spread(nodeid) else nodeid.split("::")[0]
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Slow checks only on demand; long files first, so that no process is left alone at the end."""
     if "audit" not in (config.option.markexpr or ""):
         items[:] = [item for item in items if not item.get_closest_marker("audit")]
-    for item in items:
-        if not item.get_closest_marker("spread"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
     def rank(item):
-        return 0 if item.path.suffix == ".ipynb" else 1 if item.get_closest_marker("spread") else 2
+        return 0 if item.path.suffix == ".ipynb" else 1 if _is_spread(item.nodeid) else 2
 
     items.sort(key=rank)
