@@ -12,8 +12,11 @@ import torch
 from playwright._impl._driver import compute_driver_executable
 
 from learning_dynamics.experiments.live import LiveRun, moments_of, run_live, start_directions
+from learning_dynamics.scales.orders import predict
+from learning_dynamics.scales.parametrizations import scheme
 
-CORE = Path(__file__).parents[1] / "_static/live/saddles_core.js"
+LIVE = Path(__file__).parents[1] / "_static/live"
+CORE = LIVE / "saddles_core.js"
 SCRIPT = """
 const core = require(process.argv[1]);
 const o = JSON.parse(process.argv[2]);
@@ -84,3 +87,39 @@ def test_divergence_is_reported():
     result = in_node(LiveRun(init_scale=1.0, step_size=2.0, steps=300))["run"]
     assert result["diverged"] > 0
     assert len(result["losses"]) == result["diverged"]
+
+
+def exponents_in_node(widths: str, rule: str, r: float) -> dict:
+    script = (
+        "const c = require(process.argv[1]);"
+        "console.log(JSON.stringify(c.predict(c.parse(process.argv[2]), process.argv[3], "
+        "Number(process.argv[4]))));"
+    )
+    done = subprocess.run(
+        [compute_driver_executable()[0], "-e", script, str(LIVE / "orders_core.js"),
+         widths, rule, str(r)],
+        capture_output=True, text=True, check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "widths", ["0, 1, 1/5, 1, 1/5, 1, 0", "0 2 1 2 0", "1/2, 1, 3/4, 1/2, 1/4"]
+)
+@pytest.mark.parametrize(
+    ("rule", "r", "name"),
+    [("dp", 0.25, "dp(1/4)"), ("dp", 0.5, "dp(1/2)"), ("standard", 0, "standard"),
+     ("spectral", 0, "spectral"), ("mup-wide", 0, "mup-wide"),
+     ("mup-fan-in", 0, "mup-fan-in"), ("mup-package", 0, "mup-package")],
+)
+def test_exponents_agree(widths, rule, r, name):
+    theirs = exponents_in_node(widths, rule, r)
+    ours = predict(scheme(name).exponents(widths.replace(",", " ").split()))
+    assert theirs.keys() == ours.keys()
+    for quantity, row in ours.items():
+        expected = [None if v is None else float(v) for v in row]
+        got = [v if v is None else v + 0.0 for v in theirs[quantity]]
+        assert [v is None for v in got] == [v is None for v in expected]
+        assert [v for v in got if v is not None] == pytest.approx(
+            [v for v in expected if v is not None], rel=0, abs=1e-12
+        ), quantity
