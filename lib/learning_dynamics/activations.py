@@ -25,12 +25,19 @@ class Activation:
     function, derivative : tensor -> tensor of the same shape, dtype and device.
     homogeneous : sigma(c z) = c sigma(z) for every c > 0 (then sigma(z) = z sigma'(z)).
     At a kink the derivative is the one PyTorch's autograd uses (sigma'(0) = 0 for ReLU).
+
+    For kernels that reuse their buffers:
+    apply_  : z -> sigma(z), written over z (None: the kernel keeps z beside sigma(z)).
+    pull_   : (grad, saved) -> None, grad *= sigma'(z) in place, where `saved` is sigma(z) if
+              `apply_` is given, else z. None: grad *= derivative(z).
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     homogeneous: bool = False
+    apply_: Callable[[Tensor], object] | None = None
+    pull_: Callable[[Tensor, Tensor], object] | None = None
 
     def __call__(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """sigma(z), elementwise."""
@@ -54,6 +61,21 @@ class Activation:
         return torch.where(zero, limit, self.function(safe) / safe)
 
 
+_aten = torch.ops.aten
+
+
+def _pull_relu(grad: Tensor, h: Tensor) -> None:
+    _aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+
+
+def _pull_tanh(grad: Tensor, h: Tensor) -> None:
+    _aten.tanh_backward.grad_input(grad, h, grad_input=grad)
+
+
+def _pull_sigmoid(grad: Tensor, h: Tensor) -> None:
+    _aten.sigmoid_backward.grad_input(grad, h, grad_input=grad)
+
+
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """Leaky ReLU: z for z > 0, `negative_slope` * z otherwise."""
     return Activation(
@@ -61,6 +83,9 @@ def leaky_relu(negative_slope: float = 0.01) -> Activation:
         lambda z: torch.where(z > 0, z, negative_slope * z),
         lambda z: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, negative_slope)),
         homogeneous=True,
+        pull_=lambda grad, z: _aten.leaky_relu_backward.grad_input(
+            grad, z, negative_slope, False, grad_input=grad
+        ),
     )
 
 
@@ -81,16 +106,42 @@ def _sigmoid_derivative(z: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     a.name: a
     for a in (
-        Activation("linear", lambda z: z, torch.ones_like, homogeneous=True),
-        Activation("relu", torch.relu, lambda z: (z > 0).to(z.dtype), homogeneous=True),
-        Activation("tanh", torch.tanh, _tanh_derivative),
-        Activation("gelu", torch.nn.functional.gelu, _gelu_derivative),
+        Activation(
+            "linear",
+            lambda z: z,
+            torch.ones_like,
+            homogeneous=True,
+            apply_=lambda z: None,
+            pull_=lambda grad, h: None,
+        ),
+        Activation(
+            "relu",
+            torch.relu,
+            lambda z: (z > 0).to(z.dtype),
+            homogeneous=True,
+            apply_=torch.relu_,
+            pull_=_pull_relu,
+        ),
+        Activation("tanh", torch.tanh, _tanh_derivative, apply_=torch.tanh_, pull_=_pull_tanh),
+        Activation(
+            "gelu",
+            torch.nn.functional.gelu,
+            _gelu_derivative,
+            pull_=lambda grad, z: _aten.gelu_backward.grad_input(grad, z, grad_input=grad),
+        ),
         Activation(
             "softplus",  # shifted by log 2 so that sigma(0) = 0 and the origin is a saddle
-            lambda z: torch.nn.functional.softplus(z) - math.log(2),
+            # the linear branch only where log(1 + exp(-z)) is below double rounding
+            lambda z: torch.nn.functional.softplus(z, threshold=40) - math.log(2),
             torch.sigmoid,
         ),
-        Activation("sigmoid", torch.sigmoid, _sigmoid_derivative),
+        Activation(
+            "sigmoid",
+            torch.sigmoid,
+            _sigmoid_derivative,
+            apply_=torch.sigmoid_,
+            pull_=_pull_sigmoid,
+        ),
         Activation("square", lambda z: z * z, lambda z: 2 * z),
     )
 } | {"leaky_relu": leaky_relu()}

@@ -25,12 +25,18 @@ class Loss:
     gradient : (outputs, targets) -> (..., m2, n), G = dL/df, the factor 1/n included.
     residual : (outputs, targets) -> (..., m2, n), l'(f), that is n G, without the factor.
     lipschitz: a Lipschitz constant of l' in f (None if there is none).
+    residual_: (outputs, targets) -> None, the residual written over the outputs, for kernels
+               that reuse their buffers (None: `residual` is copied over them).
+    select   : index or slice of runs -> the loss of these runs, where the loss itself holds
+               numbers per run (None: it holds none).
     """
 
     name: str
     value: Callable[[Tensor, Tensor], Tensor]
     residual: Callable[[Tensor, Tensor], Tensor]
     lipschitz: float | None = None
+    residual_: Callable[[Tensor, Tensor], object] | None = None
+    select: "Callable[[Tensor | slice], Loss] | None" = None
 
     def gradient(
         self, outputs: Float[Tensor, "... m2 n"], targets: Float[Tensor, "... m2 n"]
@@ -40,7 +46,8 @@ class Loss:
 
 
 def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
-    """l = 1/2 |y - f|^2; with `weights` omega (*runs, m2, n) >= 0: l_j = 1/2 sum_i omega_ij (y - f)_ij^2.
+    """l = 1/2 |y - f|^2; with `weights` omega (*runs, m2, n) >= 0, per run or shared:
+    l_j = 1/2 sum_i omega_ij (y - f)_ij^2.
 
     Matrix completion: X = I (n = m0), omega_ij = 1 where entry (i, j) is observed, else 0.
     """
@@ -50,14 +57,21 @@ def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
             lambda f, y: 0.5 * (f - y).square().sum(-2).mean(-1),
             lambda f, y: f - y,
             lipschitz=1.0,
+            residual_=lambda f, y: f.sub_(y),
         )
     check_finite("weights", weights)
     check_positive("weights", weights, zero=True)
+    return _weighted(weights, float(weights.max()))
+
+
+def _weighted(weights: Tensor, lipschitz: float) -> Loss:
     return Loss(
         "weighted squared",
         lambda f, y: 0.5 * (weights * (f - y).square()).sum(-2).mean(-1),
         lambda f, y: weights * (f - y),
-        lipschitz=float(weights.max()),
+        lipschitz=lipschitz,
+        residual_=lambda f, y: f.sub_(y).mul_(weights),
+        select=None if weights.ndim == 2 else lambda i: _weighted(weights[i], lipschitz),
     )
 
 
@@ -76,6 +90,7 @@ def huber(threshold: float = 1.0) -> Loss:
         value,
         lambda f, y: (f - y).clamp(-threshold, threshold),
         lipschitz=1.0,
+        residual_=lambda f, y: f.sub_(y).clamp_(-threshold, threshold),
     )
 
 
@@ -83,7 +98,7 @@ def logistic() -> Loss:
     """Logistic loss log(1 + exp(-y f)) for labels y in {-1, +1}, summed over outputs."""
     return Loss(
         "logistic",
-        lambda f, y: torch.nn.functional.softplus(-y * f).sum(-2).mean(-1),
+        lambda f, y: torch.nn.functional.softplus(-y * f, threshold=40).sum(-2).mean(-1),
         lambda f, y: -y * torch.sigmoid(-y * f),
         lipschitz=0.25,
     )

@@ -1,11 +1,12 @@
 """Gradient descent with finite step on f(X) = W2 sigma(W1 X), for many runs at once.
 
 The leading dimension of every tensor is the run: runs may differ in seed, initial scale,
-step size and problem, and share their shapes.
+step size and problem, and share their shapes. The inner loops are in `kernels`, the handling of
+the ensemble in `ensemble`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,22 @@ from learning_dynamics.runtime import (
     check_positive,
     check_shape,
 )
+from learning_dynamics.saddles.ensemble import Ensemble
+from learning_dynamics.saddles.kernels import Data, choose_kernel
+from learning_dynamics.saddles.observables import (
+    OBSERVABLES,
+    geometric_grid,
+    gradient_norm,
+    uniform_grid,
+)
+from learning_dynamics.saddles.weights import (
+    State,
+    Weights,
+    forward,
+    gradient,
+    initialise,
+    state_of,
+)
 
 __all__ = [
     "OBSERVABLES",
@@ -30,38 +47,12 @@ __all__ = [
     "Stop",
     "Weights",
     "forward",
+    "geometric_grid",
     "gradient",
     "gradient_descent",
     "initialise",
     "uniform_grid",
-    "geometric_grid",
 ]
-
-
-class Weights(NamedTuple):
-    """W1 (*runs, m1, m0) and W2 (*runs, m2, m1)."""
-
-    w1: Float[Tensor, "*runs m1 m0"]
-    w2: Float[Tensor, "*runs m2 m1"]
-
-    @property
-    def units(self) -> Float[Tensor, "*runs m1 coordinate"]:
-        """S = [W1, W2'], whose row i is unit i: row i of W1, column i of W2."""
-        return torch.cat([self.w1, self.w2.mT], dim=-1)
-
-    @property
-    def product(self) -> Float[Tensor, "*runs m2 m0"]:
-        """W2 W1, the end-to-end map of a linear net."""
-        return self.w2 @ self.w1
-
-
-class State(NamedTuple):
-    """What an observable may look at; all of one step, before that step's update."""
-
-    weights: Weights
-    outputs: Float[Tensor, "runs m2 n"]
-    gradients: Weights
-    loss: Float[Tensor, " runs"]
 
 
 class Stop(NamedTuple):
@@ -70,113 +61,14 @@ class Stop(NamedTuple):
     loss: float | None = None
     gradient_norm: float | None = None
 
-
-def initialise(
-    widths: tuple[int, int, int],
-    init_scale: float | Float[Tensor, " runs"],
-    generators: Sequence[torch.Generator],
-    *,
-    dtype: torch.dtype = torch.float64,
-) -> Weights:
-    """i.i.d. Gaussian weights of standard deviation epsilon = `init_scale`.
-
-    widths     : (m0, m1, m2).
-    init_scale : > 0, one for all runs or one per run.
-    generators : one per run (see `runtime.generator`); their device is the weights' device.
-    Equal generators give equal directions, so that runs can differ in scale alone.
-    """
-    m0, m1, m2 = widths
-    for name, value in zip(("m0", "m1", "m2"), widths, strict=True):
-        check_integer(name, value, least=1)
-    check_positive("init_scale", init_scale)
-    if not generators:
-        raise ValueError("generators is empty: pass one generator per run")
-    draws = [
-        torch.randn(m1, m0 + m2, generator=g, dtype=dtype, device=g.device) for g in generators
-    ]
-    units = torch.stack(draws)
-    units = units * torch.as_tensor(init_scale, dtype=dtype, device=units.device).reshape(-1, 1, 1)
-    return Weights(units[..., :m0].contiguous(), units[..., m0:].mT.contiguous())
-
-
-def forward(
-    weights: Weights, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
-) -> Float[Tensor, "... m2 n"]:
-    """f(X) = W2 sigma(W1 X)."""
-    return weights.w2 @ find_activation(activation)(weights.w1 @ inputs)
-
-
-def gradient(
-    weights: Weights,
-    problem: Problem,
-    *,
-    activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
-) -> State:
-    """The gradient of L, with what was computed on the way.
-
-    With Z = W1 X and G = dL/df (m2, n):
-        dL/dW2 = G sigma(Z)',    dL/dW1 = (sigma'(Z) * W2' G) X'.
-    """
-    act, criterion = find_activation(activation), find_loss(loss)
-    z = weights.w1 @ problem.inputs
-    h = act(z)
-    outputs = weights.w2 @ h
-    g = criterion.gradient(outputs, problem.targets)
-    d2 = g @ h.mT
-    d1 = (act.derivative(z) * (weights.w2.mT @ g)) @ problem.inputs.mT
-    return State(weights, outputs, Weights(d1, d2), criterion.value(outputs, problem.targets))
-
-
-def _gradient_norm(s: State) -> Tensor:
-    return (
-        s.gradients.w1.square().sum((-2, -1)) + s.gradients.w2.square().sum((-2, -1))
-    ).sqrt()
-
-
-#: Named observables: what can be recorded, with the names of their trailing dimensions.
-OBSERVABLES: Mapping[str, tuple[Callable[[State], Tensor], tuple[str, ...], str]] = {
-    "loss": (lambda s: s.loss, (), "loss"),
-    "gradient_norm": (_gradient_norm, (), "loss/weight"),
-    "w1": (lambda s: s.weights.w1, ("unit", "input"), "1"),
-    "w2": (lambda s: s.weights.w2, ("output", "unit"), "1"),
-    "units": (lambda s: s.weights.units, ("unit", "coordinate"), "1"),
-    "unit_norms": (lambda s: s.weights.units.norm(dim=-1), ("unit",), "1"),
-    "unit_singular_values": (
-        lambda s: torch.linalg.svdvals(s.weights.units),
-        ("mode",),
-        "1",
-    ),
-    "product": (lambda s: s.weights.product, ("output", "input"), "1"),
-    "product_singular_values": (
-        lambda s: torch.linalg.svdvals(s.weights.product),
-        ("mode",),
-        "1",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class _Recorder:
-    names: tuple[str, ...]
-
-    def __call__(self, state: State) -> dict[str, Tensor]:
-        return {n: OBSERVABLES[n][0](state) for n in self.names}
-
-
-def uniform_grid(steps: int, every: int) -> Int[Tensor, " records"]:
-    """Steps 0, every, 2 every, ..., and the last step."""
-    check_integer("steps", steps, least=0)
-    check_integer("every", every, least=1)
-    return torch.unique(torch.cat([torch.arange(0, steps + 1, every), torch.tensor([steps])]))
-
-
-def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
-    """About `records` distinct steps from 0 to `steps`, evenly spaced in the logarithm."""
-    check_integer("steps", steps, least=1)
-    check_integer("records", records, least=2)
-    grid = torch.logspace(0, torch.tensor(float(steps)).log10(), records - 1, dtype=torch.float64)
-    return torch.unique(torch.cat([torch.tensor([0, steps]), grid.round().long()]))
+    def met(self, state: State) -> Tensor:
+        """Whether each run may stop, (runs,) bool."""
+        met = torch.zeros_like(state.loss, dtype=torch.bool)
+        if self.loss is not None:
+            met = met | (state.loss <= self.loss)
+        if self.gradient_norm is not None:
+            met = met | (gradient_norm(state) <= self.gradient_norm)
+        return met
 
 
 def gradient_descent(
@@ -218,56 +110,39 @@ def gradient_descent(
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
     for name in observables:
         check_choice("observable", name, OBSERVABLES)
+    grid = record_grid(record_at, steps)
+    eta = torch.as_tensor(step_size, dtype=weights.w1.dtype, device=weights.w1.device)
+    if eta.ndim:
+        check_shape("step_size", eta, (runs,))
+    x, y = problem.inputs, problem.targets
+    if x.ndim == 3 and len(x) == 1:
+        x, y = x[0], y[0]
+    if x.ndim == 3 and len(x) != runs:
+        raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
+    sizes = (x.shape[-2], m1, y.shape[-2], x.shape[-1])
+    trajectory = Ensemble(
+        kernel=choose_kernel(act, sizes),
+        sizes=sizes,
+        act=act,
+        loss=criterion,
+        data=Data(x, x.mT.contiguous(), y),
+        step_size=eta,
+        steps=steps,
+        grid=grid,
+        observables={name: OBSERVABLES[name] for name in observables},
+        full_state=lambda w, data, of: state_of(w, data.inputs, data.targets, act, of),
+        met=None if stop is None else stop.met,
+        raising=on_divergence == "raise",
+        progress=progress,
+    ).run(weights)
+    return replace(trajectory, step_size=step_size)
+
+
+def record_grid(record_at: Tensor | None, steps: int) -> list[int]:
+    """The recorded steps as a list; default: about 1000 evenly spaced. Raises ValueError."""
     if record_at is None:
         record_at = uniform_grid(steps, max(1, steps // 1000))
     grid = record_at.tolist()
     if not grid or grid != sorted(set(grid)) or grid[0] < 0 or grid[-1] > steps:
         raise ValueError(f"record_at must increase strictly within 0..{steps}")
-
-    eta = torch.as_tensor(step_size, dtype=weights.w1.dtype, device=weights.w1.device)
-    if eta.ndim:
-        check_shape("step_size", eta, (runs,))
-    eta = eta.reshape(-1, 1, 1)
-    record = _Recorder(tuple(observables))
-    history: list[dict[str, Tensor]] = []
-    w = weights
-    nothing = torch.full((runs,), -1, dtype=torch.long, device=w.w1.device)
-    diverged_at, stopped_at = nothing, nothing.clone()
-    wanted = set(grid)
-    for t in range(steps + 1):
-        state = gradient(w, problem, activation=act, loss=criterion)
-        bad = (diverged_at < 0) & ~torch.isfinite(state.loss)
-        diverged_at = torch.where(bad, t, diverged_at)
-        if t in wanted:
-            history.append(record(state))
-            if stop is not None:
-                met = torch.zeros(runs, dtype=torch.bool, device=w.w1.device)
-                if stop.loss is not None:
-                    met = met | (state.loss <= stop.loss)
-                if stop.gradient_norm is not None:
-                    met = met | (_gradient_norm(state) <= stop.gradient_norm)
-                stopped_at = torch.where((stopped_at < 0) & met, t, stopped_at)
-            if progress is not None:
-                progress(t, steps)
-        if t == steps:
-            break
-        move = (stopped_at < 0).reshape(-1, 1, 1) * eta
-        w = Weights(w.w1 - move * state.gradients.w1, w.w2 - move * state.gradients.w2)
-    if on_divergence == "raise" and bool((diverged_at >= 0).any()):
-        run = int((diverged_at >= 0).nonzero()[0])
-        raise ValueError(
-            f"run {run} diverged at step {int(diverged_at[run])} with step_size = "
-            f"{float(eta.reshape(-1).expand(runs)[run]):g}: take a smaller step"
-        )
-    return Trajectory(
-        steps=torch.tensor(grid),
-        step_size=step_size,
-        observables={
-            n: torch.stack([h[n] for h in history], dim=1) for n in record.names
-        },
-        dims={n: OBSERVABLES[n][1] for n in record.names},
-        diverged_at=diverged_at,
-        stopped_at=stopped_at,
-        final=w,
-        units={n: OBSERVABLES[n][2] for n in record.names},
-    )
+    return grid

@@ -1,0 +1,108 @@
+"""The two-layer net f(X) = W2 sigma(W1 X): weights, forward pass, gradient.
+
+The leading dimension of every tensor is the run.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import check_integer, check_positive
+
+__all__ = ["State", "Weights", "forward", "gradient", "initialise"]
+
+
+class Weights(NamedTuple):
+    """W1 (*runs, m1, m0) and W2 (*runs, m2, m1)."""
+
+    w1: Float[Tensor, "*runs m1 m0"]
+    w2: Float[Tensor, "*runs m2 m1"]
+
+    @property
+    def units(self) -> Float[Tensor, "*runs m1 coordinate"]:
+        """S = [W1, W2'], whose row i is unit i: row i of W1, column i of W2."""
+        return torch.cat([self.w1, self.w2.mT], dim=-1)
+
+    @property
+    def product(self) -> Float[Tensor, "*runs m2 m0"]:
+        """W2 W1, the end-to-end map of a linear net."""
+        return self.w2 @ self.w1
+
+
+class State(NamedTuple):
+    """What an observable may look at; all of one step, before that step's update."""
+
+    weights: Weights
+    outputs: Float[Tensor, "runs m2 n"]
+    gradients: Weights
+    loss: Float[Tensor, " runs"]
+
+
+def initialise(
+    widths: tuple[int, int, int],
+    init_scale: float | Float[Tensor, " runs"],
+    generators: Sequence[torch.Generator],
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> Weights:
+    """i.i.d. Gaussian weights of standard deviation epsilon = `init_scale`.
+
+    widths     : (m0, m1, m2).
+    init_scale : > 0, one for all runs or one per run.
+    generators : one per run (see `runtime.generator`); their device is the weights' device.
+    Equal generators give equal directions, so that runs can differ in scale alone.
+    """
+    m0, m1, m2 = widths
+    for name, value in zip(("m0", "m1", "m2"), widths, strict=True):
+        check_integer(name, value, least=1)
+    check_positive("init_scale", init_scale)
+    if not generators:
+        raise ValueError("generators is empty: pass one generator per run")
+    draws = [
+        torch.randn(m1, m0 + m2, generator=g, dtype=dtype, device=g.device) for g in generators
+    ]
+    units = torch.stack(draws)
+    units = units * torch.as_tensor(init_scale, dtype=dtype, device=units.device).reshape(-1, 1, 1)
+    return Weights(units[..., :m0].contiguous(), units[..., m0:].mT.contiguous())
+
+
+def forward(
+    weights: Weights, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
+) -> Float[Tensor, "... m2 n"]:
+    """f(X) = W2 sigma(W1 X)."""
+    return weights.w2 @ find_activation(activation)(weights.w1 @ inputs)
+
+
+def gradient(
+    weights: Weights,
+    problem: Problem,
+    *,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+) -> State:
+    """The gradient of L, with what was computed on the way.
+
+    With Z = W1 X and G = dL/df (m2, n):
+        dL/dW2 = G sigma(Z)',    dL/dW1 = (sigma'(Z) * W2' G) X'.
+    """
+    act, criterion = find_activation(activation), find_loss(loss)
+    return state_of(weights, problem.inputs, problem.targets, act, criterion)
+
+
+def state_of(
+    weights: Weights, inputs: Tensor, targets: Tensor, act: Activation, criterion: Loss
+) -> State:
+    """`gradient` on bare tensors."""
+    z = weights.w1 @ inputs
+    h = act(z)
+    outputs = weights.w2 @ h
+    g = criterion.gradient(outputs, targets)
+    d2 = g @ h.mT
+    d1 = (act.derivative(z) * (weights.w2.mT @ g)) @ inputs.mT
+    return State(weights, outputs, Weights(d1, d2), criterion.value(outputs, targets))

@@ -1,0 +1,270 @@
+"""The ensemble kernel: exact gradients, records, stops, divergence, devices."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from learning_dynamics import problems
+from learning_dynamics.activations import ACTIVATIONS, activation
+from learning_dynamics.losses import squared
+from learning_dynamics.problems import Problem, linear_teacher
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles import ensemble, two_layer
+from learning_dynamics.saddles.two_layer import (
+    OBSERVABLES,
+    Stop,
+    Weights,
+    gradient,
+    gradient_descent,
+    initialise,
+    uniform_grid,
+)
+
+LOSSES = ("squared", "huber", "logistic", "cross_entropy", "weighted", "weighted per run")
+RUNS = 3
+
+
+def case(loss, *, per_run=False, dtype=torch.float64):
+    """A problem with targets that suit the loss, and a loss."""
+    g = generator("two-layer", loss)
+    lead = (RUNS,) if per_run else ()
+    x = torch.randn(*lead, 5, 8, generator=g, dtype=dtype)
+    y = torch.randn(*lead, 3, 8, generator=g, dtype=dtype)
+    if loss == "logistic":
+        y = torch.sign(y)
+    if loss == "cross_entropy":
+        y = torch.softmax(y, -2)
+    if loss == "weighted":
+        loss = squared(torch.rand(3, 8, generator=g, dtype=dtype))
+    if loss == "weighted per run":
+        loss = squared(torch.rand(RUNS, 3, 8, generator=g, dtype=dtype))
+    return Problem(x, y), loss
+
+
+def start(scale=0.3, dtype=torch.float64, runs=RUNS, widths=(5, 7, 3)):
+    return initialise(widths, scale, [generator("start", i) for i in range(runs)], dtype=dtype)
+
+
+def by_autograd(weights, problem, name, loss, step_size, steps):
+    """Gradient descent by autograd, sum over runs (runs are independent)."""
+    w1, w2 = weights
+    eta = torch.as_tensor(step_size, dtype=w1.dtype).reshape(-1, 1, 1)
+    for _ in range(steps):
+        w1, w2 = w1.detach().requires_grad_(), w2.detach().requires_grad_()
+        outputs = w2 @ activation(name)(w1 @ problem.inputs)
+        loss.value(outputs, problem.targets).sum().backward()
+        w1, w2 = w1 - eta * w1.grad, w2 - eta * w2.grad
+    return Weights(w1.detach(), w2.detach())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_descent_equals_autograd(name, loss):
+    problem, criterion = case(loss, per_run=loss == "huber")
+    criterion = two_layer.find_loss(criterion)
+    eta = torch.tensor([0.05, 0.1, 0.2], dtype=torch.float64)
+    run = gradient_descent(
+        start(), problem, step_size=eta, steps=7, activation=name, loss=criterion
+    )
+    expected = by_autograd(start(), problem, name, criterion, eta, 7)
+    for got, want in zip(run.final, expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "tanh"])
+def test_single_precision_stays_single(name):
+    problem, _ = case("squared", dtype=torch.float32)
+    run = gradient_descent(
+        start(dtype=torch.float32), problem, step_size=0.1, steps=20, activation=name
+    )
+    exact = gradient_descent(
+        start(), case("squared")[0], step_size=0.1, steps=0, activation=name
+    )
+    assert run["loss"].dtype == run.final.w1.dtype == torch.float32
+    assert exact["loss"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "gelu"])
+def test_records_are_states_of_the_plain_recursion(name):
+    problem, _ = case("squared")
+    w, states = start(), []
+    for _ in range(31):
+        states.append(gradient(w, problem, activation=name))
+        g = states[-1].gradients
+        w = Weights(w.w1 - 0.1 * g.w1, w.w2 - 0.1 * g.w2)
+    grid = torch.tensor([0, 1, 2, 9, 30])
+    run = gradient_descent(
+        start(), problem, step_size=0.1, steps=30, activation=name, record_at=grid,
+        observables=tuple(OBSERVABLES),
+    )
+    for key, (observe, _, _) in OBSERVABLES.items():
+        expected = torch.stack([observe(states[t]) for t in grid.tolist()], 1)
+        torch.testing.assert_close(run[key], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(run.final.w1, states[30].weights.w1, rtol=1e-12, atol=1e-12)
+
+
+def test_a_run_does_not_depend_on_its_company(monkeypatch):
+    problem, _ = case("squared")
+    together = gradient_descent(start(runs=9), problem, step_size=0.1, steps=50, activation="relu")
+    monkeypatch.setattr(ensemble, "CACHE", 1)  # one run a chunk
+    alone = gradient_descent(start(runs=9), problem, step_size=0.1, steps=50, activation="relu")
+    torch.testing.assert_close(together["loss"], alone["loss"], rtol=1e-13, atol=0)
+
+
+def test_threads_change_nothing(monkeypatch):
+    problem, _ = case("squared")
+    run = [
+        gradient_descent(start(runs=8), problem, step_size=0.1, steps=50, activation="relu")
+    ]
+    monkeypatch.setattr(ensemble, "THREAD_FLOPS", 1)
+    torch.set_num_threads(2)
+    try:
+        run.append(
+            gradient_descent(start(runs=8), problem, step_size=0.1, steps=50, activation="relu")
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(run[0]["loss"], run[1]["loss"])
+
+
+@pytest.mark.parametrize("rule", [Stop(loss=0.8), Stop(gradient_norm=0.05)])
+def test_stop_freezes_the_run_and_leaves_the_others_alone(rule):
+    problem = linear_teacher(generator=generator("stop"))
+    weights = start(1e-2, widths=(6, 8, 4))
+    eta = torch.tensor([0.02, 0.05, 1e-4], dtype=torch.float64)
+    free, held = (
+        gradient_descent(
+            weights, problem, step_size=eta, steps=900, record_at=uniform_grid(900, 10),
+            observables=("loss", "gradient_norm", "w1"), stop=s,
+        )
+        for s in (None, rule)
+    )
+    assert held.stopped_at.tolist()[2] == -1
+    torch.testing.assert_close(held["loss"][2], free["loss"][2], rtol=1e-9, atol=0)
+    for run in (0, 1):
+        r = int((free.steps == held.stopped_at[run]).nonzero())
+        met = free["loss"] <= rule.loss if rule.loss else free["gradient_norm"] <= 0.05
+        assert r == int(met[run].nonzero()[0])
+        torch.testing.assert_close(held["w1"][run, : r + 1], free["w1"][run, : r + 1])
+        assert (held["w1"][run, r:] == held["w1"][run, r]).all()
+        assert torch.equal(held.final.w1[run], held["w1"][run, r])
+
+
+def test_divergence_is_found_at_its_exact_step():
+    problem, _ = case("squared")
+    eta = torch.tensor([0.1, 3.0, 1.2], dtype=torch.float64)
+    weights = start(1.0)
+    run = gradient_descent(
+        weights, problem, step_size=eta, steps=5000, record_at=torch.tensor([0, 20, 5000]),
+        on_divergence="mark", observables=("loss", "unit_singular_values"),
+    )
+    w, expected = weights, [-1] * RUNS
+    for t in range(60):
+        state = gradient(w, problem)
+        for i in (~torch.isfinite(state.loss)).nonzero().flatten().tolist():
+            expected[i] = t if expected[i] < 0 else expected[i]
+        g, e = state.gradients, eta.reshape(-1, 1, 1)
+        w = Weights(w.w1 - e * g.w1, w.w2 - e * g.w2)
+    assert run.diverged_at.tolist() == expected
+    assert expected[0] == -1 and 0 < expected[1] < 20
+    for name in run.observables:
+        assert torch.isfinite(run[name][0]).all() and torch.isfinite(run[name][1, 0]).all()
+        assert run[name][1, 1:].isnan().all()
+    with pytest.raises(ValueError, match=f"run 1 diverged at step {expected[1]} .*step_size = 3"):
+        gradient_descent(weights, problem, step_size=eta, steps=200)
+
+
+def test_progress_counts_every_record():
+    problem, _ = case("squared")
+    seen = []
+    gradient_descent(
+        start(), problem, step_size=0.1, steps=300, record_at=uniform_grid(300, 7),
+        progress=lambda step, steps: seen.append((step, steps)),
+    )
+    assert seen == [(t, 300) for t in uniform_grid(300, 7).tolist()]
+
+
+class NoReading(TorchDispatchMode):
+    """Fails when a number is read back from the device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
+            raise AssertionError(f"{func} reads a number back")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "gelu"])
+def test_nothing_is_read_back_within_a_block(monkeypatch, name):
+    problem, _ = case("squared")
+    advance = ensemble.Ensemble._advance
+
+    def watched(self, part, block):
+        with NoReading():
+            advance(self, part, block)
+
+    monkeypatch.setattr(ensemble.Ensemble, "_advance", watched)
+    options = dict(step_size=0.1, steps=200, activation=name, stop=Stop(loss=1e-3),
+                   observables=("loss", "gradient_norm", "unit_norms"))
+    gradient_descent(start(), problem, **options)
+    monkeypatch.setitem(
+        two_layer.OBSERVABLES, "bad", (lambda s: s.loss * float(s.loss[0]), (), "1")
+    )
+    with pytest.raises(AssertionError, match="reads a number back"):
+        gradient_descent(start(), problem, **{**options, "observables": ("bad",)})
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu", "tanh", "gelu", "softplus"])
+def test_the_whole_path_runs_on_another_device(monkeypatch, name):
+    """Meta tensors: a hard-wired CPU tensor or a number read back is an error on them."""
+    for module in (problems, two_layer):
+        monkeypatch.setattr(module, "check_finite", lambda *a: None)
+    problem, _ = case("squared", per_run=True)
+    problem = Problem(problem.inputs.to("meta"), problem.targets.to("meta"))
+    weights = Weights(*(w.to("meta") for w in start()))
+    run = gradient_descent(
+        weights, problem, step_size=0.1, steps=6, activation=name, stop=Stop(loss=1e-3),
+        observables=("loss", "gradient_norm", "units"), on_divergence="mark",
+    )
+    assert run["units"].device.type == run.final.w1.device.type == "meta"
+    assert run["units"].shape == (RUNS, 7, 7, 8)
+    monkeypatch.setitem(
+        two_layer.OBSERVABLES, "bad", (lambda s: s.loss + torch.ones(RUNS), (), "1")
+    )
+    with pytest.raises(RuntimeError, match="device"):
+        gradient_descent(weights, problem, step_size=0.1, steps=2, observables=("bad",))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["linear", "relu"])
+def test_cuda_agrees_with_cpu(name):
+    problem, _ = case("squared")
+    there = Problem(problem.inputs.cuda(), problem.targets.cuda())
+    weights = Weights(*(w.cuda() for w in start()))
+    options = dict(step_size=0.1, steps=100, activation=name)
+    a = gradient_descent(weights, there, **options)
+    b = gradient_descent(start(), problem, **options)
+    torch.testing.assert_close(a["loss"].cpu(), b["loss"], rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_size": 0.0}, "step_size"),
+        ({"steps": -1}, "steps"),
+        ({"observables": ("losss",)}, "loss"),
+        ({"record_at": torch.tensor([3, 2])}, "record_at"),
+        ({"activation": "swish"}, "activation"),
+        ({"on_divergence": "hide"}, "on_divergence"),
+    ],
+)
+def test_bad_arguments_are_named(as_users_run, change, message):
+    problem, _ = case("squared")
+    with pytest.raises(ValueError, match=message):
+        gradient_descent(start(), problem, **({"step_size": 0.1, "steps": 5} | change))
+    with pytest.raises(ValueError, match="2 problems for 3 runs"):
+        gradient_descent(
+            start(),
+            Problem(problem.inputs.expand(2, -1, -1), problem.targets.expand(2, -1, -1)),
+            step_size=0.1, steps=5,
+        )
