@@ -1,0 +1,167 @@
+"""Does the best learning rate transfer over widths? Sweep of step size x width x scheme."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from learning_dynamics.experiments.image_data import Images, load
+from learning_dynamics.experiments.simulations import (
+    SCHEMES,
+    bottleneck_widths,
+    grid,
+    training_run,
+)
+from learning_dynamics.experiments.sweep import sweep
+from learning_dynamics.experiments.training_runs import TRAINING
+from learning_dynamics.runtime import generator
+
+__all__ = ["Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling"]
+
+#: Octaves log2(step size) searched, scheme by scheme.
+OCTAVES: Mapping[str, tuple[int, int]] = {
+    "standard": (-11, -6),
+    "mup-fan-in": (-6, -2),
+    "mup-package": (-6, -2),
+    "spectral": (-3, 1),
+    "ntk": (0, 4),
+    "dp(1/4)": (-1, 3),
+    "dp(1/3)": (-1, 3),
+    "dp(2/5)": (-2, 2),
+    "dp(1/8)": (0, 4),
+    "dp(1/2)": (-2, 2),
+}
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Which runs the sweep holds; the defaults are those of the committed record."""
+
+    schemes: tuple[str, ...] = SCHEMES
+    widths: tuple[int, ...] = (1024, 2048, 4096)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    steps: int = 150
+    batch_size: int = 32
+    prefactor: float = 8.0
+    spacing: float = 1.0  # octaves between step sizes
+    images: Images = Images(pool=4)
+
+
+def _octaves(scheme: str, spacing: float) -> np.ndarray:
+    """log2 of the step sizes tried for a scheme."""
+    low, high = OCTAVES[scheme]
+    return np.arange(low, high + spacing / 2, spacing)
+
+
+def learning_rate_sweep(
+    config: Transfer,
+    *,
+    store: Path | str,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Train and test loss after the last step: dimensions scheme, width, octave, seed.
+
+    octave = log2(step size); NaN where a scheme was not tried; +inf where a run diverged.
+    """
+    train, _ = load(config.images)
+    inputs, outputs = train.inputs.shape[0], train.targets.shape[0]
+    octaves = sorted({float(o) for s in config.schemes for o in _octaves(s, config.spacing)})
+    shape = (len(config.schemes), len(config.widths), len(octaves), len(config.seeds))
+    data = {name: np.full(shape, np.nan) for name in ("train_loss", "test_loss", "test_accuracy")}
+    runs, places = [], []
+    for j, n in enumerate(config.widths):
+        widths = bottleneck_widths(n, inputs, outputs, prefactor=config.prefactor)
+        for i, scheme in enumerate(config.schemes):
+            mine = _octaves(scheme, config.spacing)
+            base = training_run(
+                scheme, widths, step_size=1.0, seed=0, steps=config.steps, images=config.images,
+                batch_size=config.batch_size,
+                records=sorted({0, config.steps // 20, config.steps // 6, config.steps // 2,
+                                config.steps}),
+            )
+            runs += grid(base, 2.0**mine, config.seeds)
+            places += [
+                (i, j, octaves.index(float(o)), s)
+                for o in mine for s in range(len(config.seeds))
+            ]
+    results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
+    for place, result in zip(places, results, strict=True):
+        for name, values in data.items():
+            values[place] = float(result[name][-1])
+    dims = ("scheme", "width", "octave", "seed")
+    seconds = sum(float(r.attrs["wall_seconds"]) for r in results)
+    return xr.Dataset(
+        {name: (dims, values) for name, values in data.items()},
+        coords={"scheme": list(config.schemes), "width": list(config.widths), "octave": octaves,
+                "seed": list(config.seeds)},
+        attrs={"steps": config.steps, "batch_size": config.batch_size, "images": str(config.images),
+               "prefactor": config.prefactor, "runs": len(results), "run_seconds": seconds,
+               "code_digest": results[0].attrs["code_digest"],
+               "torch": results[0].attrs["torch"], "device": results[0].attrs["device"]},
+    )
+
+
+def best_step_size(octaves: np.ndarray, losses: np.ndarray) -> float:
+    """log2 of the best step size: vertex of the parabola through the best point and neighbours.
+
+    losses : (octaves,), the seeds' mean, +inf where a run diverged; the parabola is that of log
+    loss. At an edge of the grid, or beside a diverged neighbour, the best point itself.
+    """
+    tried = np.isfinite(octaves) & ~np.isnan(losses)
+    x, y = octaves[tried], np.log(losses[tried])
+    k = int(np.argmin(y))
+    if 0 < k < len(x) - 1 and np.all(np.isfinite(y[k - 1 : k + 2])):
+        left, middle, right = y[k - 1 : k + 2]
+        bend = left - 2 * middle + right
+        if bend > 0:
+            return float(x[k] + 0.5 * (x[k + 1] - x[k]) * (left - right) / bend)
+    return float(x[k])
+
+
+def shift_per_doubling(
+    sweep_result: xr.Dataset,
+    scheme: str,
+    *,
+    loss: str = "train_loss",
+    resamples: int = 1000,
+    widths: Sequence[int] | None = None,
+) -> dict[str, object]:
+    """Slope of log2(best step size) in log2(width), with a bootstrap interval over seeds.
+
+    Returns `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge`
+    (number of widths whose best point is at an end of the grid). Seeds are resampled with
+    replacement, jointly for all step sizes of a width (they share their noise).
+    """
+    chosen = sweep_result.sel(scheme=scheme)
+    if widths is not None:
+        chosen = chosen.sel(width=list(widths))
+    octaves = chosen.octave.values
+    values = chosen[loss].transpose("width", "octave", "seed").values
+    x = np.log2(chosen.width.values.astype(float))
+    x = x - x.mean()
+
+    def slope(best: np.ndarray) -> float:
+        return float((x * best).sum() / (x * x).sum())
+
+    best = np.array([best_step_size(octaves, v.mean(-1)) for v in values])
+    stream = generator("lr-transfer bootstrap", scheme)
+    seeds = values.shape[-1]
+    slopes = []
+    for _ in range(resamples):
+        pick = torch.randint(seeds, (len(values), seeds), generator=stream).numpy()
+        slopes.append(
+            slope(np.array([
+                best_step_size(octaves, v[:, p].mean(-1))
+                for v, p in zip(values, pick, strict=True)
+            ]))
+        )
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    tried = ~np.isnan(values[0].mean(-1))
+    ends = (octaves[tried][0], octaves[tried][-1])
+    return {"best": best, "shift": slope(best), "low": float(low), "high": float(high),
+            "edge": int(np.isin(best, ends).sum())}
