@@ -156,7 +156,7 @@ def _cell_minimum(
         objective.gradients += 1
         h = slopes * (w.w1 @ x)
         outputs = w.w2 @ h
-        g = loss.gradient(outputs, problem.targets)
+        g = loss.residual(outputs, problem.targets) / outputs.shape[-1]
         gradients = Weights((slopes * (w.w2.mT @ g)) @ x.mT, g @ h.mT)
         value = loss.value(outputs, problem.targets)
         return float(value), _flat(gradients)
@@ -180,8 +180,8 @@ def _cell_by_cell(
     """Minimise cell by cell, crossing a kink only where that lowers the loss (active set).
 
     At a cell's minimum the samples on its walls are tested: if slopes between left and right
-    make the gradient zero, the point is Clarke stationary; else the walls whose slope wants to
-    be the neighbour's are crossed.
+    make the gradient zero, the point is Clarke stationary; else the smallest element of Clarke's
+    subdifferential is a descent direction and says which walls to cross.
     """
     problem, act = objective.problem, objective.activation
     x = problem.inputs
@@ -198,9 +198,9 @@ def _cell_by_cell(
         objective.record(state)
         if test.norm <= 10 * tolerance:
             return Descended(weights, state, True)
-        ends = act.derivative(torch.tensor([-1.0, 1.0], dtype=x.dtype))
-        wished = torch.where(kinks & (test.slopes <= ends.min() + 1e-6), ends.min(), slopes)
-        wished = torch.where(kinks & (test.slopes >= ends.max() - 1e-6), ends.max(), wished)
+        small = 1e-3 * test.norm * x.norm(dim=0)
+        sides = act.derivative(torch.where(test.velocity > 0, 1.0, -1.0).to(x.dtype))
+        wished = torch.where(kinks & (test.velocity.abs() > small), sides, slopes)
         key = wished.numpy().tobytes()
         if key in seen or bool((wished == slopes).all()):
             break

@@ -4,6 +4,7 @@ All methods that compete with one another (the skipping algorithm and its rivals
 only through an `Objective`, so that their costs are counted in one way.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.saddles.two_layer import State, Weights, gradient
+from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Objective", "Path", "no_units"]
 
@@ -78,10 +79,20 @@ class Objective:
         self._start = time.perf_counter()
 
     def __call__(self, weights: Weights) -> State:
-        """Outputs, gradients and loss at `weights`; counts one gradient evaluation."""
+        """Outputs, gradients and loss at `weights` (formulas of `two_layer.gradient`, one run).
+
+        Counts one gradient evaluation.
+        """
         self.gradients += 1
-        state = gradient(weights, self.problem, activation=self.activation, loss=self.loss)
-        if not bool(torch.isfinite(state.loss)):
+        x, targets = self.problem.inputs, self.problem.targets
+        z = weights.w1 @ x
+        h = self.activation.function(z)
+        outputs = weights.w2 @ h
+        g = self._output_gradient(outputs)
+        d1 = (self.activation.derivative(z) * (weights.w2.mT @ g)) @ x.mT
+        value = self.loss.value(outputs, targets)
+        state = State(weights, outputs, Weights(d1, g @ h.mT), value)
+        if not math.isfinite(value):
             raise ValueError(
                 f"loss = {float(state.loss)} at gradient evaluation {self.gradients}: the run "
                 "diverged, take a smaller step_size"
@@ -93,12 +104,15 @@ class Objective:
     ) -> tuple[float, Float[Tensor, "m2 n"]]:
         """L and G = dL/df at given outputs; counts one gradient evaluation."""
         self.gradients += 1
-        targets = self.problem.targets
-        return float(self.loss.value(outputs, targets)), self.loss.gradient(outputs, targets)
+        value = self.loss.value(outputs, self.problem.targets)
+        return float(value), self._output_gradient(outputs)
 
     def residual(self, state: State) -> Float[Tensor, "m2 n"]:
         """-G at a state already evaluated (free)."""
-        return -self.loss.gradient(state.outputs, self.problem.targets)
+        return -self._output_gradient(state.outputs)
+
+    def _output_gradient(self, outputs: Tensor) -> Tensor:
+        return self.loss.residual(outputs, self.problem.targets) / outputs.shape[-1]
 
     def svd(self, matrix: Float[Tensor, "*batch r c"]) -> tuple[Tensor, Tensor, Tensor]:
         """Thin singular value decomposition; counts one per matrix of the batch."""

@@ -6,6 +6,7 @@ p - r * waiting; the unit whose exponent reaches zero first wakes. Only exponent
 are kept, so that nothing here depends on epsilon.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -66,12 +67,14 @@ class GenericSleepers:
         direction, singular = pair_of_linear_unit(objective, state)
         if float(singular[0]) <= least:
             return None
+        second = float(singular[1]) if len(singular) > 1 else 0.0
+        if len(self.exponents) == 0:  # a wider net would escape; in this one nobody sleeps
+            return Escape(direction, float(singular[0]), second, math.inf)
         rates = torch.zeros_like(self.exponents)
         count = min(len(rates), len(singular))
         rates[:count] = _finite_step(singular[:count].double(), self.step_size)
         waiting = float(self.exponents[0].clamp(min=0) / rates[0])
         self.exponents = self.exponents[1:] - rates[1:] * waiting
-        second = float(singular[1]) if len(singular) > 1 else 0.0
         return Escape(direction, float(singular[0]), second, waiting)
 
     def fall_asleep(self, unit: Float[Tensor, " coordinate"]) -> None:

@@ -21,9 +21,9 @@ __all__ = ["ClarkeTest", "clarke_test", "is_kinked", "near_kinks", "put_on_kinks
 
 
 def is_kinked(activation: Activation) -> bool:
-    """Whether sigma has a kink at zero (ReLU and its kin)."""
+    """Whether sigma is 1-homogeneous with a kink at zero (ReLU and its kin)."""
     one = torch.ones((), dtype=torch.float64)
-    return bool(activation.derivative(one) != activation.derivative(-one))
+    return activation.homogeneous and bool(activation.derivative(one) != activation.derivative(-one))
 
 
 def near_kinks(
@@ -49,10 +49,13 @@ def put_on_kinks(
 class ClarkeTest:
     """norm : of the smallest element found of Clarke's subdifferential (an outer estimate:
     the kinks of one unit are treated as independent), in units of loss/weight.
-    slopes : (m1, n) the slopes of sigma that give it."""
+    slopes : (m1, n) the slopes of sigma that give it.
+    velocity : (m1, n) of a X under descent along it; its sign says into which side of a kink
+    the loss falls (it is zero where the slope lies strictly between)."""
 
     norm: float
     slopes: Float[Tensor, "m1 n"]
+    velocity: Float[Tensor, "m1 n"]
 
 
 def clarke_test(
@@ -82,4 +85,5 @@ def clarke_test(
         slopes[i, free] = torch.from_numpy(np.clip(best.x, *ends)).to(x.dtype)
     d1 = (slopes * back) @ x.mT
     d2 = g @ activation(z).mT
-    return ClarkeTest(float((d1.square().sum() + d2.square().sum()).sqrt()), slopes)
+    norm = float((d1.square().sum() + d2.square().sum()).sqrt())
+    return ClarkeTest(norm, slopes, -d1 @ x)
