@@ -50,7 +50,7 @@ class Config:
     scales: tuple[float, ...] = (1e-8, 1e-10, 1e-12)
     relative_step: float = 0.2
     stage_scale: float = 1e-12
-    stage_steps: int = 1400
+    stage_steps: int = 1600
     width: int = 10
     rank_threshold: float = 0.02
 
