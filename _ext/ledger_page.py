@@ -1,2 +1,154 @@
+"""The ledger page: directives that render claims.yml and results/claims.json.
+
+    ```{ledger-summary}        counts by status and verdict
+    ```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers
+"""
+
+import math
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from labels import chapter_texts, labels
+from learning_dynamics.claims import STATUSES, read_claims
+from learning_dynamics.ledger import read_ledger
+from sphinx.util.docutils import SphinxDirective
+
+VERDICTS = ("holds", "holds-corrected", "fails", "not measured")
+WHOSE = {"000": "saddles thesis", "002": "scales thesis", "ours": "this book"}
+
+
+def number(value):
+    """A number as a reader wants it: integers whole, others with four digits."""
+    value = float(value)
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    if value and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return rf"${float(mantissa):g} \times 10^{{{int(exponent)}}}$"
+    return f"{value:.4g}"
+
+
+def numbers(value):
+    """A number, or a list of them: all when few, else their range."""
+    if value is None:
+        return "–"
+    if not isinstance(value, list):
+        return number(value)
+    flat = [x for item in value for x in (item if isinstance(item, list) else [item])]
+    if not flat:
+        return "–"
+    if len(set(flat)) == 1:
+        return f"{number(flat[0])} ({len(flat)} times)" if len(flat) > 1 else number(flat[0])
+    if len(flat) <= 4:
+        return ", ".join(map(number, flat))
+    low, high = min(flat), max(flat)
+    middle = sorted(flat)[math.ceil(len(flat) / 2) - 1]
+    return f"{number(low)} to {number(high)}, median {number(middle)} ({len(flat)} values)"
+
+
+def wing(claim):
+    """The part of the id before the slash."""
+    return claim.id.split("/")[0]
+
+
+def summary(claims, records):
+    """Markdown: how many claims of each status came out how."""
+    rows = [["status", *VERDICTS, "all"]]
+    for status in STATUSES:
+        own = [c for c in claims if c.status == status]
+        verdicts = [records.get(c.id, {}).get("verdict", "not measured") for c in own]
+        rows.append([status, *(str(verdicts.count(v)) for v in VERDICTS), str(len(own))])
+    every = [records.get(c.id, {}).get("verdict", "not measured") for c in claims]
+    rows.append(["**all**", *(f"**{every.count(v)}**" for v in VERDICTS), f"**{len(claims)}**"])
+    return table(rows)
+
+
+def table(rows):
+    """Markdown: a table whose first row is the head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def link(label, roles):
+    """Markdown: a link to a label of any kind."""
+    role = roles.get(label, "ref")
+    return f"{{ref}}`the text <{label}>`" if role == "ref" else f"{{{role}}}`{label}`"
+
+
+def entry(claim, found, roles):
+    """Markdown: one claim with its verdict and numbers."""
+    verdict = found.get("verdict", "not measured")
+    seeds = found.get("seeds") or []
+    facts = [
+        ("verdict", f"**{verdict}**"),
+        ("status", f"{claim.status}; claimed by {WHOSE[claim.thesis]}"),
+        ("measured", numbers(found.get("measured"))),
+        ("predicted", numbers(found.get("predicted"))),
+        ("tolerance", numbers(found.get("tolerance"))),
+        ("runs", f"{len(seeds)} seeds" if seeds else "deterministic"),
+        ("range", claim.range),
+        ("refuted by", claim.refuted_by),
+        ("it holds if", f"`{claim.predicate.strip()}`"),
+    ]
+    if claim.printed:
+        facts.append(("as printed, it would need", f"`{claim.printed.strip()}`"))
+    figures = ", ".join(f"{{numref}}`{name}`" for name in claim.figures)
+    tests = ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests)
+    facts.append(("see", link(claim.label, roles) + (f"; {figures}" if figures else "")))
+    facts.append(("tests", tests))
+    head = f"({anchor(claim)})=\n**{claim.id}.** {claim.statement.strip()}"
+    return head + "\n\n" + "\n".join(f"{name}\n: {value}\n" for name, value in facts)
+
+
+def anchor(claim):
+    """The label of a claim on the ledger page."""
+    return "claim-" + claim.id.replace("/", "-")
+
+
+class _Ledger(SphinxDirective):
+    def _read(self):
+        root = Path(self.env.srcdir)
+        files = root / "claims.yml", root / "results" / "claims.json"
+        for file in files:
+            self.env.note_dependency(str(file))
+        return read_claims(files[0]), read_ledger(files[1])
+
+    def _parse(self, text):
+        node = nodes.container()
+        lines = StringList(text.splitlines(), source=self.get_source_info()[0])
+        self.state.nested_parse(lines, self.content_offset, node)
+        return node.children
+
+
+class Summary(_Ledger):
+    """Counts by status and verdict, and what measured."""
+
+    def run(self):
+        claims, (head, records) = self._read()
+        text = summary(claims, records)
+        if head:
+            versions = ", ".join(f"{k} {head[k]}" for k in ("python", "torch", "numpy") if k in head)
+            text += f"\n\nMeasured with {versions} on {head['machine']}; digest of the code `{head['code']}`."
+        return self._parse(text)
+
+
+class Claims(_Ledger):
+    """The claims of one wing."""
+
+    required_arguments = 1
+
+    def run(self):
+        claims, (_, records) = self._read()
+        own = [claim for claim in claims if wing(claim) == self.arguments[0]]
+        if not own:
+            return self._parse("No claims yet.")
+        roles = labels(chapter_texts(self.env.srcdir).values())
+        return self._parse("\n\n".join(entry(c, records.get(c.id, {}), roles) for c in own))
+
+
 def setup(app):
+    """Register the directives."""
+    app.add_directive("ledger-summary", Summary)
+    app.add_directive("ledger-claims", Claims)
     return {"parallel_read_safe": True}

@@ -21,7 +21,9 @@ __all__ = [
     "Evidence",
     "evaluate",
     "measure",
+    "moved",
     "read_claims",
+    "record",
     "verdict",
 ]
 

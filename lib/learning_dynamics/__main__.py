@@ -1,0 +1,76 @@
+"""Thin command line: `python -m learning_dynamics claims` measures the ledger anew."""
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from learning_dynamics.claims import read_claims
+from learning_dynamics.ledger import header, measured_record, read_ledger, settle, write_ledger
+
+__all__ = ["main"]
+
+
+def _measure(claim):
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    try:
+        return measured_record(claim), time.perf_counter() - start, None
+    except Exception as error:  # one claim's failure must not lose the others' records
+        return None, time.perf_counter() - start, f"{type(error).__name__}: {error}"
+
+
+def claims(options: argparse.Namespace) -> int:
+    """Measure claims and write their records; 1 if a measurement failed or a name is unknown."""
+    root = Path(options.root)
+    known = read_claims(root / "claims.yml")
+    path = root / "results" / "claims.json"
+    _, old = read_ledger(path)
+    unknown = set(options.ids) - {claim.id for claim in known}
+    if unknown:
+        print(f"unknown claims: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 1
+    chosen = [
+        claim
+        for claim in known
+        if (claim.id in options.ids if options.ids else claim.audit == options.audit)
+        and not (options.missing and claim.id in old)
+    ]
+    fresh_records, failed = {}, 0
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for claim, (fresh, seconds, error) in zip(chosen, pool.map(_measure, chosen), strict=True):
+            if error:
+                failed += 1
+                print(f"{claim.id}: {error}", file=sys.stderr, flush=True)
+                continue
+            fresh_records[claim.id], names = settle(claim, old.get(claim.id), fresh)
+            words = ", ".join(names) if names else "nothing moved"
+            agree = "" if fresh["quick"]["verdict"] == fresh["verdict"] else (
+                f"; the quick measurement says {fresh['quick']['verdict']}")
+            print(f"{claim.id}: {fresh['verdict']}{agree} ({seconds:.1f} s; {words})", flush=True)
+    records = read_ledger(path)[1] | fresh_records  # another process may have written meanwhile
+    write_ledger(path, header(), [records[claim.id] for claim in known if claim.id in records])
+    return 1 if failed else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run the command."""
+    parser = argparse.ArgumentParser(prog="learning_dynamics", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("claims", help="measure claims, write results/claims.json")
+    command.add_argument("ids", nargs="*", help="ids of claims; without, all")
+    command.add_argument("--jobs", type=int, default=os.cpu_count())
+    command.add_argument("--audit", action="store_true", help="the slow claims instead")
+    command.add_argument("--missing", action="store_true", help="only claims without a record")
+    command.add_argument("--root", default=".", help="the folder that holds claims.yml")
+    command.set_defaults(run=claims)
+    options = parser.parse_args(arguments)
+    return options.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

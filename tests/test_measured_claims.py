@@ -1,0 +1,35 @@
+"""Every claim is measured again, shortly: same verdict, same numbers as recorded.
+
+The cases of this file are handed out to any process (see conftest.SPREAD).
+"""
+
+from pathlib import Path
+
+import pytest
+from learning_dynamics.claims import measure, moved, read_claims, record
+from learning_dynamics.ledger import QUICK_FIELDS, read_ledger
+
+ROOT = Path(__file__).parent.parent
+CLAIMS = read_claims(ROOT / "claims.yml")
+RECORDS = read_ledger(ROOT / "results" / "claims.json")[1]
+
+
+def _check(claim):
+    assert claim.id in RECORDS, "no record: run `make claims`"
+    recorded = RECORDS[claim.id]
+    fresh = record(claim, measure(claim, quick=True))
+    fresh = {name: fresh[name] for name in QUICK_FIELDS}
+    changed = moved(recorded["quick"], fresh, claim.reproduce)
+    assert not changed, {name: (recorded["quick"].get(name), fresh.get(name)) for name in changed}
+    assert fresh["verdict"] == recorded["verdict"], "the short measurement disagrees with the full"
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if not c.audit], ids=lambda c: c.id)
+def test_measurement_repeats_the_record(claim):
+    _check(claim)
+
+
+@pytest.mark.audit
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.audit], ids=lambda c: c.id)
+def test_slow_measurement_repeats_the_record(claim):
+    _check(claim)
