@@ -58,7 +58,7 @@ NETS: tuple[Deep, ...] = (
     *(Deep(d, "linear", "cyclic", _SCALES[d]) for d in (3, 4, 5)),
     *(Deep(d, "relu", "cyclic", _SCALES[d]) for d in (3, 4, 5)),
     *(Deep(d, "linear", "simultaneous", _SCALES[d]) for d in (3, 4, 5)),
-    Deep(3, "linear", "alone", (0.28, 0.2, 0.2**2 / 0.28), escaped=0.5, step_size=0.3),
+    Deep(3, "linear", "alone", (0.4, 0.3, 0.225), escaped=0.5, step_size=0.3),
     Deep(4, "linear", "alone", (0.5, 0.4, 0.32), escaped=0.5, step_size=0.3),
 )
 
