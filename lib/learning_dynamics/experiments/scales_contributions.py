@@ -1,0 +1,204 @@
+"""Thesis 002, figures 3.2 and 3.3: how much each layer's change lowers the loss in the first step.
+
+Six-layer ReLU nets with n_1 = n_3 = n_5 = n and bottlenecks n_2 = n_4 = m(n), one image, one step
+of gradient descent with eta = 0.1 on 1/2 |f - y|^2. Inputs have the scale of flattened CIFAR-10
+images (|x|^2/n_0 = 0.31); for i.i.d. Gaussian first layers nothing else about x matters.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from learning_dynamics.claims import Evidence
+from learning_dynamics.losses import squared
+from learning_dynamics.runtime import generator
+from learning_dynamics.scales.coordinate_check import fit_slope
+from learning_dynamics.scales.first_step import first_step
+from learning_dynamics.scales.parametrizations import scheme
+
+__all__ = ["FULL", "QUICK", "SETTINGS", "Config", "Contributions", "evidence", "read", "run"]
+
+LAYERS = 6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One curve family: scheme, bottleneck width m(n), and what thesis 002 publishes."""
+
+    scheme: str
+    bottleneck: Callable[[int], int]
+    growth: float  # a in m ~ n^a
+    published: tuple[float, ...]
+
+
+#: Published slopes: layers 1..6 of figures 3.2 (two settings) and 3.3 (two).
+SETTINGS: dict[str, Setting] = {
+    "Spectral, m = n/5": Setting(
+        "spectral", lambda n: round(n / 5), 1.0, (-0.05, -0.05, -0.05, -0.05, -0.06, -0.06)),
+    "Spectral, m = 6 n^(1/2)": Setting(
+        "spectral", lambda n: round(6 * n**0.5), 0.5, (-0.98, -0.98, -0.97, -0.97, -0.96, -0.96)),
+    "Spectral, m = 150 n^(1/5)": Setting(
+        "spectral", lambda n: round(150 * n**0.2), 0.2,
+        (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)),
+    "DP(1/2), m = 150 n^(1/5)": Setting(
+        "dp(1/2)", lambda n: round(150 * n**0.2), 0.2, (0.02,) * 6),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The experiment's numbers; the defaults are thesis 002's."""
+
+    sizes: tuple[int, ...] = tuple(range(1000, 10001, 1000))
+    trials: int = 30
+    inputs: int = 3072
+    outputs: int = 2
+    step_size: float = 0.1
+    mean_square: float = 0.31
+    seed: str = "thesis figures 3.2 and 3.3"
+
+
+FULL = Config()
+QUICK = Config(sizes=(1000, 2000, 4000), trials=8, inputs=64)
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """values : setting -> (size, trial, layer), |<delta_l, Delta h~_l>| after one real step."""
+
+    config: Config
+    values: Mapping[str, Tensor]
+    seconds: float
+
+    def slopes(self, setting: str) -> tuple[list[float], list[float]]:
+        """Slopes of log mean against log n with 95 % half-widths, layers 1..6."""
+        pairs = [fit_slope(self.config.sizes, self.values[setting][..., k]) for k in range(LAYERS)]
+        return [p[0] for p in pairs], [p[1] for p in pairs]
+
+    def levels(self, setting: str) -> Tensor:
+        """Means over trials, (size, layer)."""
+        return self.values[setting].mean(1)
+
+    def predicted_levels(self, setting: str) -> Tensor:
+        """Closed form (layer balance), (size, layer): eta kappa times (1/2, 1, 3/2, 2, 5/2, 7/2).
+
+        Spectral: times n_L (m/n)^2 in addition. To first order in eta, for |f - y| = 1.
+        """
+        shares = torch.tensor([0.5, 1.0, 1.5, 2.0, 2.5, 3.5], dtype=torch.float64)
+        level = self.config.step_size * self.config.mean_square * shares
+        s = SETTINGS[setting]
+        factor = torch.tensor(
+            [
+                self.config.outputs * (s.bottleneck(n) / n) ** 2 if s.scheme == "spectral" else 1.0
+                for n in self.config.sizes
+            ],
+            dtype=torch.float64,
+        )
+        return factor[:, None] * level
+
+
+def trial(config: Config, n: int, number: int) -> list[list[float]]:
+    """Contributions of one draw at one width under every setting, (setting, layer).
+
+    All settings use slices of one draw; first and last layer are the same for all of them.
+    """
+    torch.set_num_threads(1)
+    g = generator(config.seed, n, number)
+    widest = max(s.bottleneck(n) for s in SETTINGS.values())
+    widths = (config.inputs, n, widest, n, widest, n, config.outputs)
+    draw = [
+        torch.randn(b, a, generator=g) for a, b in zip(widths[:-1], widths[1:], strict=True)
+    ]
+    x = torch.rand(config.inputs, 1, generator=g)
+    x = x * (config.mean_square * config.inputs) ** 0.5 / x.norm()
+    target = torch.zeros(config.outputs, 1)
+    target[number % config.outputs] = 1.0
+    loss, zero = squared(), torch.zeros(())
+    rows = []
+    for s in SETTINGS.values():
+        m = s.bottleneck(n)
+        sliced = [draw[0], draw[1][:m], draw[2][:, :m], draw[3][:m], draw[4][:, :m], draw[5]]
+        p = scheme(s.scheme)((config.inputs, n, m, n, m, n, config.outputs))
+        step = first_step(
+            sliced, p, x, lambda f: loss.gradient(f, target), step_size=config.step_size,
+            drawn=True, norms=[zero] * LAYERS,
+        )
+        rows.append(step["contribution"].tolist())
+    return rows
+
+
+def run(config: Config = FULL, executor: Executor | None = None) -> Contributions:
+    """Every trial at every width, in this process or on an executor."""
+    start = time.perf_counter()
+    tasks = [(config, n, k) for n in reversed(config.sizes) for k in range(config.trials)]
+    columns = list(zip(*tasks, strict=True))
+    rows = list((executor.map if executor is not None else map)(trial, *columns))
+    table = torch.tensor(rows, dtype=torch.float64)
+    table = table.reshape(len(config.sizes), config.trials, len(SETTINGS), LAYERS).flip(0)
+    values = {name: table[:, :, k] for k, name in enumerate(SETTINGS)}
+    return Contributions(config, values, time.perf_counter() - start)
+
+
+def write(result: Contributions, path: Path) -> None:
+    """The record of a run: settings, means, spreads, slopes, time, machine."""
+    record = {
+        "config": asdict(result.config),
+        "seconds": round(result.seconds, 1),
+        "machine": {"cpus": 2, "python": platform.python_version(), "torch": torch.__version__},
+        "values": {
+            name: [[[float(f"{x:.5g}") for x in row] for row in size] for size in v.tolist()]
+            for name, v in result.values.items()
+        },
+    }
+    path.write_text(json.dumps(record) + "\n")
+
+
+def read(path: Path) -> Contributions:
+    """The record written by `write`."""
+    record = json.loads(path.read_text())
+    config = Config(**record["config"] | {"sizes": tuple(record["config"]["sizes"])})
+    values = {k: torch.tensor(v, dtype=torch.float64) for k, v in record["values"].items()}
+    return Contributions(config, values, record["seconds"])
+
+
+def evidence(*, quick: bool) -> Evidence:
+    """Slopes of all four settings and six layers beside the published ones; levels beside theory."""
+    if quick:
+        result = run(QUICK)
+    else:
+        with ProcessPoolExecutor(2) as pool:
+            result = run(FULL, pool)
+    measured, intervals, ratios = [], [], []
+    for name in SETTINGS:
+        slopes, half = result.slopes(name)
+        measured += slopes
+        intervals += half
+        ratios += (result.levels(name) / result.predicted_levels(name)).flatten().tolist()
+    published = [x for s in SETTINGS.values() for x in s.published]
+    extra = intervals if quick else [0.0] * len(intervals)  # few trials: allow for their spread
+    return Evidence(
+        measured=measured,
+        predicted=published,
+        tolerance=[0.06 + e for e in extra],
+        seeds=list(range(result.config.trials)),
+        details={
+            "theory": [2 * (s.growth - 1) if s.scheme == "spectral" else 0.0
+                       for s in SETTINGS.values() for _ in range(LAYERS)],
+            "interval": intervals,
+            "lowest_level_ratio": min(ratios),
+            "highest_level_ratio": max(ratios),
+            "level_tolerance": 0.25 if not quick else 0.5,
+        },
+    )
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2) as workers:
+        write(run(FULL, workers), Path("results/scales_contributions.json"))
