@@ -64,6 +64,16 @@ def mode_values(units: Float[Tensor, "runs row coordinate"]) -> Float[Tensor, "r
     return torch.where(values > 1e-9 * values[..., :1], values, rows)
 
 
+def _check_alive(s: Tensor, step: int, eta: Tensor) -> None:
+    good = torch.isfinite(s).all(-1).all(-1)
+    if not bool(good.all()):
+        run = int((~good).nonzero()[0])
+        raise ValueError(
+            f"run {run} diverged by step {step} with step_size = "
+            f"{float(eta.reshape(-1).expand(len(good))[run]):g}: take a smaller step"
+        )
+
+
 def follow_modes(
     moments: Moments,
     units: Float[Tensor, "runs m1 coordinate"],
@@ -101,6 +111,7 @@ def follow_modes(
         w = b.mT @ a
         seen = w @ xx
         if t % every == 0:
+            _check_alive(s, t, eta)
             losses.append(0.5 * (constant + (w * (seen - 2 * yx)).sum((-2, -1))))
             if "modes" in keep:
                 modes.append(mode_values(s) if rotate_every else torch.linalg.svdvals(s))
@@ -108,13 +119,7 @@ def follow_modes(
                 kept.append(s)
         r = yx - seen
         s = s + eta * torch.cat([b @ r, a @ r.mT], dim=-1)
-    good = torch.isfinite(s).all(-1).all(-1)
-    if not bool(good.all()):
-        run = int((~good).nonzero()[0])
-        raise ValueError(
-            f"run {run} diverged within {steps} steps with step_size = "
-            f"{float(eta.reshape(-1).expand(len(good))[run]):g}: take a smaller step"
-        )
+    _check_alive(s, steps, eta)
     return ModeRun(
         steps=torch.arange(0, steps + 1, every),
         losses=torch.stack(losses, dim=1),
