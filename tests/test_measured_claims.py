@@ -19,7 +19,9 @@ def _check(claim):
     recorded = RECORDS[claim.id]
     fresh = record(claim, measure(claim, quick=True))
     fresh = {name: fresh[name] for name in QUICK_FIELDS}
-    changed = moved(recorded["quick"], fresh, claim.reproduce)
+    changed = moved(
+        recorded["quick"], fresh, claim.reproduce, claim.reproduce_absolute
+    )
     assert not changed, {name: (recorded["quick"].get(name), fresh.get(name)) for name in changed}
     assert fresh["verdict"] == recorded["verdict"], "the short measurement disagrees with the full"
 

@@ -73,8 +73,9 @@ def settle(claim: Claim, old: Mapping[str, Any] | None, new: dict[str, Any]) -> 
     if old is None:
         return new, ["new"]
     full_old, full_new = ({k: v for k, v in r.items() if k != "quick"} for r in (old, new))
-    names = list(moved(full_old, full_new, claim.reproduce))
-    quick = moved(old.get("quick", {}), new["quick"], claim.reproduce)
+    tolerances = claim.reproduce, claim.reproduce_absolute
+    names = list(moved(full_old, full_new, *tolerances))
+    quick = moved(old.get("quick", {}), new["quick"], *tolerances)
     names += [f"quick {name}" for name in quick]
     return (new if names else old), names
 
