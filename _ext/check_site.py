@@ -16,7 +16,7 @@ LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "embed
          "object": "data", "video": "src", "audio": "src"}
 LOADING_LINKS = {"stylesheet", "preload", "prefetch", "icon", "shortcut", "modulepreload",
                  "preconnect", "dns-prefetch", "manifest"}
-CSS_ADDRESS = re.compile(r"(?:url\(\s*|@import\s+)['\"]?([^'\")\s]+)")
+CSS_ADDRESS = re.compile(r"(?:url\(\s*|@import\s+(?!url\())['\"]?([^'\")\s]+)")
 
 
 class _Page(HTMLParser):

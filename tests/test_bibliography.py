@@ -1,0 +1,46 @@
+"""Every key that is cited exists; every entry is cited; entries are complete."""
+
+import re
+from pathlib import Path
+
+import pytest
+from labels import chapter_texts, citations
+from pybtex.database import parse_file
+
+ROOT = Path(__file__).parent.parent
+ENTRIES = parse_file(ROOT / "references.bib").entries
+TEXTS = chapter_texts(ROOT)
+CITED = set().union(*map(citations, TEXTS.values()))
+
+
+def test_cited_keys_exist():
+    assert CITED - set(ENTRIES) == set()
+
+
+def test_entries_are_cited():
+    assert set(ENTRIES) - CITED == set()
+
+
+def test_citations_are_found_in_text():
+    text = "{cite:t}`a` and {cite:p}`b,c`, {cite:p}`{see}d` but not {cite}`` or `e`"
+    assert citations(text) == {"a", "b", "c", "d"}
+
+
+def test_no_key_twice():
+    keys = re.findall(r"^@\w+\{([^,]+),", (ROOT / "references.bib").read_text(), re.M)
+    assert len(keys) == len(set(keys)) == len(ENTRIES)
+
+
+@pytest.mark.parametrize("key", sorted(ENTRIES))
+def test_entry_is_complete(key):
+    entry = ENTRIES[key]
+    assert entry.persons.get("author") or entry.persons.get("editor")
+    assert entry.fields.get("title")
+    if "howpublished" not in entry.fields:  # the theses print no year
+        assert re.fullmatch(r"(19|20)\d\d", entry.fields["year"])
+
+
+@pytest.mark.parametrize(("key", "name"), [("arata", "荒田 隼輝"), ("utsunomiya", "宇都宮 幸大")])
+def test_the_theses_authors_stand_as_printed(key, name):
+    assert ENTRIES[key].fields is not None
+    assert f"author = {{{{{name}}}}}" in (ROOT / "references.bib").read_text()

@@ -1,0 +1,166 @@
+"""The checks that the build runs: offline site, sound PDF, one-sentence complaints, macros."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import check_pdf
+import check_site
+import doctor
+import offline_mathjax
+import pytest
+from book_macros import MACROS, latex_preamble
+from typeset import errors, missing_characters
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("page", "fault"),
+    [
+        ('<script src="https://cdn.example.org/x.js"></script>', "from elsewhere"),
+        ('<script src="//cdn.example.org/x.js"></script>', "from elsewhere"),
+        ('<link rel="stylesheet" href="https://fonts.example.org/css">', "from elsewhere"),
+        ('<link rel="preload" href="https://x.example.org/f.woff2">', "from elsewhere"),
+        ('<img src="https://x.example.org/a.svg" alt="a">', "from elsewhere"),
+        ('<div style="background: url(https://x.example.org/a.png)"></div>', "from elsewhere"),
+        ("<style>@import url('https://x.example.org/a.css');</style>", "from elsewhere"),
+        ('<script src="missing.js"></script>', "not there"),
+        ('<img src="here.svg">', "no alternative text"),
+        ('<img src="here.svg" alt="a curve"><a href="https://x.example.org">link</a>', None),
+        ('<img src="data:image/svg+xml,x" alt="a"><a href="#top">top</a>', None),
+    ],
+)
+def test_site_check(tmp_path, page, fault):
+    (tmp_path / "here.svg").write_text("<svg/>")
+    (tmp_path / "index.html").write_text(page)
+    found = check_site.problems(tmp_path)
+    assert bool(found) is (fault is not None)
+    assert fault is None or fault in found[0]
+
+
+def test_site_check_reads_style_sheets(tmp_path):
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "a.css").write_text("/* https://x.org */ @font-face {src: url(https://x.org/f.woff)}")
+    assert len(check_site.problems(tmp_path)) == 1
+
+
+def test_an_empty_site_is_a_fault(tmp_path):
+    assert check_site.problems(tmp_path)
+
+
+
+
+def test_a_page_built_with_the_books_configuration_loads_nothing_from_elsewhere(tmp_path):
+    import shutil
+
+    import yaml
+
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert "ledger_page" in config["sphinx"]["local_extensions"]
+    for name in ("_ext", "_static"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_config.yml", "references.bib"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    (tmp_path / "page.md").write_text(
+        "# Page\n\n$$\\sxx \\in \\R^{m_0 \\times m_0}$$ (eq-a)\n\n{eq}`eq-a` and {cite:t}`arata`.\n\n"
+        "```{prf:theorem} Name\n:label: thm-a\n$\\rank = 1$\n```\n\n```{bibliography}\n```\n"
+    )
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = tmp_path / "_build" / "html"
+    assert check_site.problems(site) == []
+    page = (site / "page.html").read_text()
+    assert "mathjax/tex-svg.js" in page
+    assert (site / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
+    assert len(list((site / "_static" / "mathjax").rglob("*"))) == 1  # one variant, not 24 MB
+    assert "荒田 隼輝 (" in page.replace("</span>", "").replace('<span class="bibtex-citation">', "")
+    assert '"sxx": "\\\\Sigma_{xx}"' in page
+
+
+def test_mathjax_comes_from_a_package():
+    assert ".venv" in str(offline_mathjax.source()) or "site-packages" in str(offline_mathjax.source())
+    assert not list((ROOT / "_static").glob("*mathjax*"))
+
+
+GOOD = r"\noindent\sphinxincludegraphics{{abc}.pdf} text"
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        (GOOD, None),
+        (r"\sphinxincludegraphics[width=3cm]{{abc}.png}", "not a vector file"),
+        (GOOD + " <Figure size 640x480 with 1 Axes>", "object text"),
+        (GOOD + " <matplotlib.lines.Line2D at 0x7f>", "object text"),
+        (GOOD + " <__main__.Thing object at 0x7f>", "object text"),
+    ],
+)
+def test_pdf_check_of_the_source(source, fault):
+    found = check_pdf.source_problems(source)
+    assert bool(found) is (fault is not None)
+    assert fault is None or fault in found[0]
+
+
+def test_pdf_check_of_the_log():
+    lost = "Missing character: There is no 荒 (U+8352) in font lmroman10-regular!"
+    assert missing_characters(lost) == ["荒"]
+    assert check_pdf.log_problems(lost)
+    assert check_pdf.log_problems("LaTeX Warning: There were undefined references.")
+    assert check_pdf.log_problems("Output written on learning_dynamics.pdf (9 pages).") == []
+
+
+def test_latex_errors_are_told_briefly():
+    assert errors("(x.sty)\n! Undefined control sequence.\nl.12 \\foo\nmore") == [
+        "! Undefined control sequence.", "l.12 \\foo"
+    ]
+
+
+def test_a_missing_pdf_is_a_fault(tmp_path):
+    assert check_pdf.problems(tmp_path)
+
+
+def test_complaints_are_one_sentence():
+    old = doctor.check_python((3, 9, 2))
+    new = doctor.check_book("2.1.0")
+    tex = doctor.check_tex(lambda program: None)
+    assert "3.9.2" in old and "3.11" in old
+    assert "2.1.0" in new and "1.x" in new
+    assert "xelatex and latexmk" in tex and "texlive-xetex" in tex
+    assert all("\n" not in complaint for complaint in (old, new, tex))
+    assert doctor.check_python() is None
+    assert doctor.check_python((3, 11)) is None
+    assert doctor.check_book() is None
+    assert doctor.check_tex(lambda program: "/usr/bin/" + program) is None
+
+
+def test_make_pdf_without_tex_says_what_to_install(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "_ext" / "doctor.py"), "tex"],
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True,
+    )
+    assert done.returncode == 1
+    assert "apt-get install texlive-xetex" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_macros_come_from_one_table():
+    preamble = latex_preamble()
+    for name, body in MACROS.items():
+        assert rf"\renewcommand{{\{name}}}{{{body}}}" in preamble
+    assert set(MACROS) == {"R", "E", "tr", "diag", "rank", "sxx", "syx", "syy", "T"}
+
+
+def test_licence_citation_and_readme():
+    assert "Copyright (c) 2026 The learning_dynamics contributors" in (ROOT / "LICENSE").read_text()
+    assert "The learning_dynamics contributors" in (ROOT / "CITATION.cff").read_text()
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("book", "test", "pdf", "notebooks", "lab", "claims", "reference", "bench", "audit",
+                   "clean"):
+        assert f"make {target}" in readme
+        assert f"\n{target}:" in makefile

@@ -1,0 +1,170 @@
+"""A chapter runs again when what it depends on changed, and only then."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dependencies import chapter_digest, code_cells, imported_modules, record_files
+
+ROOT = Path(__file__).parent.parent
+HEAD = """---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+"""
+CHAPTER = HEAD + """
+# A chapter
+
+```{code-cell} ipython3
+---
+tags: [remove-input]
+---
+%matplotlib inline
+from pathlib import Path
+from learning_dynamics.wing import used
+
+with Path("../runs.txt").open("a") as log:
+    log.write("once more\\n")
+print(1 + 1)
+```
+"""
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A small book: one chapter that imports `wing.used`, which imports `ground` and reads data."""
+    lib = tmp_path / "lib" / "learning_dynamics"
+    (lib / "wing").mkdir(parents=True)
+    (lib / "__init__.py").write_text("")
+    (lib / "wing" / "__init__.py").write_text('"""A wing."""\n')
+    (lib / "ground.py").write_text('"""Ground."""\nONE = 1\n')
+    (lib / "unused.py").write_text("TWO = 2\n")
+    (lib / "wing" / "unused.py").write_text("TWO = 2\n")
+    (lib / "wing" / "used.py").write_text(
+        '"""Doc."""\nfrom learning_dynamics.ground import ONE\nDATA = "levels.json"\n'
+        'def f():\n    """Doc."""\n    return ONE  # comment\n'
+    )
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "levels.json").write_text("[1]")
+    (tmp_path / "results" / "other.json").write_text("[1]")
+    (tmp_path / "requirements.lock").write_text("numpy==2.0\n")
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "one.md").write_text(CHAPTER)
+    return tmp_path
+
+
+def digest(book):
+    return chapter_digest(book, book / "chapters" / "one.md")
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+USED, GROUND = "lib/learning_dynamics/wing/used.py", "lib/learning_dynamics/ground.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (USED, "return ONE", "return ONE + 1"),
+        (GROUND, "ONE = 1", "ONE = 3"),
+        ("lib/learning_dynamics/wing/__init__.py", '"""A wing."""', "import os"),
+        ("results/levels.json", "1", "2"),
+        ("requirements.lock", "2.0", "2.1"),
+    ],
+)
+def test_a_change_that_matters_is_noticed(book, file, old, new):
+    before = digest(book)
+    edit(book / file, old, new)
+    assert digest(book) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (USED, "# comment", "# another comment"),
+        (USED, '    """Doc."""', '    """Another docstring."""'),
+        (USED, '"""Doc."""\nfrom', '"""Another module docstring."""\n\n\nfrom'),
+        (GROUND, '"""Ground."""\n', ""),
+        ("lib/learning_dynamics/unused.py", "2", "3"),
+        ("lib/learning_dynamics/wing/unused.py", "2", "3"),
+        ("results/other.json", "1", "2"),
+        ("chapters/one.md", "# A chapter", "# Another title"),
+    ],
+)
+def test_a_change_that_does_not_matter_is_not(book, file, old, new):
+    before = digest(book)
+    edit(book / file, old, new)
+    assert digest(book) == before
+
+
+def test_going_back_finds_the_earlier_state(book):
+    before = digest(book)
+    edit(book / GROUND, "1", "2")
+    edit(book / GROUND, "2", "1")
+    assert digest(book) == before
+
+
+def test_import_closure_of_a_real_module():
+    import ast
+
+    names = set(imported_modules(ROOT, [ast.parse("from learning_dynamics.saddles import two_layer")]))
+    assert {"learning_dynamics", "learning_dynamics.saddles", "learning_dynamics.saddles.two_layer",
+            "learning_dynamics.runtime", "learning_dynamics.losses"} <= names
+    assert not any(name.startswith("learning_dynamics.scales") for name in names)
+
+
+def test_cells_and_records():
+    import ast
+
+    (source,) = code_cells(CHAPTER)
+    assert "%matplotlib" not in source
+    assert "remove-input" not in source
+    compile(source, "cell", "exec")
+    found = record_files(ROOT, [ast.parse('read("claims.json")')])
+    assert [path.name for path in found] == ["claims.json"]
+
+
+def test_every_chapter_can_be_read():
+    for chapter in (ROOT / "chapters").rglob("*.md"):
+        assert re.fullmatch(r"[0-9a-f]{16}", chapter_digest(ROOT, chapter))
+
+
+def build(book):
+    """Build with Sphinx; how often the chapter has run so far."""
+    (book / "conf.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / '_ext')!r})\n"
+        "extensions = ['myst_nb', 'execution_cache']\n"
+        "root_doc = 'chapters/one'\nnb_execution_mode = 'cache'\n"
+        "nb_execution_raise_on_error = True\nhtml_theme = 'basic'\n"
+        "exclude_patterns = ['_build', 'lib']\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-b", "html", ".", "_build/html"],
+        cwd=book, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ">2\n" in (book / "_build/html/chapters/one.html").read_text()
+    return len((book / "runs.txt").read_text().splitlines())
+
+
+def test_sphinx_runs_a_chapter_again_exactly_when_it_must(book):
+    cell = book / "chapters" / "one.md"
+    cell.write_text(CHAPTER.replace("learning_dynamics.wing import used", "learning_dynamics import losses"))
+    lib = book / "lib" / "learning_dynamics"
+    (lib / "losses.py").write_text('"""Doc."""\nA = 1\n')
+    assert build(book) == 1
+    assert build(book) == 1  # nothing changed
+    (lib / "losses.py").write_text('"""Another docstring."""\nA = 1  # and a comment\n')
+    (lib / "ground.py").write_text("ONE = 7\n")
+    assert build(book) == 1  # nothing that matters changed
+    (lib / "losses.py").write_text('"""Doc."""\nA = 2\n')
+    assert build(book) == 2
+    (lib / "losses.py").write_text('"""Doc."""\nA = 1\n')
+    assert build(book) == 2  # the earlier outputs are still there

@@ -1,0 +1,73 @@
+"""The locks hold exact public versions; conda users get the same ones."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from lock import environment
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+LOCKS = ("requirements.lock", "requirements-bench.lock")
+PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*")
+
+
+def pins(text):
+    """The lines of a lock that are not comments."""
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def unfit(line):
+    """True unless a line is one exact public version."""
+    return PIN.fullmatch(line) is None
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_exact_public_versions_only(name):
+    lines = pins((ROOT / name).read_text())
+    assert lines
+    assert not [line for line in lines if unfit(line)]
+    names = [line.split("==")[0] for line in lines]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["torch==2.13.0+cpu", "--index-url https://example.org/simple", "-f wheels", "-e .",
+     "numpy>=2", "numpy", "x @ file:///tmp/x.whl", "x @ https://example.org/x.whl",
+     "./wheels/x.whl", "--find-links wheels"],
+)
+def test_what_a_lock_must_not_hold(line):
+    assert unfit(line)
+
+
+def test_lock_and_environment_agree():
+    lines = pins((ROOT / "requirements.lock").read_text())
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
+    assert pip == [*lines, "--editable ."]
+    assert (ROOT / "environment.yml").read_text() == environment(lines)
+
+
+def test_lock_satisfies_pyproject():
+    locked = dict(
+        line.split("==") for name in LOCKS for line in pins((ROOT / name).read_text())
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for requirement in map(Requirement, wanted):
+        name = requirement.name.lower().replace("_", "-")
+        assert name in locked, f"{name} is not locked"
+        assert requirement.specifier.contains(locked[name], prereleases=True), requirement
+
+
+def test_installed_versions_are_the_locked_ones():
+    from importlib.metadata import version
+
+    for line in pins((ROOT / "requirements.lock").read_text()):
+        name, wanted = line.split("==")
+        assert version(name).split("+")[0] == wanted, f"{name}: run `make distclean`, or `make lock`"

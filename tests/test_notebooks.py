@@ -1,0 +1,154 @@
+"""Chapters as notebooks: the comparison notices changes; few cells are exempt; text is fit to print."""
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from notebooks import (
+    ROOT,
+    chapter_files,
+    code,
+    comparable,
+    differences,
+    is_exempt,
+    notebook_chapters,
+    read,
+    reference_file,
+)
+from numeric_comparison import same_outputs, snap
+
+CHAPTERS = chapter_files()
+NOTEBOOKS = notebook_chapters()
+
+
+def name_of(path):
+    return path.relative_to(ROOT / "chapters").with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize(
+    ("test", "reference", "same"),
+    [
+        ("1.4142135623", "1.4142135624", True),  # the last digit of a long number
+        ("1.4142", "1.4152", False),  # a result that changed
+        ("loss 1.00 at 3", "loss 1.00 at 4", False),  # whole numbers are exact
+        ("1.0e-16", "3.0e-16", True),  # rounding
+        ("1.0e-6", "3.0e-6", False),
+        ("-0.5", "0.5", False),
+        ("0.5 0.6", "0.5", False),
+        ("rank 2: 0.50", "rank 3: 0.50", False),
+        ("slow 0.50", "fast 0.50", False),
+        ("nan", "1.0", False),
+    ],
+)
+def test_numbers_are_compared_within_the_tolerance(test, reference, same):
+    assert (snap(test, reference) == reference) is same
+
+
+def test_a_changed_output_is_another_output():
+    old = [{"output_type": "stream", "name": "stdout", "text": "loss 0.2500\n"}]
+    assert same_outputs(old, copy.deepcopy(old))
+    assert not same_outputs(old, [{**old[0], "text": "loss 0.2600\n"}])
+    assert not same_outputs(old, [])
+    assert differences([old], [[{**old[0], "text": "loss 0.2600\n"}]]) == [
+        "-[0] loss 0.2500", "+[0] loss 0.2600"
+    ]
+
+
+def test_images_are_not_compared_but_their_text_neighbours_are():
+    figure = new_output("display_data", {"image/svg+xml": "<svg/>", "text/plain": "<Figure>"})
+    table = new_output("execute_result", {"text/plain": "1.5"}, execution_count=1)
+    assert comparable([figure]) == []
+    assert comparable([figure, table])[0]["data"] == {"text/plain": "1.5"}
+
+
+NBVAL_CASES = [
+    ("print('loss 0.2500000001')", "loss 0.2500000000", True),
+    ("print('loss 0.2501')", "loss 0.2500", False),
+    ("print('loss 0.25', 1)", "loss 0.25", False),
+    ("pass", "loss 0.25", False),
+    ("print('loss 0.25'); 1 / 0", "loss 0.25", False),
+    ("from IPython.display import display; 1.5;", "", True),  # a semicolon silences
+]
+
+
+def test_nbval_fails_exactly_where_a_result_changed(tmp_path):
+    """The comparison itself, through nbval, with this suite's own corrections."""
+    cells = []
+    for source, reference, _ in NBVAL_CASES:
+        cell = new_code_cell(source, execution_count=1)
+        if reference:
+            cell.outputs = [new_output("stream", name="stdout", text=reference + "\n")]
+        cells.append(cell)
+    spec = {"kernelspec": {"name": "python3", "display_name": "p", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=spec), tmp_path / "example.ipynb")
+    (tmp_path / "conftest.py").write_text(
+        f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}, {str(ROOT / '_ext')!r}]\n"
+        "import notebook_comparison; notebook_comparison.install()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-rA", "--nbval", "-p", "no:cacheprovider",
+               "-p", "no:xdist", "-p", "no:jaxtyping", str(tmp_path / "example.ipynb")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    found = [f"PASSED example.ipynb::Cell {i}" in done.stdout for i in range(len(cells))]
+    assert found == [passes for *_, passes in NBVAL_CASES], done.stdout
+
+
+def test_few_cells_are_exempt_from_comparison(capsys):
+    cells = [cell for chapter in NOTEBOOKS for cell in code(read(chapter))]
+    exempt = sum(map(is_exempt, cells))
+    with capsys.disabled():
+        print(f"\n{exempt} of {len(cells)} cells are exempt from comparison", flush=True)
+    assert exempt < 0.1 * len(cells)
+
+
+def test_exemption_is_seen():
+    assert is_exempt(new_code_cell("x", metadata={"tags": ["nbval-ignore-output"]}))
+    assert is_exempt(new_code_cell("# NBVAL_IGNORE_OUTPUT\nx"))
+    assert not is_exempt(new_code_cell("x"))
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=name_of)
+def test_reference_is_committed_without_images(chapter):
+    file = reference_file(chapter)
+    assert file.exists(), "run `make reference`"
+    assert file.stat().st_size < 100_000
+    assert "image/" not in file.read_text()
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    written = {p for p in (ROOT / "chapters").rglob("*.md") if ".ipynb_checkpoints" not in p.parts}
+    assert written == set(CHAPTERS)
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=name_of)
+class TestEachNotebook:
+    def test_has_jupytext_header(self, chapter):
+        head = chapter.read_text().split("---")[1]
+        assert "format_name: myst" in head
+        assert "jupytext_version" not in head
+
+    def test_figures_have_name_caption_and_alternative_text(self, chapter):
+        for cell in code(read(chapter)):
+            mystnb = cell.metadata.get("mystnb", {})
+            if "plt.show()" not in cell.source and "figure" not in mystnb:
+                continue
+            if {"remove-output", "remove-cell"} & set(cell.metadata.get("tags", ())):
+                continue
+            assert mystnb.get("figure", {}).get("name", "").startswith("fig-"), cell.source
+            assert mystnb["figure"].get("caption"), cell.source
+            assert mystnb.get("image", {}).get("alt"), cell.source
+
+    def test_code_fits_the_page(self, chapter):
+        for cell in code(read(chapter)):
+            assert all(len(line) <= 79 for line in cell.source.splitlines()), cell.source
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=name_of)
+def test_formulas_print_on_paper(chapter):
+    text = chapter.read_text()
+    assert not re.search(r"\\begin\{align\*?\}", text), "use aligned inside $$"
+    assert not re.search(r"\\tag\b|\\newcommand|\\def\b", text)
