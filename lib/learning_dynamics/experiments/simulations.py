@@ -1,6 +1,6 @@
 """Bottleneck networks of thesis 002 trained on real data: which runs, and what to read off them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +65,7 @@ def training_run(
     )
 
 
-def grid(base: TrainingRun, step_sizes: Sequence[float], seeds: Sequence[int]) -> list[TrainingRun]:
+def grid(base: TrainingRun, step_sizes: Iterable[float], seeds: Iterable[int]) -> list[TrainingRun]:
     """The run `base` at all step sizes and seeds; seeds vary fastest."""
-    return [replace(base, step_size=float(s), seed=int(k)) for s in step_sizes for k in seeds]
+    chosen = list(seeds)
+    return [replace(base, step_size=float(s), seed=int(k)) for s in step_sizes for k in chosen]

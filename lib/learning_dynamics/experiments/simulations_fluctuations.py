@@ -1,6 +1,5 @@
 """Finite width: the spread of the contributions over initialisations against the widths."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,14 +69,14 @@ def fluctuations(config: Fluctuations) -> xr.Dataset:
 
 
 def slope_through_origin(
-    x: Sequence[float], y: np.ndarray, without: np.ndarray
+    x: np.ndarray, y: np.ndarray, without: np.ndarray
 ) -> tuple[float, float]:
     """Slope of y = slope x and the half-width of its 95 % interval.
 
     y : (points,); without : (points, blocks), the same with one block of draws left out. The
     points are independent, so their jackknife variances add.
     """
-    weights = np.asarray(x) / np.square(x).sum()
+    weights = x / np.square(x).sum()
     blocks = without.shape[1]
     deviations = without - without.mean(1, keepdims=True)
     variance = (blocks - 1) / blocks * np.square(deviations).sum(1)

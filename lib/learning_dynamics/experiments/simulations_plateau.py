@@ -77,7 +77,7 @@ def plateau_lengths(
         first = bottleneck_widths(config.widths[0], 1, prefactor=config.prefactor)
         growth = ((widths[1] / widths[2]) / (first[1] / first[2])) ** 0.5
         last = round(config.longest * growth)
-        records = np.unique(np.linspace(0, last, 32).round().astype(int))
+        records = np.linspace(0, last, min(32, config.longest + 1)).round().astype(int)
         records = tuple(records.tolist())
         steps.append(records)
         runs += [

@@ -1,0 +1,101 @@
+"""Compute the records of the simulations: `python -m learning_dynamics.experiments.simulations_records`.
+
+Finished runs stay in a store, so a stopped command goes on where it was when called again.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import xarray as xr
+
+from learning_dynamics.experiments.digests import code_digest, provenance
+from learning_dynamics.experiments.image_data import CIFAR_FOLDER
+from learning_dynamics.experiments.records import RESULTS, write_record
+from learning_dynamics.experiments.simulations_loss_curves import THESIS, LossCurves, loss_curves
+from learning_dynamics.experiments.simulations_plateau import Plateau, plateau_lengths
+from learning_dynamics.experiments.simulations_representations import (
+    Representations,
+    representations,
+)
+from learning_dynamics.experiments.simulations_transfer import Transfer, learning_rate_sweep
+from learning_dynamics.experiments.training_runs import run
+
+__all__ = ["RECORDS", "main"]
+
+Compute = Callable[..., xr.Dataset]
+
+#: Name of the record -> function and configuration.
+RECORDS: dict[str, tuple[Compute, object]] = {
+    "simulations-loss-curves": (loss_curves, LossCurves()),
+    "simulations-plateau": (plateau_lengths, Plateau()),
+    "simulations-representations": (representations, Representations()),
+    "simulations-transfer": (learning_rate_sweep, Transfer()),
+    "simulations-transfer-large": (learning_rate_sweep, Transfer(widths=(1024, 2048, 4096, 8192))),
+    "simulations-thesis": (loss_curves, THESIS),
+}
+
+#: Pairs of classes in thesis figures 3.4 to 3.7.
+PAIRS = (("airplane", "automobile"), ("bird", "cat"), ("deer", "dog"), ("frog", "horse"))
+
+
+def _single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, compute the named records, write them under results/."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", choices=sorted(RECORDS), help="records to compute")
+    parser.add_argument("--store", type=Path, default=Path(".cache/runs"), help="finished runs")
+    parser.add_argument("--workers", type=int, default=1, help="processes (one thread each)")
+    parser.add_argument("--cifar10", type=Path, help="folder of the binary CIFAR-10 files")
+    parser.add_argument("--pair", choices=["/".join(p) for p in PAIRS], default="/".join(PAIRS[0]))
+    parser.add_argument("--seeds", type=int, help="number of seeds, instead of the record's")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where records go")
+    options = parser.parse_args(arguments)
+    if options.cifar10 is not None:
+        os.environ[CIFAR_FOLDER] = str(options.cifar10)
+    _single_thread()
+    pool = nullcontext(None)
+    if options.workers > 1:
+        pool = ProcessPoolExecutor(
+            options.workers, initializer=_single_thread, mp_context=get_context("spawn")
+        )
+    with pool as executor:
+        for name in options.names:
+            compute, config = RECORDS[name]
+            if options.seeds is not None:
+                config = replace(config, seeds=tuple(range(options.seeds)))
+            if name == "simulations-thesis":
+                pair = tuple(options.pair.split("/"))
+                config = replace(config, images=replace(config.images, classes=pair))
+            _record(name, compute, config, options.store, executor, options.folder)
+
+
+def _record(
+    name: str, compute: Compute, config: object, store: Path, executor: Executor | None,
+    folder: Path,
+) -> None:
+    started = time.perf_counter()
+    result = compute(config, store=store, executor=executor)
+    labels = {
+        "config": repr(config),
+        "code_digest": code_digest(run),
+        "wall_minutes": round((time.perf_counter() - started) / 60, 2),
+        "command": f"python -m learning_dynamics.experiments.simulations_records {name}",
+        **provenance(),
+    }
+    path = write_record(name, result.assign_attrs(labels), folder=folder)
+    print(f"{name}: {labels['wall_minutes']} min, written to {path.name}")
+
+
+if __name__ == "__main__":
+    main()
