@@ -113,36 +113,39 @@ def run(config: Config | None = None) -> AnyStart:
     steps = int(1.05 * last + 60 / config.relative_step)
     size = (config.width, 10)
 
-    def fit(starts: list[Tensor], escapes: list[int]) -> tuple[Tensor, Tensor]:
-        track = follow_modes(
-            stack_moments(batch, count),
-            torch.stack(starts),
-            step_size=eta.repeat_interleave(count),
-            steps=steps,
-        )
-        modes = [modes_at_escape(track.modes, k, config.threshold) for k in escapes]
-        ratios = [m[:, k] / m[:, k - 1] for m, k in zip(modes, escapes, strict=True)]
-        logs = torch.stack(ratios, dim=0).log().reshape(len(escapes), -1, count)
-        slope, interval, _ = fit_slope(scales.log(), logs)
-        return slope.mT, interval.mT
-
-    measured, interval, predicted = {}, {}, {}
+    starts: dict[str, list[Tensor]] = {}
+    escapes: dict[str, list[int]] = {}
+    predicted = {}
     for name, law in STARTS.items():
         draws = [law(generator("any-start", name, i), size) for i in range(len(batch))]
-        starts = [e * s for s in draws for e in scales]
-        measured[name], interval[name] = fit(starts, [1, 2, 3])
+        starts[name] = [e * s for s in draws for e in scales]
+        escapes[name] = [1, 2, 3]
         predicted[name] = theory.exponents[:, :3]
     for k in config.saddles:
         name = f"near the rank-{k} saddle"
         draws = [_normal(generator("any-start", name, i), size) for i in range(len(batch))]
-        starts = [
+        starts[name] = [
             near_saddle(m, k, e * s, config.ratio)
             for m, s in zip(batch, draws, strict=True)
             for e in scales
         ]
-        measured[name], interval[name] = fit(starts, [k + 1])
+        escapes[name] = [k + 1]
         growth = staircase.finite_step_rate(theory.rates[:, k], eta)
         predicted[name] = 1 - (growth[:, 1] / growth[:, 0])[:, None]
+
+    track = follow_modes(  # all kinds side by side
+        stack_moments(batch * len(starts), count),
+        torch.stack([s for kind in starts.values() for s in kind]),
+        step_size=eta.repeat(len(starts)).repeat_interleave(count),
+        steps=steps,
+    )
+    measured, interval = {}, {}
+    for name, modes in zip(starts, track.modes.chunk(len(starts)), strict=True):
+        ratios = []
+        for k in escapes[name]:
+            found = modes_at_escape(modes, k, config.threshold)
+            ratios.append((found[:, k] / found[:, k - 1]).log().reshape(-1, count))
+        measured[name], interval[name], _ = fit_slope(scales.log(), torch.stack(ratios, dim=1))
     return AnyStart(measured, interval, predicted)
 
 

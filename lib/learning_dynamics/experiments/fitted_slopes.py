@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from learning_dynamics.runtime import check_shape
@@ -28,4 +28,4 @@ def fit_slope(
     residual = y - intercept[..., None] - slope[..., None] * x
     freedom = len(x) - 2
     error = (residual.square().sum(-1) / freedom / spread).sqrt()
-    return slope, float(student.ppf(0.975, freedom)) * error, intercept
+    return slope, float(stdtrit(freedom, 0.975)) * error, intercept
