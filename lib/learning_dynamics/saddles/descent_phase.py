@@ -91,50 +91,80 @@ def _weights(flat: np.ndarray, like: Weights) -> Weights:
     )
 
 
+def _input_roots(x: Tensor, *, diagonal: bool) -> tuple[Tensor, Tensor]:
+    """Sigma_xx^(1/2) and its inverse, scaled to mean one; identities for a diagonal net."""
+    if diagonal:
+        return torch.eye(len(x), dtype=x.dtype), torch.eye(len(x), dtype=x.dtype)
+    values, vectors = torch.linalg.eigh(x @ x.mT)
+    values = (values / values.mean()).clamp(min=1e-3)  # directions without data stay as they are
+    return (vectors * values.sqrt()) @ vectors.mT, (vectors / values.sqrt()) @ vectors.mT
+
+
 def quasi_newton_phase(
     weights: Weights,
     objective: Objective,
     *,
     tolerance: float,
     max_steps: int,
+    curvature: float = 1.0,
     mask: Bool[Tensor, "m1 m0"] | None = None,
     keep_signs: bool = False,
 ) -> Descended:
     """L-BFGS-B until |gradient| <= tolerance; every evaluation counted, iterates recorded.
 
+    curvature : a typical second derivative. The method's first step, taken before it knows any
+    curvature, has length one: weights are scaled so that this is about a Newton step, and rows
+    of W1 are taken in whitened inputs (a unit's curvature in a is about |b|^2 Sigma_xx).
     keep_signs : weights may not change sign (diagonal nets: gradient descent cannot cross
     u = v = 0, so a coordinate driven to zero falls asleep there).
     """
     if is_kinked(objective.activation):
         return _cell_by_cell(weights, objective, tolerance, max_steps)
-    states: dict[bytes, State] = {}
+    first = objective(weights)
+    objective.record(first)
+    if _norm(first, mask) <= tolerance:
+        return Descended(weights, first, True)
+    root, inverse = _input_roots(objective.problem.inputs, diagonal=mask is not None)
+
+    def to_weights(flat: np.ndarray) -> Weights:
+        v = _weights(flat * unit, weights)
+        return Weights(v.w1 @ inverse, v.w2)
+
+    def gradient(state: State) -> Tensor:
+        g1 = state.gradients.w1 if mask is None else mask * state.gradients.w1
+        return torch.cat([(g1 @ inverse).flatten(), state.gradients.w2.flatten()])
+
+    unit = float(gradient(first).norm()) / curvature
+    start = _flat(Weights(weights.w1 @ root, weights.w2)) / unit
+    states: dict[bytes, State] = {start.tobytes(): first}
 
     def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        state = objective(_weights(flat, weights))
-        states.clear()
-        states[flat.tobytes()] = state
-        g1 = state.gradients.w1 if mask is None else mask * state.gradients.w1
-        return float(state.loss), _flat(Weights(g1, state.gradients.w2))
+        key = flat.tobytes()
+        if key not in states:
+            states.clear()
+            states[key] = objective(to_weights(flat))
+        return float(states[key].loss), unit * gradient(states[key]).double().numpy()
 
     def callback(flat: np.ndarray) -> None:
-        if flat.tobytes() in states:
-            objective.record(states[flat.tobytes()])
+        state = states.get(flat.tobytes())
+        if state is not None:
+            objective.record(state)
+            if _norm(state, mask) <= tolerance:
+                raise StopIteration
 
-    start = _flat(weights)
     bounds = None
     if keep_signs:
         bounds = [(0.0, None) if v > 0 else (None, 0.0) if v < 0 else (0.0, 0.0) for v in start]
     found = minimize(
         function, start, jac=True, method="L-BFGS-B", bounds=bounds, callback=callback,
-        options={"maxfun": max_steps, "maxiter": max_steps, "ftol": 0.0, "maxcor": 30,
-                 "gtol": tolerance / len(start) ** 0.5},
+        options={"maxfun": max_steps, "maxiter": max_steps, "ftol": 0.0, "gtol": 1e-300,
+                 "maxcor": 30},
     )  # fmt: skip
-    last = _weights(found.x, weights)
+    last = to_weights(found.x)
     state = states.get(found.x.tobytes())
     if state is None:
         state = objective(last)
-    reached = bool(found.status == 0 or _norm(state, mask) <= 10 * tolerance)
-    return Descended(last, state, reached)
+    return Descended(last, state, _norm(state, mask) <= 10 * tolerance)
 
 
 def _cell_minimum(
@@ -217,11 +247,12 @@ def descend(
     step_size: float | None,
     tolerance: float,
     max_steps: int,
+    curvature: float = 1.0,
     mask: Bool[Tensor, "m1 m0"] | None = None,
 ) -> Descended:
     """Descent among the awake units by `phase`, "gradient_descent" or "fast".
 
-    tolerance in loss/weight. Raises ValueError if the loss becomes non-finite.
+    tolerance in loss/weight; curvature in loss/weight^2. Raises ValueError if the loss becomes non-finite.
     """
     if phase == "gradient_descent":
         return gradient_phase(
@@ -230,5 +261,5 @@ def descend(
         )  # fmt: skip
     return quasi_newton_phase(
         weights, objective, tolerance=tolerance, max_steps=max_steps,
-        mask=mask, keep_signs=mask is not None,
+        mask=mask, keep_signs=mask is not None, curvature=curvature,
     )  # fmt: skip

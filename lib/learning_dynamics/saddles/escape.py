@@ -61,7 +61,7 @@ def balance_size(
     for _ in range(max_trials):
         value, g = objective.output_gradient(state.outputs + t * u)
         at_t = float((g * u).sum())
-        if abs(at_t) <= 0.01 * abs(slope):
+        if abs(at_t) <= 0.1 * abs(slope):
             break
         if at_t > 0:
             high, slope_high = t, at_t

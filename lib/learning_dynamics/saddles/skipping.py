@@ -235,7 +235,7 @@ def skip_plateaus(
         mask: Bool[Tensor, "m1 m0"] | None = weights.w1 != 0 if diagonal else None
         done = descend(
             weights, objective, phase=phase, step_size=step_size, mask=mask, max_steps=max_steps,
-            tolerance=tolerance * escape.rate * size / jump,
+            tolerance=tolerance * escape.rate * size / jump, curvature=2 * escape.rate,
         )  # fmt: skip
         reached = done.reached
         weights, state, gone = _without_sleepers(
