@@ -137,8 +137,14 @@ def measure_fast_forward(quick: bool = False) -> Evidence:
 
 
 def half_drops(losses: np.ndarray, levels: np.ndarray) -> list[int]:
-    """First step at which the loss is below the middle of each pair of successive levels."""
-    return [int(np.argmax(losses < 0.5 * (a + b))) for a, b in zip(levels, levels[1:])]
+    """First step at which the loss is below the middle of each pair of successive levels.
+
+    Raises ValueError if the run ends before the last of them.
+    """
+    middles = 0.5 * (levels[:-1] + levels[1:])
+    if not (losses < middles[-1]).any():
+        raise ValueError(f"{len(losses) - 1} steps end above the last half-drop, {middles[-1]:g}")
+    return [int(np.argmax(losses < middle)) for middle in middles]
 
 
 def precise_losses(
@@ -180,7 +186,7 @@ class FloatFloor:
 
 
 def float_floor(
-    *, init_scale: float = 1e-100, step_size: float = 0.1, steps: int = 3600, seed: int = 0
+    *, init_scale: float = 1e-100, step_size: float = 0.2, steps: int = 2800, seed: int = 0
 ) -> FloatFloor:
     """A 3-3-3 linear net from `init_scale`: arbitrary precision, rotated and plain float64."""
     problem = linear_teacher(

@@ -22,7 +22,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.saddles.weights import Weights
 
-__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "choose_kernel"]
+__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "choose_kernel", "residual_"]
 
 
 class Data(NamedTuple):
@@ -75,7 +75,8 @@ class Kernel(Protocol):
         """Take that many steps."""
 
 
-def _residual_(f: Tensor, y: Tensor, loss: Loss) -> None:
+def residual_(f: Tensor, y: Tensor, loss: Loss) -> None:
+    """l'(f) written over f."""
     if loss.residual_ is not None:
         loss.residual_(f, y)
     else:
@@ -160,7 +161,7 @@ class DenseKernel(_TwoLayer):
             if not self._fresh:
                 self.outputs()
             self._fresh = False
-            _residual_(f, y, loss)
+            residual_(f, y, loss)
             f.mul_(scale)
             ft.copy_(fm)
             torch.bmm(h, ft, out=d2)
@@ -221,7 +222,7 @@ class ProductKernel(_TwoLayer):
             if not self._fresh:
                 self.outputs()
             self._fresh = False
-            _residual_(f, y, loss)
+            residual_(f, y, loss)
             self._times(f, self._data.transposed, c)
             c.mul_(scale)
             ct.copy_(cm)

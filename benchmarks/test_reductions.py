@@ -1,0 +1,69 @@
+"""Cost with the exact reductions: against width, samples and length of the plateau."""
+
+from statistics import median
+
+import numpy as np
+import torch
+from timing import interleaved, ratio
+
+from learning_dynamics.experiments.kernels import large_run
+from learning_dynamics.problems import linear_teacher
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.linear import compress, linear_descent, narrow
+from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+
+STEPS, ROUNDS = 400, 15
+
+
+def test_width_reduction(benchmark, record):
+    problem = linear_teacher(
+        generator=generator("benchmark-width"), input_spectrum=(1.0,) * 20,
+        target_spectrum=(2.0, 1.0), output_dim=10,
+    )
+    calls, end = {}, torch.tensor([STEPS])
+    for width in (50, 500, 5000, 50000):
+        wide = initialise((20, width, 10), 1e-3 / width**0.5, [generator("width", 0)])
+        thin = narrow(wide).weights
+        calls[f"{width}"] = lambda w=thin: gradient_descent(
+            w, problem, step_size=0.1, steps=STEPS, record_at=end
+        )
+        calls[f"reduce {width}"] = lambda w=wide: narrow(w)
+        if width <= 5000:
+            calls[f"stepping {width}"] = lambda w=wide: gradient_descent(
+                w, problem, step_size=0.1, steps=STEPS, record_at=end
+            )
+    seconds = interleaved(calls, ROUNDS)
+    numbers = {k: median(v) for k, v in seconds.items()}
+    record("width reduction", {"steps": STEPS, "seconds": numbers,
+                               "ratio": ratio(seconds["50000"], seconds["50"])})
+    benchmark.pedantic(calls["50000"], rounds=3)
+
+
+def test_fast_forward(benchmark, record):
+    """A first plateau of 10^3 ... 10^6 steps (by the step size), followed for 80 % of it."""
+    problem = compress(linear_teacher(generator=generator("benchmark-plateau")))
+    moments = problem.moments()
+    rate = float(torch.linalg.matrix_norm(moments.yx, 2))
+    scale, calls = 1e-40, {}
+    weights = initialise((6, 10, 4), scale, [generator("plateau", 0)])
+    for length in (10**3, 10**4, 10**5, 10**6):
+        eta = float(np.expm1(-np.log(scale) / length)) / rate
+        steps = int(0.8 * length)
+        calls[f"{length}"] = lambda eta=eta, steps=steps: linear_descent(
+            weights, problem, step_size=eta, steps=steps, record_at=torch.tensor([steps])
+        )
+        if length == 10**3:
+            calls["stepping 1000"] = lambda eta=eta, steps=steps: linear_descent(
+                weights, problem, step_size=eta, steps=steps,
+                record_at=torch.tensor([steps]), tolerance=None,
+            )
+    seconds = interleaved(calls, ROUNDS)
+    record("fast-forward", {"seconds": {k: median(v) for k, v in seconds.items()},
+                            "ratio": ratio(seconds["1000000"], seconds["1000"])})
+    benchmark.pedantic(calls["1000000"], rounds=3)
+
+
+def test_a_run_too_large_to_step_through(benchmark, record):
+    losses, seconds = benchmark.pedantic(large_run, rounds=1)
+    assert losses[-1] < losses[0] / 2
+    record("large run", {"seconds": seconds, "total": sum(seconds.values())})

@@ -1,0 +1,84 @@
+"""Our kernel against what a user would write: medians of same-round ratios."""
+
+from statistics import median
+
+import pytest
+import torch
+from rivals import RIVALS
+from timing import gemm, interleaved, ratio
+
+from learning_dynamics.activations import activation
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.kernels import choose_kernel
+from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+
+#: name -> activation, widths, samples, runs, dtype
+CASES = {
+    "linear 20-50-10": ("linear", (20, 50, 10), 40, 256, torch.float64),
+    "ReLU 10-50-5": ("relu", (10, 50, 5), 200, 64, torch.float64),
+    "ReLU 10-50-5, float32": ("relu", (10, 50, 5), 200, 64, torch.float32),
+    "linear 20-50-10, float32": ("linear", (20, 50, 10), 40, 256, torch.float32),
+}
+ETA, STEPS, ROUNDS = 0.01, 100, 7
+
+
+def build(name, runs=None):
+    act, (m0, m1, m2), n, batch, dtype = CASES[name]
+    g = generator("benchmark", name)
+    x, y = torch.randn(m0, n, generator=g).to(dtype), torch.randn(m2, n, generator=g).to(dtype)
+    weights = initialise(
+        (m0, m1, m2), 0.1, [generator("start", i) for i in range(runs or batch)], dtype=dtype
+    )
+    return act, weights, Problem(x, y)
+
+
+def ours(weights, problem, act, steps):
+    end = torch.tensor([steps])
+    return lambda: gradient_descent(
+        weights, problem, step_size=ETA, steps=steps, activation=act, record_at=end
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_against_rivals(name, benchmark, record):
+    act, weights, problem = build(name)
+    runs, m1, m0 = weights.w1.shape
+    sizes = (m0, m1, weights.w2.shape[-2], problem.inputs.shape[-1])
+    kernel = choose_kernel(activation(act), sizes)
+    # slower contenders take fewer steps; all numbers are per run and step
+    steps = {"ours": STEPS, "torch.nn loop": STEPS, "JAX scan": 40}
+    calls = {"ours": ours(weights, problem, act, STEPS)}
+    for rival, build_rival in RIVALS.items():
+        steps.setdefault(rival, 10)
+        calls[rival] = build_rival(weights, problem, act, ETA, steps[rival])
+        w1, w2 = calls[rival]()
+        check = gradient_descent(weights, problem, step_size=ETA, steps=steps[rival],
+                                 activation=act).final
+        tolerance = 1e-10 if w1.dtype == torch.float64 else 1e-4
+        torch.testing.assert_close(w1, check.w1[: len(w1)], rtol=0, atol=tolerance)
+        torch.testing.assert_close(w2, check.w2[: len(w2)], rtol=0, atol=tolerance)
+    product, operations = gemm(weights.w1.dtype)
+    calls["GEMM"] = product
+    seconds = interleaved(calls, ROUNDS)
+    per = {
+        rival: [s / steps[rival] / (1 if rival == "torch.nn loop" else runs) for s in times]
+        for rival, times in seconds.items() if rival != "GEMM"
+    }
+    flops = kernel.flops(sizes)
+    share = median(
+        (flops / own) / (operations / peak)
+        for own, peak in zip(per["ours"], seconds["GEMM"], strict=True)
+    )
+    record(
+        name,
+        {
+            "runs": runs, "sizes": sizes, "dtype": str(weights.w1.dtype).split(".")[-1],
+            "microseconds": {k: 1e6 * median(v) for k, v in per.items()},
+            "ratios": {k: ratio(v, per["ours"]) for k, v in per.items() if k != "ours"},
+            "flops": flops, "gemm_gflops": 1e-9 * operations / median(seconds["GEMM"]),
+            "gemm_share": share,
+        },
+    )
+    benchmark.extra_info["share of GEMM peak"] = share
+    benchmark.pedantic(calls["ours"], rounds=3, warmup_rounds=1)

@@ -1,0 +1,62 @@
+"""Speed of one SGD step against the matrix products it consists of.
+
+`python -m pytest benchmarks/test_training_speed.py -s` on a quiet machine prints the share of the
+GEMM peak; the thesis's scheme of widths n, m, n, m, n with n = 4096, batch 100, float32.
+"""
+
+import time
+
+import pytest
+import torch
+
+from learning_dynamics.problems import Problem
+from learning_dynamics.scales.training import initialise, sgd
+
+N, INPUTS, BATCH = 4096, 784, 100
+
+
+def seconds(call, repeats: int) -> float:
+    """Best of three timings of `repeats` calls, a call."""
+    call()
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        best = min(best, (time.perf_counter() - start) / repeats)
+    return best
+
+
+def products(widths: tuple[int, ...]) -> float:
+    """Seconds of the bare products of one step, each at its own shape: forward, back, update."""
+    total = 0.0
+    for layer, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        w, h = torch.randn(fan_out, fan_in), torch.randn(fan_in, BATCH)
+        d = torch.randn(fan_out, BATCH)
+        out, back = torch.empty(fan_out, BATCH), torch.empty(fan_in, BATCH)
+        total += seconds(lambda w=w, h=h, out=out: torch.mm(w, h, out=out), 5)
+        total += seconds(lambda w=w, h=h, d=d: w.addmm_(d, h.mT, alpha=-1e-9), 5)
+        if layer:
+            total += seconds(lambda w=w, d=d, back=back: torch.mm(w.mT, d, out=back), 5)
+    return total
+
+
+@pytest.mark.parametrize(("m", "share"), [(792, 0.80), (42, 0.65)])
+def test_a_step_takes_little_more_than_its_products(m: int, share: float) -> None:
+    torch.set_num_threads(1)
+    widths = (INPUTS, N, m, N, m, N, 2)
+    problem = Problem(torch.rand(INPUTS, BATCH), torch.rand(2, BATCH))
+    scales = [1 / a**0.5 for a in widths[:-1]]
+    state = initialise(widths, (1.0,) * 6, [0])
+    steps = 5
+
+    def train() -> None:
+        sgd(problem, state, scales, seeds=[0], step_size=1e-6, steps=state.step + steps,
+            batch_size=BATCH)
+
+    step = seconds(train, 1) / steps
+    bare = products(widths)
+    flops = 2 * BATCH * sum(a * b for a, b in zip(widths, widths[1:], strict=False)) * 3
+    print(f"\nm = {m}: step {1e3 * step:.1f} ms, its products {1e3 * bare:.1f} ms, share "
+          f"{bare / step:.2f}, {1e-9 * flops / step:.0f} Gflop/s")
+    assert bare / step >= share

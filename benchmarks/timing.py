@@ -1,0 +1,40 @@
+"""Interleaved repeats: every contender once a round, so that all meet the same machine."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import numpy as np
+import torch
+
+
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each call, contender -> one number a round; one unrecorded round first."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for r in range(rounds + 1):
+        for name, call in contenders.items():
+            begin = time.perf_counter()
+            call()
+            if r:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> float:
+    """Median over rounds of slow/fast."""
+    return median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def gemm(dtype: torch.dtype, size: int = 1024) -> tuple[Callable[[], object], int]:
+    """A square matrix product and its operations: the machine's peak for this dtype."""
+    a, b = torch.randn(2, size, size, dtype=dtype)
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out), 2 * size**3
+
+
+def slope(x: list[float], y: list[float]) -> float:
+    """Least-squares slope of log y against log x over the larger half of x."""
+    half = len(x) // 2
+    return float(np.polyfit(np.log(x[half:]), np.log(y[half:]), 1)[0])
