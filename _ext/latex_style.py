@@ -1,6 +1,14 @@
-"""How the printed book looks: fonts, title page, theorem boxes. The text is `book_style.tex`."""
+"""How the printed book looks: fonts, title page, theorem boxes, parts. The TeX is `book_style.tex`.
+
+Sphinx would make chapters of the landing page's sections, and so shift every number of the printed
+book against the website; here they become plain headings. The parts of `_toc.yml` become parts.
+"""
 
 from pathlib import Path
+
+import yaml
+from docutils import nodes
+from sphinx import addnodes
 
 STYLE = Path(__file__).with_name("book_style.tex")
 
@@ -14,6 +22,7 @@ def _configure(app, config):
         fontpkg=parts["fontpkg"],
         maketitle=parts["maketitle"],
         extraclassoptions="openany,oneside",
+        fncychap="",
         sphinxsetup="verbatimwithframe=false, VerbatimColor={rgb}{0.965,0.965,0.965}, "
         "TitleColor={rgb}{0.1,0.1,0.1}, InnerLinkColor={rgb}{0.0,0.3,0.55}, "
         "OuterLinkColor={rgb}{0.0,0.3,0.55}, hmargin={28mm,28mm}, vmargin={28mm,28mm}",
@@ -22,7 +31,57 @@ def _configure(app, config):
     config.latex_elements = elements
 
 
+def _latex(text):
+    return nodes.raw("", text, format="latex")
+
+
+def first_chapters(toc):
+    """Docname of the first chapter of each part -> caption of the part."""
+    return {
+        part["chapters"][0]["file"]: part["caption"]
+        for part in toc.get("parts", ())
+        if part.get("caption") and part.get("chapters")
+    }
+
+
+def _arrange(app, doctree, docname):
+    """Before LaTeX is written: the landing page without chapters, a part before its first chapter."""
+    if app.builder.name != "latex" or docname != app.config.root_doc:
+        return
+    landing = [n for n in doctree.findall(nodes.section) if not _inside_file(n)]
+    for section in reversed(landing):
+        if section.parent is not None and not isinstance(section.parent, nodes.document):
+            _flatten(section)
+    for top in doctree.findall(nodes.section):
+        if not _inside_file(top):
+            top.insert(0, _latex("\\chapter*{In brief}\\addcontentsline{toc}{chapter}{In brief}"))
+            break
+    toc = yaml.safe_load((Path(app.srcdir) / "_toc.yml").read_text())
+    captions = first_chapters(toc)
+    for file in list(doctree.findall(addnodes.start_of_file)):
+        caption = captions.get(file["docname"])
+        if caption:
+            name = caption.split(":", 1)[-1].strip()
+            file.parent.insert(file.parent.index(file), _latex(f"\\part{{{name}}}"))
+
+
+def _inside_file(node):
+    while node is not None:
+        if isinstance(node, addnodes.start_of_file):
+            return True
+        node = node.parent
+    return False
+
+
+def _flatten(section):
+    """A section becomes a heading and what stood in it; its labels stay."""
+    heading = nodes.rubric("", section[0].astext(), ids=list(section["ids"]))
+    place = section.parent.index(section)
+    section.parent[place : place + 1] = [heading, *section.children[1:]]
+
+
 def setup(app):
     """Connect to Sphinx."""
+    app.connect("doctree-resolved", _arrange)
     app.connect("config-inited", _configure, priority=200)
     return {"parallel_read_safe": True}
