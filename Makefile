@@ -62,7 +62,7 @@ reference: $(READY)
 	@$(PY) _ext/notebooks.py reference --jobs $(JOBS)
 
 bench: $(BENCH)
-	$(PY) -m pytest -p no:xdist --benchmark-only benchmarks
+	$(PY) -m pytest -o addopts="--import-mode=importlib -q" -p no:xdist benchmarks
 
 audit: $(READY)
 	$(PY) -m learning_dynamics claims --jobs $(JOBS) --audit

@@ -1,7 +1,8 @@
 """The ledger page: directives that render claims.yml and results/claims.json.
 
     ```{ledger-summary}        counts by status and verdict
-    ```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers
+    ```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers;
+                               WING `others`: of wings that have no section of their own
 """
 
 import math
@@ -15,6 +16,7 @@ from learning_dynamics.ledger import read_ledger
 from sphinx.util.docutils import SphinxDirective
 
 VERDICTS = ("holds", "holds-corrected", "fails", "not measured")
+WINGS = ("saddles", "scales", "together", "kernels")
 WHOSE = {"000": "saddles thesis", "002": "scales thesis", "ours": "this book"}
 
 
@@ -140,9 +142,10 @@ class Claims(_Ledger):
 
     def run(self):
         claims, (_, records) = self._read()
-        own = [claim for claim in claims if wing(claim) == self.arguments[0]]
+        name = self.arguments[0]
+        own = [c for c in claims if (wing(c) if wing(c) in WINGS else "others") == name]
         if not own:
-            return self._parse("No claims yet.")
+            return [] if name == "others" else self._parse("No claims yet.")
         roles = labels(chapter_texts(self.env.srcdir).values())
         return self._parse("\n\n".join(entry(c, records.get(c.id, {}), roles) for c in own))
 

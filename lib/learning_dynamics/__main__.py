@@ -40,20 +40,25 @@ def claims(options: argparse.Namespace) -> int:
         if (claim.id in options.ids if options.ids else claim.audit == options.audit)
         and not (options.missing and claim.id in old)
     ]
-    fresh_records, failed = {}, 0
+    failed = 0
+
+    def keep(record):  # after each claim: another process may write the same files meanwhile
+        records = read_ledger(path)[1] | {record["id"]: record}
+        order = [claim.id for claim in read_claims(root / "claims.yml")]
+        write_ledger(path, header(), [records[name] for name in order if name in records])
+
     with ProcessPoolExecutor(options.jobs) as pool:
         for claim, (fresh, seconds, error) in zip(chosen, pool.map(_measure, chosen), strict=True):
             if error:
                 failed += 1
                 print(f"{claim.id}: {error}", file=sys.stderr, flush=True)
                 continue
-            fresh_records[claim.id], names = settle(claim, old.get(claim.id), fresh)
+            record, names = settle(claim, old.get(claim.id), fresh)
+            keep(record)
             words = ", ".join(names) if names else "nothing moved"
             agree = "" if fresh["quick"]["verdict"] == fresh["verdict"] else (
                 f"; the quick measurement says {fresh['quick']['verdict']}")
             print(f"{claim.id}: {fresh['verdict']}{agree} ({seconds:.1f} s; {words})", flush=True)
-    records = read_ledger(path)[1] | fresh_records  # another process may have written meanwhile
-    write_ledger(path, header(), [records[claim.id] for claim in known if claim.id in records])
     return 1 if failed else 0
 
 
