@@ -2,25 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 
+from learning_dynamics.claims import Evidence
 from learning_dynamics.experiments.image_data import Images, load
+from learning_dynamics.experiments.records import read_record
 from learning_dynamics.experiments.simulations import (
     SCHEMES,
     bottleneck_widths,
     grid,
     training_run,
 )
-from learning_dynamics.experiments.sweep import sweep
-from learning_dynamics.experiments.training_runs import TRAINING
+from learning_dynamics.experiments.store import Store
+from learning_dynamics.experiments.sweep import Experiment, sweep
+from learning_dynamics.experiments.training_runs import TRAINING, TrainingRun, run_many
 from learning_dynamics.runtime import generator
 
-__all__ = ["Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling"]
+__all__ = [
+    "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling", "transfer_claim",
+]
 
 #: Octaves log2(step size) searched, scheme by scheme.
 OCTAVES: Mapping[str, tuple[int, int]] = {
@@ -48,36 +53,56 @@ class Transfer:
     batch_size: int = 32
     prefactor: float = 8.0
     spacing: float = 1.0  # octaves between step sizes
+    ranges: tuple[tuple[str, int, int], ...] = ()  # scheme, first and last octave, if not OCTAVES
     images: Images = Images(pool=4)
 
 
-def _octaves(scheme: str, spacing: float) -> np.ndarray:
+def _octaves(scheme: str, config: Transfer) -> np.ndarray:
     """log2 of the step sizes tried for a scheme."""
-    low, high = OCTAVES[scheme]
-    return np.arange(low, high + spacing / 2, spacing)
+    own = {name: (low, high) for name, low, high in config.ranges}
+    low, high = own.get(scheme, OCTAVES.get(scheme, (-3, 3)))
+    return np.arange(low, high + config.spacing / 2, config.spacing)
+
+
+def _results(
+    experiment: Experiment, runs: Sequence[TrainingRun], store: Path | str | None,
+    executor: Executor | None, progress: bool, compute: bool,
+) -> list[xr.Dataset | None]:
+    """One result a run, in order; None where it is not stored and may not be computed."""
+    if not compute:
+        return [Store(Path(store)).get(experiment.key(r)) for r in runs]
+    if store is not None:
+        return sweep(experiment, runs, store=store, executor=executor, progress=progress)
+    found = {}
+    for batch in experiment.batches(runs):
+        found.update(zip(batch, run_many(batch), strict=True))
+    return [found[r] for r in runs]
 
 
 def learning_rate_sweep(
     config: Transfer,
     *,
-    store: Path | str,
+    store: Path | str | None = None,
     executor: Executor | None = None,
     progress: bool = True,
+    compute: bool = True,
 ) -> xr.Dataset:
     """Train and test loss after the last step: dimensions scheme, width, octave, seed.
 
     octave = log2(step size); NaN where a scheme was not tried; +inf where a run diverged.
+    store   : folder of finished runs; None computes all runs here and keeps none.
+    compute : False reads what the store holds and leaves the rest NaN.
     """
     train, _ = load(config.images)
     inputs, outputs = train.inputs.shape[0], train.targets.shape[0]
-    octaves = sorted({float(o) for s in config.schemes for o in _octaves(s, config.spacing)})
+    octaves = sorted({float(o) for s in config.schemes for o in _octaves(s, config)})
     shape = (len(config.schemes), len(config.widths), len(octaves), len(config.seeds))
     data = {name: np.full(shape, np.nan) for name in ("train_loss", "test_loss", "test_accuracy")}
     runs, places = [], []
     for j, n in enumerate(config.widths):
         widths = bottleneck_widths(n, inputs, outputs, prefactor=config.prefactor)
         for i, scheme in enumerate(config.schemes):
-            mine = _octaves(scheme, config.spacing)
+            mine = _octaves(scheme, config)
             base = training_run(
                 scheme, widths, step_size=1.0, seed=0, steps=config.steps, images=config.images,
                 batch_size=config.batch_size,
@@ -89,20 +114,22 @@ def learning_rate_sweep(
                 (i, j, octaves.index(float(o)), s)
                 for o in mine for s in range(len(config.seeds))
             ]
-    results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
+    results = _results(TRAINING, runs, store, executor, progress, compute)
     for place, result in zip(places, results, strict=True):
+        if result is None:
+            continue
         for name, values in data.items():
             values[place] = float(result[name][-1])
     dims = ("scheme", "width", "octave", "seed")
-    seconds = sum(float(r.attrs["wall_seconds"]) for r in results)
+    done = [r for r in results if r is not None]
+    seconds = sum(float(r.attrs.get("wall_seconds", 0)) for r in done)
     return xr.Dataset(
         {name: (dims, values) for name, values in data.items()},
         coords={"scheme": list(config.schemes), "width": list(config.widths), "octave": octaves,
                 "seed": list(config.seeds)},
         attrs={"steps": config.steps, "batch_size": config.batch_size, "images": str(config.images),
-               "prefactor": config.prefactor, "runs": len(results), "run_seconds": seconds,
-               "code_digest": results[0].attrs["code_digest"],
-               "torch": results[0].attrs["torch"], "device": results[0].attrs["device"]},
+               "prefactor": config.prefactor, "runs": len(done), "runs_wanted": len(runs),
+               "run_seconds": seconds},
     )
 
 
@@ -133,13 +160,14 @@ def shift_per_doubling(
 ) -> dict[str, object]:
     """Slope of log2(best step size) in log2(width), with a bootstrap interval over seeds.
 
-    Returns `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge`
+    Widths at which nothing was computed are left out. Returns `widths`, `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge`
     (number of widths whose best point is at an end of the grid). Seeds are resampled with
     replacement, jointly for all step sizes of a width (they share their noise).
     """
     chosen = sweep_result.sel(scheme=scheme)
     if widths is not None:
         chosen = chosen.sel(width=list(widths))
+    chosen = chosen[[loss]].dropna("width", how="all")
     octaves = chosen.octave.values
     values = chosen[loss].transpose("width", "octave", "seed").values
     x = np.log2(chosen.width.values.astype(float))
@@ -161,7 +189,36 @@ def shift_per_doubling(
             ]))
         )
     low, high = np.quantile(slopes, [0.025, 0.975])
-    tried = ~np.isnan(values[0].mean(-1))
-    ends = (octaves[tried][0], octaves[tried][-1])
-    return {"best": best, "shift": slope(best), "low": float(low), "high": float(high),
-            "edge": int(np.isin(best, ends).sum())}
+    tried = [octaves[~np.isnan(v.mean(-1))] for v in values]
+    edge = sum(b in (t[0], t[-1]) for b, t in zip(best, tried, strict=True))
+    return {"widths": chosen.width.values, "best": best, "shift": slope(best),
+            "low": float(low), "high": float(high), "edge": edge}
+
+
+#: A small sweep on 8 x 8 digits, for the chapter and the tests.
+QUICK = Transfer(
+    schemes=("standard", "mup-fan-in", "spectral", "ntk", "dp(1/2)"), widths=(64, 128, 256),
+    seeds=(0, 1, 2), steps=50, images=Images(source="sklearn", classes=(3, 8), pool=1),
+    ranges=(("standard", -8, -1), ("mup-fan-in", -5, 0), ("spectral", -3, 1), ("ntk", -1, 4),
+            ("dp(1/2)", -3, 1)),
+)
+
+
+def transfer_claim(*, quick: bool = False) -> Evidence:
+    """Claim scales/lr-transfer: octaves that the best step size moves per doubling of n.
+
+    measured: the shift of the standard scheme and of DP(1/2); details: their 95 % intervals, and
+    the widths' ratio that the measurement spans.
+    """
+    compared = ("standard", "dp(1/2)")
+    if quick:
+        result = learning_rate_sweep(replace(QUICK, schemes=compared))
+    else:
+        result = read_record("simulations-transfer")
+    found = [shift_per_doubling(result, s, resamples=300) for s in compared]
+    return Evidence(
+        measured=[float(f["shift"]) for f in found], predicted=[-1.0, 0.0],
+        tolerance=[0.5, 0.35], seeds=[int(s) for s in result.seed],
+        details={"low": [f["low"] for f in found], "high": [f["high"] for f in found],
+                 "span": [float(f["widths"][-1] / f["widths"][0]) for f in found]},
+    )
