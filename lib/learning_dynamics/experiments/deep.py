@@ -43,7 +43,7 @@ class Deep:
     scales: tuple[float, ...] = (0.04, 0.012, 0.0036)
     seeds: int = 10
     width: int = 6
-    step_size: float = 0.1
+    step_size: float = 0.2
     escaped: float = 0.05
     most_sweeps: int = 40000
 
@@ -52,14 +52,14 @@ class Deep:
 _SCALES = {
     3: (0.04, 0.012, 0.0036),
     4: (0.12, 0.0696, 0.040368),
-    5: (0.14, 0.1064, 0.080864),
+    5: (0.2, 0.152, 0.11552),
 }
 NETS: tuple[Deep, ...] = (
     *(Deep(d, "linear", "cyclic", _SCALES[d]) for d in (3, 4, 5)),
     *(Deep(d, "relu", "cyclic", _SCALES[d]) for d in (3, 4, 5)),
     *(Deep(d, "linear", "simultaneous", _SCALES[d]) for d in (3, 4, 5)),
-    Deep(3, "linear", "alone", (0.4, 0.3, 0.225), escaped=0.5, step_size=0.3),
-    Deep(4, "linear", "alone", (0.5, 0.4, 0.32), escaped=0.5, step_size=0.3),
+    Deep(3, "linear", "alone", (0.5, 0.375, 0.28125), escaped=0.5, step_size=0.3),
+    Deep(4, "linear", "alone", (0.64, 0.512, 0.4096), escaped=0.5, step_size=0.3),
 )
 
 
@@ -186,7 +186,7 @@ def from_dataset(data: xr.Dataset) -> dict[str, DeepScaling]:
 
 
 def main() -> None:
-    """Run everything in `NETS` and write results/deep.nc (about two minutes)."""
+    """Run everything in `NETS` and write results/deep.nc (about a minute)."""
     write_record("deep", to_dataset([run(c) for c in NETS]))
 
 
@@ -194,9 +194,9 @@ def _small(config: Deep, quick: bool) -> Deep:
     if not quick:
         return config
     keep = {f: getattr(config, f) for f in config.__dataclass_fields__}
-    shorter = {3: (0.04, 0.02, 0.01), 4: (0.144, 0.108, 0.081), 5: (0.2, 0.16, 0.128)}
+    shorter = {3: (0.04, 0.02, 0.01), 4: (0.144, 0.108, 0.081), 5: (0.22, 0.176, 0.1408)}
     if config.schedule == "alone":
-        shorter = {3: (0.4, 0.32, 0.256), 4: (0.6, 0.54, 0.486)}
+        shorter = {3: (0.5, 0.4, 0.32), 4: (0.7, 0.63, 0.567)}
     return Deep(**keep | {"seeds": 3, "scales": shorter[config.depth]})
 
 
@@ -221,7 +221,7 @@ def measure_rank_one(*, quick: bool = False) -> Evidence:
     return Evidence(
         measured=linear,
         predicted=1.0,
-        tolerance=0.12,
+        tolerance=0.16,
         seeds=list(range(3 if quick else 10)),
         details={"relu_upper": upper, "relu_first": first, "alone": alone.tolist()},
     )

@@ -174,11 +174,11 @@ def to_dataset(runs: DigitRuns) -> xr.Dataset:
 
 
 def main(sources: Sequence[str] = ("sklearn", "mnist")) -> None:
-    """Run all 45 pairs of both sources and write results/digits_<source>.nc."""
+    """Run all pairs of the small digits and nine of MNIST; write results/digits_<source>.nc."""
     for source in sources:
         config = DigitPairs(source=source)
         if source == "mnist":
-            config = DigitPairs(source=source, step_size=0.03, steps=1800)
+            config = DigitPairs(PAIRS[::5], source, step_size=0.03, steps=1500)
         write_record(f"digits_{source}", to_dataset(run(config)))
 
 

@@ -129,7 +129,7 @@ class UnitsBefore:
     rates: Float[Tensor, " k"]
 
 
-def units_before_escape(*, init_scale: float = 1e-8, step_size: float = 0.6) -> UnitsBefore:
+def units_before_escape(*, init_scale: float = 1e-12, step_size: float = 0.6) -> UnitsBefore:
     """Directions of the units of one run from the start to its first half-drop."""
     run = five_point_run(
         init_scale=init_scale, step_size=step_size, seeds=1, observables=("loss", "units")

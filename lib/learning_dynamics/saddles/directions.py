@@ -90,7 +90,8 @@ def _polish(
     """The exact extremal direction with the pattern of w; its rate, residual, kinks."""
     m0 = len(x)
     z = w[:m0] @ x / (w[:m0].norm() * x.norm(dim=0))
-    kink = (z.abs() < width) & (act.name != "linear") & (act.derivative(z) != act.derivative(-z))
+    ends = act.derivative(x.new_tensor([-1.0, 1.0]))
+    kink = (z.abs() < width) & bool(ends[0] != ends[1])
     slopes = torch.where(kink, 0.0, act.derivative(z))
     on_kink = x[:, kink]
     # With samples on a kink, a stays orthogonal to them.
@@ -102,10 +103,8 @@ def _polish(
     back = force @ pair[m0:] - s[0] * pair[:m0]  # to be balanced by the samples on the kink
     if bool(kink.any()):
         columns = (on_kink * (residual.mT @ pair[m0:])[kink]).numpy()
-        ends = [float(act.derivative(x.new_tensor(t))) for t in (-1.0, 1.0)]
-        back = back + torch.from_numpy(
-            columns @ lsq_linear(columns, -back.numpy(), (min(ends), max(ends))).x
-        )
+        limits = (float(ends.min()), float(ends.max()))
+        back = back + torch.from_numpy(columns @ lsq_linear(columns, -back.numpy(), limits).x)
     off = pair[:m0] @ x
     off = torch.where(kink, 0.0, off)
     wrong = (act.derivative(off) != act.derivative(z)) & ~kink
@@ -120,7 +119,7 @@ def extremal_directions(
     activation: str | Activation = "relu",
     starts: int | Float[Tensor, "s coordinate"] = 100,
     generator: torch.Generator | None = None,
-    iterations: int = 1500,
+    iterations: int = 3000,
     tolerance: float = 1e-6,
 ) -> ExtremalDirections:
     """The extremal directions of the utility U(w) = b'R sigma(a X)', R = `residual` = -dL/df.
@@ -146,7 +145,7 @@ def extremal_directions(
     if float(scale) == 0:
         iterations = 0
     for t in range(iterations):
-        step = 1e-5 ** max(0.0, 2 * t / iterations - 1)  # constant, then down to 1e-5
+        step = 0.1 * 1e-5 ** max(0.0, 2 * t / iterations - 1)  # constant, then 1e-5 of it
         w = _unit(w + step / scale * _force(w, inputs, residual, act))
     growth = (_force(w, inputs, residual, act) * w).sum(1)
     awake = growth > 1e-9 * scale
