@@ -1,5 +1,6 @@
 """Interleaved repeats: every contender once a round, so that all meet the same machine."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -11,7 +12,11 @@ import torch
 def interleaved(
     contenders: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each call, contender -> one number a round; one unrecorded round first."""
+    """Seconds of each call, contender -> one number a round; one unrecorded round first.
+
+    The environment variable BENCH_EFFORT (default 1) multiplies the number of rounds.
+    """
+    rounds = max(1, round(rounds * float(os.environ.get("BENCH_EFFORT", "1"))))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for r in range(rounds + 1):
         for name, call in contenders.items():

@@ -8,9 +8,7 @@ a chunk is as large as fits the cache.
 """
 
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +20,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.runtime import Trajectory
 from learning_dynamics.saddles.kernels import Data, Kernel
+from learning_dynamics.saddles.schedule import blocks, worker_map
 from learning_dynamics.saddles.weights import State
 
 __all__ = ["Ensemble", "LazyState"]
@@ -46,33 +45,6 @@ class LazyState(State):
 def _any(mask: Tensor) -> bool:
     """Whether any entry is set: the driver's one look per block (meta tensors have none)."""
     return not mask.is_meta and bool(mask.any())
-
-
-def _blocks(grid: Sequence[int], steps: int) -> Iterator[list[tuple[int, int | None]]]:
-    """Lists of (step, record or None), each ending where the driver looks at the runs."""
-    length = min(4096, max(64, steps // 64))
-    record = {t: r for r, t in enumerate(grid)}
-    looks = range(length, steps, length)
-    block: list[tuple[int, int | None]] = []
-    for t in sorted({*grid, *looks, steps}):
-        block.append((t, record.get(t)))
-        if t in looks or t == steps:
-            yield block
-            block = []
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Callable]:
-    """A `map` over `count` threads with one torch thread each; the plain `map` for one."""
-    if count == 1:
-        yield lambda f, items: list(map(f, items))
-        return
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield lambda f, items: list(pool.map(f, items))
-    finally:
-        torch.set_num_threads(threads)  # the workers changed the default of new threads
 
 
 @dataclass
@@ -102,8 +74,8 @@ class Ensemble:
     def run(self, weights: Any) -> Trajectory:
         """Run all blocks from `weights` (not modified)."""
         self._start(weights)
-        with _workers(self._threads) as workers:
-            for block in _blocks(self.grid, self.steps):
+        with worker_map(self._threads) as workers:
+            for block in blocks(self.grid, self.steps):
                 if len(self._active):
                     self._block(block, workers)
                 for t, record in block:

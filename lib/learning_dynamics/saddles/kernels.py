@@ -201,29 +201,27 @@ class ProductKernel(_TwoLayer):
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         self._cut(packed, data, loss, scale)
-        self._shared = data.inputs.ndim == 2
-
-    def _times(self, left: Tensor, right: Tensor, out: Tensor) -> None:
-        if self._shared:  # one tall product for the whole chunk
-            torch.mm(left.flatten(0, 1), right, out=out.flatten(0, 1))
-        else:
-            torch.bmm(left, right, out=out)
+        # shared inputs: one tall product for the whole chunk
+        self._times = torch.bmm if data.inputs.ndim == 3 else torch.mm
+        flat = (lambda t: t) if data.inputs.ndim == 3 else (lambda t: t.flatten(0, 1))
+        self._tall = [flat(t) for t in (self._w, self._f, self._c)]
 
     def outputs(self) -> Tensor:
         torch.bmm(self._w2t.mT, self._w1, out=self._w)
-        self._times(self._w, self._data.inputs, self._f)
+        self._times(self._tall[0], self._data.inputs, out=self._tall[1])
         self._fresh = True
         return self._f
 
     def advance(self, steps: int) -> None:
         loss, y, scale, f = self._loss, self._data.targets, self._scale, self._f
         c, ct, d2, w1, w2t, cm = self._c, self._ct, self._d2, self._w1, self._w2t, self._c.mT
+        times, xt, (_, tall_f, tall_c) = self._times, self._data.transposed, self._tall
         for _ in range(steps):
             if not self._fresh:
                 self.outputs()
             self._fresh = False
             residual_(f, y, loss)
-            self._times(f, self._data.transposed, c)
+            times(tall_f, xt, out=tall_c)
             c.mul_(scale)
             ct.copy_(cm)
             torch.bmm(w1, ct, out=d2)
