@@ -19,7 +19,7 @@ from learning_dynamics.experiments.rivals_methods import METHODS, best_settings,
 from learning_dynamics.experiments.rivals_problems import CASES, case
 from learning_dynamics.saddles.objective import Path
 
-__all__ = ["RECORD", "compare", "compare_all", "read_comparison"]
+__all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison"]
 
 #: The record of the full comparison.
 RECORD = RESULTS / "rivals.json"
@@ -87,6 +87,36 @@ def compare_all(record: File = RECORD, problems: Sequence[str] = CASES) -> dict[
             part.write_text(json.dumps(body, indent=1) + "\n")
             os.replace(part, record)
     return table
+
+
+def markdown_table(entries: dict[str, dict[str, Any]], columns: Sequence[str]) -> str:
+    """The measures of one problem as a Markdown table, one method a row; lists by their worst."""
+    titles = {
+        "evaluations": "evaluations", "svds": "SVDs", "saddle_gap": "worst distance to a saddle",
+        "loss_gap": "worst loss gap", "angle": "worst angle (deg)", "excess_rank": "next mode",
+        "final_rank": "final rank", "distance": "distance to path", "in_order": "in order",
+        "seconds": "seconds",
+    }  # fmt: skip
+    lines = ["| method | " + " | ".join(titles[c] for c in columns) + " |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
+    for name, method in METHODS.items():
+        if name not in entries:
+            continue
+        cells = []
+        for column in columns:
+            value = entries[name].get(column)
+            if isinstance(value, list):
+                value = max(value)
+            if value is None or value != value:
+                cells.append("-")
+            elif isinstance(value, bool):
+                cells.append("yes" if value else "no")
+            elif column in ("evaluations", "svds", "final_rank"):
+                cells.append(f"{value:.0f}")
+            else:
+                cells.append(f"{value:.1g}")
+        lines.append(f"| {method.title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

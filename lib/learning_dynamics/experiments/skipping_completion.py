@@ -89,7 +89,7 @@ def measure_generalises(*, quick: bool = False) -> Evidence:
     log(evaluations of the small start / of skip). low, high: their intervals. worse:
     log(skip's error / small start's error), the interval in worse_low, worse_high.
     """
-    seeds = 10 if quick else 30
+    seeds = 10 if quick else 24
     found = recover(seeds, steps=400 if quick else 600)
     ratios = (
         found.large[:, 0] / found.small[:, 0],

@@ -47,14 +47,16 @@ def plot_second_figure(result: SecondFigure) -> Figure:
     left.legend(loc="upper right")
     levels = result.levels.numpy()
     right.plot(steps, gd**0.5, color=GREY)
-    for k, (x, y) in enumerate(_pieces(result.skipped)[: len(levels) - 1]):
-        middle = 0.5 * (levels[k] + levels[k + 1])
-        shift = np.argmax(gd <= middle) - np.argmax(y <= middle)
-        own = np.arange(len(y)) + shift
-        right.plot(own, y**0.5, color=RED)
-        right.axvspan(own[1], own[-1], color=DROP, lw=0)
-        right.axvspan(0 if k == 0 else previous, own[1], color=PLATEAU, lw=0)
-        previous = own[-1]
+    edge = 0
+    for k, (_, y) in enumerate(_pieces(result.skipped)[: len(levels) - 1]):
+        height = levels[k] - levels[k + 1]
+        shift = np.argmax(gd <= levels[k] - height / 2) - np.argmax(y <= levels[k] - height / 2)
+        arrived = int(np.argmax(y <= levels[k + 1] + 0.02 * height))
+        own = np.arange(1, arrived + 1) + shift
+        right.plot(own, y[1 : arrived + 1] ** 0.5, color=RED)
+        right.axvspan(edge, own[0], color=PLATEAU, lw=0)
+        right.axvspan(own[0], own[-1], color=DROP, lw=0)
+        edge = own[-1]
     right.set(xlabel="steps of gradient descent", xlim=(0, len(gd)))
     for ax in (left, right):
         for level in levels:
@@ -112,9 +114,12 @@ def plot_costs(
 def plot_order(
     table: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], ax: Axes
 ) -> Axes:
-    """How much of the next mode is present at the nearest approach to each saddle, by method."""
+    """How much of the next mode is present at the nearest approach to each saddle, by method.
+
+    Values below 1e-9 (rounding) are drawn at 1e-9.
+    """
     shown = {n: t for n, t in titles.items() if table.get(n, {}).get("excess_rank") is not None}
-    values = [max(table[n]["excess_rank"], 1e-16) for n in shown]
+    values = [max(table[n]["excess_rank"], 1e-9) for n in shown]
     ax.plot(values, range(len(shown)), "o", color=BLUE)
     ax.axvline(1.0, color=GREY, lw=0.8)
     ax.set_yticks(range(len(shown)), list(shown.values()))
@@ -138,7 +143,8 @@ def plot_sensitivity(rows: Sequence[Mapping[str, Any]]) -> Figure:
             good = [r["gap"] <= 1e-6 for r in own]
             for u, v, g in zip(x, y, good, strict=True):
                 ax.plot(u, v, "o", color=colour, mfc=colour if g else "white")
-        ax.set(xscale="log", yscale="log", xlabel=label)
+        scale = "linear" if what == "step_size" else "log"
+        ax.set(xscale=scale, yscale="log", xlabel=label)
     axes[0].set_ylabel("gradient evaluations")
     axes[0].legend()
     return figure
