@@ -57,7 +57,7 @@ def loss_curves(curves: xr.Dataset, chosen: Mapping[str, Mapping[str, float]]) -
             ax.set_ylabel(f"{kind.replace('_', ' ')}\n({name})" if ax is row[0]
                           else kind.replace("_", " "))
         row[0].axhline(0.01, color="0.6", lw=0.8)
-        row[0].legend()
+        row[1].legend(loc="upper right")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     return axes
@@ -73,7 +73,8 @@ def loss_lines(
         own = own.dropna("octave", how="all")
         _band(ax, 2.0**own.octave.values, own.values, color=COLOUR[scheme],
               ls=LINES.get(scheme, "-"), marker=MARKERS.get(scheme, "."), label=LABELS[scheme])
-    ax.set(xscale="log", yscale="log", xlabel="step size", ylabel=loss.replace("_", " "))
+    ax.set_xscale("log", base=2)
+    ax.set(yscale="log", xlabel="step size", ylabel=loss.replace("_", " "))
     ax.legend(ncols=2)
     return ax
 
