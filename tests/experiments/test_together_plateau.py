@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from learning_dynamics.experiments.changed_clock import clock_power, clocked_descent
-from learning_dynamics.experiments.one_axis import small_digits
 from learning_dynamics.experiments.skip_spectral import compare
 from learning_dynamics.experiments.spectral_plateau import (
     LinearPlateau,
@@ -13,6 +12,8 @@ from learning_dynamics.experiments.spectral_plateau import (
     relu_plateaus,
     slope,
 )
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import generator
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise, sgd
 
@@ -70,8 +71,9 @@ def test_the_changed_clock_turns_the_plateau_into_a_logarithm():
 
 
 def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
-    train, _ = small_digits(40, 10)
-    p = scheme("spectral")((49, 32, 8, 32, 10))
+    stream = generator("together/clock")
+    train = Problem(torch.randn(6, 40, generator=stream), torch.randn(3, 40, generator=stream))
+    p = scheme("spectral")((6, 32, 8, 32, 3))
     state = initialise(p.widths, p.weight_stds, [0])
     start = [w[0].clone() for w in state.weights]
     plain = clocked_descent(start, p.multipliers, train, step_size=0.3, steps=20)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from learning_dynamics.experiments.bottleneck_stages import Stages, moments_of, train_staged
+from learning_dynamics.experiments.bottleneck_stages import CEILING, Stages, train_staged
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +24,11 @@ def test_every_bottleneck_map_is_of_rank_one_during_spectral_s_first_drop(runs):
 
 @pytest.mark.parametrize("name", ["dp(0)", "dp(1/2)", "spectral"])
 def test_the_narrowest_layer_is_a_ceiling_for_the_rank(name):
-    run = train_staged(name, Stages(bottleneck=2, steps=1500, seeds=2))
+    run = train_staged(name, Stages(bottleneck=2, seeds=2, **CEILING))
     level = float(run.levels[2])
     assert float((run.loss[:, -1] - level).abs().max()) < 0.01 * level
 
 
 def test_one_unit_more_lifts_the_ceiling():
-    run = train_staged("dp(1/2)", Stages(bottleneck=3, steps=1500, seeds=2))
+    run = train_staged("dp(1/2)", Stages(bottleneck=3, seeds=2, **CEILING))
     assert float(run.loss[:, -1].max()) < 0.01 * float(run.levels[2])
-
-
-def test_digits_keep_twelve_components():
-    assert moments_of("digits").xx.shape == (12, 12)

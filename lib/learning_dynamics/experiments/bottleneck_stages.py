@@ -26,7 +26,7 @@ from learning_dynamics.runtime import check_choice, generator
 from learning_dynamics.saddles.staircase import predict
 from learning_dynamics.scales.parametrizations import scheme
 
-__all__ = ["SCHEMES", "Staged", "Stages", "layer_ranks", "measure", "moments_of", "train_staged"]
+__all__ = ["CEILING", "SCHEMES", "Staged", "Stages", "layer_ranks", "measure", "moments_of", "train_staged"]
 
 SCHEMES = ("dp(0)", "dp(1/4)", "dp(1/2)", "spectral")
 
@@ -40,8 +40,13 @@ class Stages:
     wide: int = 1024
     bottleneck: int = 16
     seeds: int = 4
-    speed: float = 0.1
-    steps: int = 200
+    speed: float = 0.04
+    steps: int = 300
+    every: int = 1
+
+
+#: Small enough for Spectral to finish as well: n/m of 21 to 32.
+CEILING = {"wide": 64, "steps": 1200, "every": 100}
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
         multiplier=torch.full((len(seeds),), math.prod(p.multipliers), dtype=torch.float64),
         step_size=config.speed * slow * inputs / (p.depth * top * place.clock),
         steps=config.steps,
+        record_at=range(0, config.steps + 1, config.every),
         spectra=True,
     )  # fmt: skip
     u, s, v = torch.linalg.svd(moments.yx, full_matrices=False)
@@ -131,9 +137,9 @@ def measure(*, quick: bool = False) -> Evidence:
         share.append(float(train_staged(name, Stages(seeds=seeds)).next_share[:, 0].mean()))
         on = Stages("digits", seeds=2 if quick else 4, steps=400)
         digits.append(float(train_staged(name, on).next_share[:, 0].mean()))
-        narrow = train_staged(name, Stages(bottleneck=2, seeds=seeds, steps=1500))
+        narrow = train_staged(name, Stages(bottleneck=2, seeds=seeds, **CEILING))
         ceiling.append(float(((narrow.loss[:, -1] - narrow.levels[2]) / narrow.levels[2]).abs().max()))
-    wider = train_staged("dp(1/2)", Stages(bottleneck=3, seeds=seeds, steps=1500))
+    wider = train_staged("dp(1/2)", Stages(bottleneck=3, seeds=seeds, **CEILING))
     slack = (wider.loss[:, -1] - wider.levels[2]) / wider.levels[2]
     return Evidence(
         measured=share,

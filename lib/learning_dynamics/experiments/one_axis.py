@@ -45,8 +45,8 @@ class LinearAxis:
     bottleneck: int = 16
     richness: tuple[float, ...] = tuple(10 ** (k / 4) for k in range(2, -13, -1))
     seeds: int = 4
-    speed: float = 0.1
-    steps: int = 80
+    speed: float = 0.04
+    steps: int = 150
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Axis:
     widths: tuple[int, ...] = (64, 8, 64, 8, 64)
     richness: tuple[float, ...] = (8**0.5, 1.0, 0.3, 0.1, 0.03, 0.01)
     seeds: int = 2
-    samples: int = 100
+    samples: int = 80
     test_samples: int = 1000
     speed: float = 1.2
-    steps: int = 400
+    steps: int = 200
     every: int = 10
 
 

@@ -81,8 +81,8 @@ def plot_relu_plateaus(found: Mapping[str, ReluPlateaus], ax: Axes) -> Axes:
     for (name, runs), style in zip(found.items(), ("-", ":"), strict=False):
         for n, losses, colour in zip(runs.config.wide, runs.losses, COLOURS, strict=False):
             ax.plot(losses, style, color=colour, label=f"{name}, $n$ = {n}")
-    ax.set(xlabel="step", ylabel="loss / loss of $f = 0$")
-    ax.legend()
+    ax.set(xlabel="step", ylabel="loss / loss of $f = 0$", ylim=(None, 1.1))
+    ax.legend(fontsize=7)
     return ax
 
 
@@ -99,7 +99,7 @@ def plot_skip_digits(runs: Mapping[str, Descent], ax: Axes) -> Axes:
     """Loss of one ReLU net on digits, by method."""
     for (name, run), colour in zip(runs.items(), COLOURS, strict=False):
         ax.plot(run.loss, color=colour, label=name)
-    ax.set(xlabel="step", ylabel="loss / loss of $f = 0$", ylim=(0, None))
+    ax.set(xlabel="step", ylabel="loss / loss of $f = 0$", ylim=(0, 1.1))
     return ax
 
 
