@@ -13,8 +13,8 @@ from learning_dynamics.figures.style import COLOURS
 from learning_dynamics.scales.coordinate_check import Check
 
 __all__ = [
-    "balance", "contributions", "ends_of_r", "exponents", "layer_profile", "loss_curves",
-    "published_slopes",
+    "balance", "contributions", "ends_of_r", "exponents", "layer_profile",
+    "published_slopes", "valleys",
 ]
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -112,7 +112,7 @@ def ends_of_r(result: Richness) -> None:
     """Initial output, backward ratio and peak loss against n, one line per r."""
     figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.7))
     tables = ((result.output, "|f(x)| at the start"), (result.ratio, "update / weights, backward"),
-              (result.peak.clamp(max=1e3), "peak loss / first loss"))
+              (result.peak.clamp(max=10), "peak loss / first loss"))
     for ax, (table, label) in zip(axes, tables, strict=True):
         for k, r in enumerate(result.richness):
             middle = table[k].median(-1).values.numpy()
@@ -121,15 +121,22 @@ def ends_of_r(result: Richness) -> None:
         ax.set(xscale="log", yscale="log", xlabel="width n", ylabel=label)
         ax.set_xticks([64, 256, 1024], ["64", "256", "1024"])
         ax.minorticks_off()
+    axes[2].set_yscale("linear")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
 
 
-def loss_curves(curves: Mapping[str, Sequence[float]]) -> Axes:
-    """Loss against step, one line per name."""
-    ax = plt.gca()
-    for k, (name, values) in enumerate(curves.items()):
-        ax.plot(values, ls=STYLES[k % 7], color=COLOURS[k % 7], label=name)
-    ax.set(yscale="log", xlabel="step", ylabel="loss")
-    ax.legend()
-    return ax
+def valleys(losses: Mapping[str, Mapping[int, Sequence[float]]], rates: Sequence[float]) -> None:
+    """Loss after a fixed number of steps against learning rate, a panel a scheme, a line a width.
+
+    Values that are not finite (diverged runs) are left out.
+    """
+    figure, axes = plt.subplots(1, len(losses), figsize=(6.4, 2.8), sharey=True, squeeze=False)
+    for ax, (name, table) in zip(axes[0], losses.items(), strict=True):
+        for k, (n, values) in enumerate(table.items()):
+            ax.plot(rates, values, marker=MARKERS[k], ls=STYLES[k], color=COLOURS[k],
+                    label=f"n = {n}")
+        ax.set(xscale="log", yscale="log", xlabel="learning rate")
+        ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
+    axes[0, 0].set_ylabel("training loss")
+    axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.1))

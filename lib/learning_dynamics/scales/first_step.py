@@ -52,8 +52,9 @@ def _rank_norm(a: Tensor, b: Tensor) -> Tensor:
     """Spectral norm of U V' from the Gram matrices a = U'U and b = V'V."""
     if a.shape[-1] == 1:
         return (a * b).sqrt().squeeze((-2, -1))
-    values, vectors = torch.linalg.eigh(a)
-    root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+    size = a.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    jitter = 4 * torch.finfo(a.dtype).eps * size * torch.eye(a.shape[-1]).to(a)  # a may be singular
+    root = torch.linalg.cholesky_ex(a + jitter).L
     return torch.linalg.eigvalsh(root.mT @ b @ root)[..., -1].clamp(min=0).sqrt()
 
 
@@ -80,7 +81,8 @@ def spectral_norm(
             v = v - basis @ (basis.mT @ v)
         length = _norm(v)[..., None, None]
         v = v / torch.where(length > 0, length, 1)
-    return torch.linalg.matrix_norm(torch.cat(images, -1), ord=2)
+    images = torch.cat(images, -1)
+    return torch.linalg.eigvalsh(images.mT @ images)[..., -1].clamp(min=0).sqrt()
 
 
 def first_step(
@@ -103,7 +105,8 @@ def first_step(
     activation      : one, or one per hidden layer.
     step_size       : eta > 0 for the changes of a real step; None for the derivative at eta = 0,
                       where "feature speed" holds exactly: <delta_l, change> = -sum of own shares.
-    norms           : spectral norms of the `weights`, if known; otherwise they are measured.
+    norms           : spectral norms of the `weights`, if known; otherwise they are measured, up
+                      to about 6 % too low (4 Golub-Kahan steps) but at little cost.
     """
     depth, p = parametrization.depth, parametrization
     if len(weights) != depth:
@@ -138,8 +141,9 @@ def first_step(
     table: dict[str, list[Tensor]] = {name: [] for name in QUANTITIES}
     nothing = torch.full_like(_norm(delta[-1]), torch.nan)
     moved, change = inputs, None
+    grams_h, grams_d = [v.mT @ v for v in h], [v.mT @ v for v in delta]
     for k in range(depth):
-        gram_h, gram_d = h[k].mT @ h[k], delta[k].mT @ delta[k]
+        gram_h, gram_d = grams_h[k], grams_d[k]
         if step_size is None:
             own = -rate[k] * g[k] ** 2 * (delta[k] @ gram_h)
             upstream = None if change is None else scale[k] * (weights[k] @ (slope[k - 1] * change))
@@ -154,9 +158,9 @@ def first_step(
         work = _inner(delta[k], change).abs()
         back = nothing
         if k < depth - 1:
-            next_gram = delta[k + 1].mT @ delta[k + 1]
-            back = rate[k + 1] * g[k + 1] ** 2 * _norm(h[k + 1] @ next_gram) / _norm(passed[k])
-        top = spectral_norm(weights[k]) if norms is None else norms[k]
+            square = _inner(grams_d[k + 1] @ grams_h[k + 1], grams_d[k + 1])  # |h G_d|^2
+            back = rate[k + 1] * g[k + 1] ** 2 * square.clamp(min=0).sqrt() / _norm(passed[k])
+        top = spectral_norm(weights[k], 4) if norms is None else norms[k]
         for name, value in {
             "preactivation_rms": _norm(z[k]) / (size * samples) ** 0.5,
             "backward_norm": d_norm,

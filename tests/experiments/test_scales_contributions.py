@@ -1,0 +1,95 @@
+"""Thesis figures 3.2 and 3.3: the trial against autograd, the record against the published numbers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from learning_dynamics.experiments.scales_contributions import (
+    FULL,
+    PUBLISHED,
+    QUICK,
+    SETTINGS,
+    read,
+    run,
+    trial,
+    write,
+)
+from learning_dynamics.runtime import generator
+
+RECORD = Path(__file__).parents[2] / "results" / "scales_contributions.json"
+TINY = replace(QUICK, sizes=(560, 700), trials=2, inputs=20)
+
+
+def test_trial_by_autograd():
+    """One trial again with autograd, real weights and a real step."""
+    n, name = 560, "DP(1/2), m = 150 n^(1/5)"
+    s = SETTINGS[name]
+    rows, _ = trial(TINY, n, 1)
+    m, widest = s.bottleneck(n), max(t.bottleneck(n) for t in SETTINGS.values())
+    g = generator(TINY.seed, n, 1)
+    widths = (20, n, widest, n, widest, n, 2)
+    draw = [torch.randn(b, a, generator=g) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    x = torch.rand(20, 1, generator=g)
+    x = (x * (0.31 * 20) ** 0.5 / x.norm()).double()
+    cut = (20, n, m, n, m, n, 2)
+    p = s.parametrization(cut)
+    weights = [
+        (std * z[:b, :a]).double().requires_grad_()
+        for z, a, b, std in zip(draw, cut[:-1], cut[1:], p.weight_stds, strict=True)
+    ]
+
+    def pass_through(ws):
+        h, found = x, []
+        for g_l, w in zip(p.multipliers, ws, strict=True):
+            found.append(g_l * w @ h)
+            h = found[-1].relu()
+        return found
+
+    before = pass_through(weights)
+    loss = 0.5 * (before[-1] - torch.tensor([[0.0], [1.0]])).square().sum()
+    found = torch.autograd.grad(loss, [*weights, *before])
+    after = pass_through([w - 0.1 * d for w, d in zip(weights, found[:6], strict=True)])
+    expected = [
+        float((d * (b - a)).sum().abs().detach())
+        for d, a, b in zip(found[6:], before, after, strict=True)
+    ]
+    assert rows[list(SETTINGS).index(name)] == pytest.approx(expected, rel=1e-3)
+
+
+def test_levels_are_the_closed_form():
+    result = run(replace(QUICK, sizes=(560, 800), trials=8, inputs=20))
+    for name in PUBLISHED:
+        ratio = result.levels(name) / result.predicted_levels(name)
+        assert 0.6 < float(ratio.min()) and float(ratio.max()) < 1.4
+
+
+def test_record_round_trip(tmp_path):
+    result = run(TINY)
+    write(result, tmp_path / "r.json")
+    again = read(tmp_path / "r.json")
+    assert again.config == result.config
+    for name in SETTINGS:
+        assert torch.allclose(again.values[name], result.values[name], rtol=1e-4)
+
+
+def test_record_meets_published_slopes_and_levels():
+    """The committed run with the thesis's ten widths and thirty trials."""
+    result = read(RECORD)
+    assert result.config == FULL
+    for name in PUBLISHED:
+        slopes, _ = result.slopes(name)
+        for ours, theirs in zip(slopes, SETTINGS[name].published, strict=True):
+            assert abs(ours - theirs) <= 0.06, name
+        ratio = result.levels(name) / result.predicted_levels(name)
+        assert 0.75 <= float(ratio.min()) and float(ratio.max()) <= 1.25
+    literal = result.slopes("Spectral to the letter, m = 150 n^(1/5)")[0]
+    assert max(literal) - min(literal) > 0.2  # n_0 > n bends the letter's curves
+
+
+def test_some_of_the_record_is_reproduced():
+    result = read(RECORD)
+    rows, _ = trial(replace(FULL), 1000, 0)
+    for k, name in enumerate(SETTINGS):
+        assert result.values[name][0, 0].tolist() == pytest.approx(rows[k], rel=1e-2)

@@ -1,0 +1,45 @@
+"""Evidence on exponents: the printed claim fails where it must, the ends of r are ends, the CLI."""
+
+from fractions import Fraction
+
+import pytest
+
+from learning_dynamics.experiments.scales_exponents import (
+    change_norms,
+    excess,
+    main,
+    richness_ends,
+)
+from learning_dynamics.scales.coordinate_check import Line
+
+
+def test_total_change_is_larger_after_a_bottleneck():
+    e = change_norms(quick=True)
+    own, total = e.measured[:5], e.measured[5:]
+    assert max(own) < 0.3
+    assert min(total[2], total[4]) > 0.4
+    assert max(total[0], total[1], total[3]) < 0.25
+
+
+def test_only_inside_its_range_is_early_training_stable():
+    ends = richness_ends(("0", "1/2", "1"), (64, 512), runs=2, steps=8)
+    assert float(ends.peak[:2].max()) <= 1.2  # the loss never rises much
+    assert float(ends.peak[2, 1].median()) > 1.5  # r = 1 at n = 512: it does
+
+
+def test_excess_counts_what_lies_beyond_the_interval():
+    line = Line("s", "q", 1, predicted=Fraction(0), slope=0.3, interval=0.1, verdict="differs")
+    assert excess(line) == pytest.approx(0.2)
+
+
+def test_command_line(capsys):
+    code = main(["dp(1/2)", "--sizes", "512", "4096", "--runs", "16",
+                 "--quantities", "change_rms"])
+    printed = capsys.readouterr().out
+    assert code == 0 and "all agree" in printed and "change_rms" in printed
+
+
+def test_command_line_names_what_is_wrong(capsys):
+    with pytest.raises(SystemExit):
+        main(["sp"])
+    assert "allowed are" in capsys.readouterr().err
