@@ -25,11 +25,16 @@ def plot_float_floor(result: FloatFloor, ax: Axes) -> Axes:
 
 
 def plot_scaling(record: Mapping[str, Any], axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Microseconds per run and step against batch, width and samples; fitted slopes."""
+    """Microseconds per run and step against batch, width and samples; fitted slopes.
+
+    Cases that are not in the record are left out.
+    """
     names = {"batch": "runs", "width": "hidden width", "samples": "samples"}
     for ax, (axis, label) in zip(axes, names.items(), strict=True):
         for colour, marker, act in ((0, "o", "relu"), (1, "s", "linear")):
-            case = record[f"scaling {act} {axis}"]
+            case = record.get(f"scaling {act} {axis}")
+            if case is None:
+                continue
             x, y = np.array(case["at"], float), np.array(case["microseconds"])
             half = len(x) // 2
             ax.loglog(
@@ -41,6 +46,7 @@ def plot_scaling(record: Mapping[str, Any], axes: Sequence[Axes]) -> Sequence[Ax
             ) ** case["slope"]
             ax.plot(x[half:], line, color=COLOURS[colour])
         ax.set(xlabel=label)
-        ax.legend(title="slope", title_fontsize=8)
+        if ax.lines:
+            ax.legend(title="slope", title_fontsize=8)
     axes[0].set(ylabel="µs per run and step")
     return axes
