@@ -37,6 +37,14 @@ def test_commuting_inputs_rest_at_a_saddle_that_is_no_optimum():
     assert ((found.track.losses[1] - strong).abs() < 0.01).sum() < 5
 
 
+def test_a_small_turn_matters_once_the_scale_is_small_enough():
+    """Threshold angle ~ epsilon^(p r/s_2) = epsilon^0.12: 0.1 degrees slide below 1e-23."""
+    for scale, steps, slides in ((1e-10, 700, False), (1e-40, 2600, True)):
+        found = anisotropy.order((0.1,), scale, steps)
+        best = ((found.track.losses[0] - found.levels[2]).abs() < 0.02).sum()
+        assert (best > 50) == slides
+
+
 def test_rank_2_saddle_is_the_best_place_to_stop():
     found = anisotropy.test_errors(problems=4, steps=300)
     for name, levels in found.saddles.items():

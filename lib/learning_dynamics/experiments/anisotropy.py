@@ -135,7 +135,9 @@ class Order:
     levels: tuple[float, float, float, float]
 
 
-def order(angles: tuple[float, ...] = (0.0, 0.1, 2.0, 20.0), scale: float = 1e-10) -> Order:
+def order(
+    angles: tuple[float, ...] = (0.0, 0.1, 2.0, 20.0), scale: float = 1e-10, steps: int = 700
+) -> Order:
     """Two modes: the first has the larger correlation s, the second the larger gain mu.
 
     Sigma_xx = Q diag(4, 0.5) Q', teacher diag(0.6, 3): at angle 0, s = (2.4, 1.5) and
@@ -152,7 +154,7 @@ def order(angles: tuple[float, ...] = (0.0, 0.1, 2.0, 20.0), scale: float = 1e-1
         stack_moments(batch),
         unit_starts(1, (scale,), (4, 4), seed="order").repeat(len(batch), 1, 1),
         step_size=0.05,
-        steps=700,
+        steps=steps,
         every=1,
     )
     mu = (1.44, 4.5)
