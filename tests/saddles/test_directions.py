@@ -25,10 +25,26 @@ def at_the_origin(problem, **options):
 def test_five_point_rates_are_the_published_ones():
     # Rates for the mean squared error without 1/2: twice ours.
     found = at_the_origin(five_point())
-    assert (2 * found.rates).tolist() == pytest.approx([0.15140, 0.03423], abs=5e-6)
-    assert found.directions[:, 2].sign().tolist() == [1, -1]
-    patterns = (found.directions[:, :2] @ five_point().inputs > 0).sum(1)
-    assert patterns.tolist() == [5, 2]
+    # The third lies on a kink: the sample x = -1 sits on its boundary.
+    assert (2 * found.rates[:2]).tolist() == pytest.approx([0.15140, 0.03423], abs=5e-6)
+    assert found.directions[:, 2].sign().tolist() == [1, -1, -1]
+    assert found.kinks.tolist() == [0, 0, 1]
+    patterns = (found.directions[:, :2] @ five_point().inputs > 1e-9).sum(1)
+    assert patterns.tolist() == [5, 2, 4]
+    assert found.directions[2, :2].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_directions_are_the_local_maxima_of_a_scan():
+    p = five_point()
+    angles = torch.linspace(-torch.pi, torch.pi, 7201, dtype=torch.float64)
+    a = torch.stack([angles.cos(), angles.sin()], 1)
+    peaks = []
+    for sign in (1.0, -1.0):
+        u = sign * (torch.relu(a @ p.inputs) @ p.targets[0]) / 5
+        top = (u[1:-1] > u[:-2]) & (u[1:-1] >= u[2:]) & (u[1:-1] > 0)
+        peaks += u[1:-1][top].tolist()
+    found = at_the_origin(p, starts=200)
+    assert found.rates.tolist() == pytest.approx(sorted(peaks, reverse=True), rel=1e-4)
     assert int(found.starts.sum()) + found.asleep <= 60
 
 

@@ -16,7 +16,8 @@ def plot_schedules(
     runs: Mapping[str, Trajectory], levels: Sequence[float], ax: Axes
 ) -> Axes:
     """Loss against sweeps (log axis) for each schedule, rank-k levels dashed."""
-    for (name, run), style, colour in zip(runs.items(), ("-", "--", "-"), COLOURS, strict=True):
+    styles = ("-", "--", "-.", ":")
+    for (name, run), style, colour in zip(runs.items(), styles, COLOURS, strict=False):
         ax.plot(run.steps[1:].numpy(), run["loss"][0, 1:].numpy(), style, color=colour, label=name)
     for level in levels:
         ax.axhline(level, color="black", linewidth=0.6, linestyle=":")
