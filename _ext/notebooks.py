@@ -3,6 +3,7 @@
     notebooks.py assemble FOLDER     chapters + committed reference outputs -> FOLDER/**/*.ipynb
     notebooks.py run FOLDER          executed notebooks, for reading and for Jupyter
     notebooks.py reference [NAME..]  execute, write tests/reference/*.json, print what changed
+                                     (--built: reuse outputs of `make book` where still valid)
 
 A reference holds the outputs of each code cell without images: what a rerun is compared with.
 """
@@ -13,6 +14,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -93,6 +95,20 @@ def execute(chapter):
     return notebook
 
 
+def built(chapter):
+    """The executed notebook that the last book build left for this state of the chapter, or None."""
+    from dependencies import chapter_digest
+
+    name = chapter.relative_to(ROOT).with_suffix("").as_posix().replace("/", "-")
+    folder = ROOT / "_build" / ".executed" / name / chapter_digest(ROOT, chapter) / "executed"
+    sources = [cell.source for cell in code(read(chapter))]
+    for path in folder.glob("*/base.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        if [cell.source for cell in code(notebook)] == sources:
+            return notebook
+    return None
+
+
 def assemble(folder, chapters=None):
     """Write each chapter with its reference outputs, for nbval to rerun and compare."""
     folder = Path(folder)
@@ -114,17 +130,18 @@ def assemble(folder, chapters=None):
         nbformat.write(notebook, target)
 
 
-def _executed(chapter):
+def _executed(chapter, use_build=False):
     try:
-        return chapter, execute(chapter), None
+        return chapter, (use_build and built(chapter)) or execute(chapter), None
     except Exception as error:  # reported by the caller, with the chapter's name
         return chapter, None, f"{type(error).__name__}: {error}"
 
 
-def _execute_all(chapters, jobs):
+def _execute_all(chapters, jobs, use_build=False):
     failed = []
     with ProcessPoolExecutor(jobs) as pool:
-        for chapter, notebook, error in pool.map(_executed, chapters):
+        work = partial(_executed, use_build=use_build)
+        for chapter, notebook, error in pool.map(work, chapters):
             if error:
                 failed.append(chapter)
                 print(f"{chapter.relative_to(ROOT)}: {error}", file=sys.stderr)
@@ -163,13 +180,13 @@ def differences(old, new):
     ]
 
 
-def renew(names, jobs):
-    """Execute chapters, write their references and print what changed."""
+def renew(names, jobs, use_build=False):
+    """Execute chapters (or, with `use_build`, take what the book build executed), write their references and print what changed."""
     from numeric_comparison import same_outputs
 
     chapters = [c for c in notebook_chapters() if not names or c.stem in names]
     REFERENCE.mkdir(exist_ok=True)
-    for chapter, notebook in _execute_all(chapters, jobs):
+    for chapter, notebook in _execute_all(chapters, jobs, use_build):
         new = [comparable(cell.outputs) for cell in code(notebook)]
         file = reference_file(chapter)
         old = json.loads(file.read_text())["cells"] if file.exists() else []
@@ -191,13 +208,14 @@ def main():
     parser.add_argument("action", choices=("assemble", "run", "reference"))
     parser.add_argument("words", nargs="*", help="a folder, or names of chapters")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--built", action="store_true", help="take executed chapters from _build")
     options = parser.parse_args()
     if options.action == "assemble":
         assemble(options.words[0])
     elif options.action == "run":
         run(options.words[0], options.jobs)
     else:
-        renew(options.words, options.jobs)
+        renew(options.words, options.jobs, options.built)
 
 
 if __name__ == "__main__":
