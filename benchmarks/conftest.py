@@ -12,7 +12,6 @@ import torch
 RECORD = Path(__file__).resolve().parents[1] / "results" / "benchmarks.json"
 THREADS = min(2, os.cpu_count() or 1)
 sys.path.insert(0, str(Path(__file__).parent))
-_collected: dict[str, object] = {}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,12 +23,6 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def record():
-    """record(name, numbers): keep these for the JSON file."""
-    return _collected.__setitem__
-
-
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -38,18 +31,20 @@ def _processor() -> str:
         return platform.machine()
 
 
-def pytest_sessionfinish(session, exitstatus):
-    """Merge what was measured into the record; cases not run this time stay."""
-    if not _collected:
-        return
-    old = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    header = {
-        "processor": _processor(),
-        "threads": THREADS,
-        "torch": torch.__version__.split("+")[0],
-        "python": platform.python_version(),
-    }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(
-        json.dumps({**old, "header": header, **_collected}, indent=1, sort_keys=True) + "\n"
-    )
+@pytest.fixture
+def record():
+    """record(name, numbers): merge into the JSON file; cases not run this time stay."""
+
+    def write(name: str, numbers: dict[str, object]) -> None:
+        old = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+        header = {
+            "processor": _processor(),
+            "threads": THREADS,
+            "torch": torch.__version__.split("+")[0],
+            "python": platform.python_version(),
+        }
+        RECORD.parent.mkdir(exist_ok=True)
+        text = json.dumps({**old, "header": header, name: numbers}, indent=1, sort_keys=True)
+        RECORD.write_text(text + "\n")
+
+    return write
