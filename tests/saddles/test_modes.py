@@ -29,6 +29,8 @@ def test_moments_give_the_run_of_the_data():
         observables=("loss", "unit_singular_values"),
     )
     torch.testing.assert_close(track.losses, run["loss"], rtol=1e-11, atol=1e-12)
+    data = track.to_dataset()
+    assert data["modes"].dims == ("run", "step", "mode") and data.sizes["step"] == 11
     torch.testing.assert_close(track.modes, run["unit_singular_values"], rtol=1e-9, atol=1e-13)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -33,6 +34,22 @@ class ModeRun:
     modes: Float[Tensor, "runs records mode"] | None
     units: Float[Tensor, "runs records row coordinate"] | None
     step_size: float | Float[Tensor, " runs"]
+
+    def to_dataset(self) -> xr.Dataset:
+        """Losses, and modes and units if kept, with dimensions run, step, mode, row, coordinate."""
+        runs = len(self.losses)
+        eta = torch.as_tensor(self.step_size, dtype=torch.float64).expand(runs)
+        data = {
+            "loss": (("run", "step"), self.losses.cpu().numpy(), {"units": "loss"}),
+            "step_size": ("run", eta.cpu().numpy(), {"units": "time per step"}),
+        }
+        if self.modes is not None:
+            data["modes"] = (("run", "step", "mode"), self.modes.cpu().numpy(), {"units": "1"})
+        if self.units is not None:
+            dims = ("run", "step", "row", "coordinate")
+            data["units"] = (dims, self.units.cpu().numpy(), {"units": "1"})
+        steps = ("step", self.steps.cpu().numpy(), {"units": "steps"})
+        return xr.Dataset(data, coords={"run": range(runs), "step": steps})
 
 
 def stack_moments(batch: Sequence[Moments], repeat: int = 1) -> Moments:
