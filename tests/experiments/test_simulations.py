@@ -34,6 +34,7 @@ from learning_dynamics.experiments.simulations_transfer import (
     best_step_size,
     learning_rate_sweep,
     shift_per_doubling,
+    swept_widths,
 )
 from learning_dynamics.experiments.sweep import sweep
 from learning_dynamics.experiments.training_runs import TRAINING, run, run_many
@@ -139,6 +140,15 @@ def test_the_shift_per_doubling_is_found_and_its_interval_covers_it(shift):
     assert shift_per_doubling(planted(shift, 0.0), "dp(1/2)", resamples=20)[
         "shift"
     ] == pytest.approx(shift, abs=1e-9)
+
+
+def test_widths_that_were_hardly_swept_do_not_count():
+    result = planted(-1.0, 0.0)
+    result.train_loss[0, 1, 2:] = np.nan
+    assert swept_widths(result, "dp(1/2)") == [256, 1024, 2048]
+    assert shift_per_doubling(result, "dp(1/2)", resamples=5)["shift"] == pytest.approx(-1)
+    with pytest.raises(ValueError, match="1 widths were swept, two needed"):
+        shift_per_doubling(result.sel(width=[256]), "dp(1/2)")
 
 
 def test_crossing():

@@ -24,7 +24,8 @@ from learning_dynamics.experiments.training_runs import TRAINING, TrainingRun, r
 from learning_dynamics.runtime import generator
 
 __all__ = [
-    "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling", "transfer_claim",
+    "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling",
+    "swept_widths", "transfer_claim",
 ]
 
 #: Octaves log2(step size) searched, scheme by scheme.
@@ -150,6 +151,12 @@ def best_step_size(octaves: np.ndarray, losses: np.ndarray) -> float:
     return float(x[k])
 
 
+def swept_widths(sweep_result: xr.Dataset, scheme: str, *, least: int = 3) -> list[int]:
+    """Widths at which at least `least` step sizes were computed for all seeds."""
+    known = sweep_result.train_loss.sel(scheme=scheme).notnull().all("seed").sum("octave") >= least
+    return [int(w) for w in sweep_result.width.values[known.values]]
+
+
 def shift_per_doubling(
     sweep_result: xr.Dataset,
     scheme: str,
@@ -160,14 +167,16 @@ def shift_per_doubling(
 ) -> dict[str, object]:
     """Slope of log2(best step size) in log2(width), with a bootstrap interval over seeds.
 
-    Widths at which nothing was computed are left out. Returns `widths`, `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge`
+    Only the widths of `swept_widths` count; ValueError if there are not two. Returns `widths`, `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge`
     (number of widths whose best point is at an end of the grid). Seeds are resampled with
     replacement, jointly for all step sizes of a width (they share their noise).
     """
     chosen = sweep_result.sel(scheme=scheme)
     if widths is not None:
         chosen = chosen.sel(width=list(widths))
-    chosen = chosen[[loss]].dropna("width", how="all")
+    chosen = chosen.sel(width=[w for w in swept_widths(sweep_result, scheme) if w in chosen.width])
+    if chosen.sizes["width"] < 2:
+        raise ValueError(f"scheme = {scheme!r}: {chosen.sizes['width']} widths were swept, two needed")
     octaves = chosen.octave.values
     values = chosen[loss].transpose("width", "octave", "seed").values
     x = np.log2(chosen.width.values.astype(float))

@@ -153,7 +153,10 @@ def plateaus(lengths: xr.Dataset, *, exponent: float = 0.4) -> np.ndarray:
     mean = np.exp(np.log(lengths.length).mean("seed"))
     line = np.exp(np.log(mean).mean().item()) * (widths / np.exp(np.log(widths).mean())) ** exponent
     right.plot(widths, line, color="black", label=f"slope {exponent:g}")
-    right.set(xscale="log", yscale="log", xlabel="width n", ylabel="length of the plateau (steps)")
+    right.set_xscale("log", base=2)
+    right.set_yscale("log", base=2)
+    right.set_xticks(widths, [str(n) for n in widths], rotation=45)
+    right.set(xlabel="width n", ylabel="length of the plateau (steps)")
     right.legend()
     return np.array([left, right])
 
