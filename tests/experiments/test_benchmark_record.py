@@ -1,0 +1,47 @@
+"""Tables of the performance page, and the evidence functions' own checks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from learning_dynamics.experiments.benchmark_record import (
+    MISSING,
+    RIVALS,
+    large_run_text,
+    read_benchmarks,
+    reduction_table,
+    rival_table,
+    target_table,
+)
+from learning_dynamics.experiments.kernels import half_drops
+
+
+def case(jax):
+    ratios = dict.fromkeys(RIVALS, 10.0) | {"torch.nn loop": 149.0, "JAX scan": jax}
+    return {"runs": 8, "microseconds": {"ours": 2.5}, "ratios": ratios, "gemm_share": 0.51}
+
+
+def test_targets_are_compared_in_the_right_direction(tmp_path):
+    path = tmp_path / "benchmarks.json"
+    path.write_text(json.dumps({
+        "linear 20-50-10": case(3.0), "ReLU 10-50-5": case(2.4),
+        "width reduction": {"ratio": 1.05}, "fast-forward": {"ratio": 1.2},
+    }))
+    record = read_benchmarks(path)
+    met = [line.split("|")[-2].strip() for line in target_table(record).splitlines()[2:]]
+    assert met == ["no", "yes", "no", "yes", "yes", "no"]
+    assert "| 8 | 2.5 | 149 | 10 | 10 | 10 | 3 | 51 % |" in rival_table(record)
+
+
+def test_a_missing_record_is_said(tmp_path):
+    record = read_benchmarks(tmp_path / "none.json")
+    assert rival_table(record) == reduction_table(record) == large_run_text(record) == MISSING
+    assert target_table(record).count("not recorded") == 6
+
+
+def test_half_drops_are_counted_only_when_all_are_reached():
+    losses, levels = np.array([4.0, 3.9, 2.4, 2.0, 0.4]), np.array([4.0, 2.0, 0.0])
+    assert half_drops(losses, levels) == [2, 4]
+    with pytest.raises(ValueError, match="last half-drop"):
+        half_drops(losses[:4], levels)
