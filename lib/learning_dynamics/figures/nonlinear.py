@@ -60,7 +60,7 @@ def plot_twins(comparisons: Sequence[Comparison], axes: Sequence[Axes]) -> None:
                 label="linear twin")
         ax.text(0.97, 0.9, f"{found.config.activation}, {found.config.inputs}",
                 transform=ax.transAxes, ha="right", fontsize=8)
-        ax.set(xlabel="step", xlim=(0, t[-1]), ylim=(0, None))
+        ax.set(xlabel="step", xlim=(0, t[-1]), ylim=(0, 1.25 * float(found.loss[0, 0])))
     axes[0].set_ylabel("loss")
     axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0.88))
 
@@ -125,7 +125,7 @@ def plot_digit_losses(runs: DigitRuns, ax: Axes) -> Axes:
 def plot_digit_slopes(records: Sequence[xr.Dataset], names: Sequence[str], ax: Axes) -> Axes:
     """Measured against predicted steps per log(1/epsilon) of both drops, one point a pair."""
     top = 0.0
-    for record, name, colours in zip(records, names, (COLOURS[:2], COLOURS[2:4]), strict=True):
+    for record, name, colours in zip(records, names, (COLOURS[:2], COLOURS[2:4]), strict=False):
         for k, marker in ((0, "o"), (1, "s")):
             x, y = record["predicted"].values[:, k], record["slopes"].values[:, k]
             ax.plot(x, y, marker, color=colours[k], markersize=3, label=f"{name}, drop {k + 1}")
