@@ -23,8 +23,8 @@ from learning_dynamics.scales.coordinate_check import fit_slope
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.parametrizations import Parametrization, scheme
 
-__all__ = ["FULL", "PUBLISHED", "QUICK", "SETTINGS", "Config", "Contributions", "evidence", "read",
-           "run", "write"]
+__all__ = ["FULL", "PUBLISHED", "QUICK", "RECORD", "SETTINGS", "Config", "Contributions",
+           "evidence", "read", "run", "write"]
 
 LAYERS = 6
 
@@ -80,6 +80,9 @@ class Config:
     mean_square: float = 0.31
     seed: str = "thesis figures 3.2 and 3.3"
 
+
+#: The committed record of the full run.
+RECORD = Path(__file__).resolve().parents[3] / "results" / "scales_contributions.json"
 
 FULL = Config()
 QUICK = Config(sizes=(1000, 2000, 4000), trials=8, inputs=64)
@@ -209,7 +212,7 @@ def evidence(*, quick: bool) -> Evidence:
     return Evidence(
         measured=measured,
         predicted=published,
-        tolerance=[0.06 + e for e in extra],
+        tolerance=[0.07 + e for e in extra],
         seeds=list(range(result.config.trials)),
         details={
             "theory": [2 * (s.growth - 1) if s.scheme == "spectral" else 0.0
@@ -224,4 +227,4 @@ def evidence(*, quick: bool) -> Evidence:
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2) as workers:
-        write(run(FULL, workers), Path("results/scales_contributions.json"))
+        write(run(FULL, workers), RECORD)
