@@ -73,7 +73,7 @@ def plot_scale_cost(cost: ScaleCost, ax: Axes) -> Axes:
     ax.axhline(cost.thesis, color=RED, label="skipping, gradient steps")
     ax.axhline(cost.skip, color=BLUE, label="skipping, quasi-Newton")
     ax.set(xlabel=r"$\log_{10}(1/\epsilon)$", ylabel="gradient evaluations", ylim=(0, None))
-    ax.legend()
+    ax.legend(loc=(0.52, 0.14))
     return ax
 
 
@@ -162,6 +162,6 @@ def plot_recovery(found: Recovery, ax: Axes) -> Axes:
         ax.plot(spent, error, ".", color=colour, alpha=0.35, ms=4)
         ax.plot(np.exp(np.log(spent).mean()), error.mean(), "o", color=colour, ms=8, label=label)
     ax.set(xscale="log", xlabel="gradient evaluations until the validation error is least",
-           ylabel="relative test error", ylim=(0, 1.5))  # fmt: skip
-    ax.legend()
+           ylabel="relative test error", ylim=(0, 2.0))  # fmt: skip
+    ax.legend(loc="upper right")
     return ax
