@@ -67,7 +67,7 @@ def test_order_of_learning_sharpens_along_the_dial(modules):
     share = s.second.mean(1)
     assert bool((share.diff() < 0).all())
     assert share[0] > 0.4 and share[-1] < 0.1
-    assert float(s.loss[0, :, -1].max()) < 1e-3  # the lazy side learns as well
+    assert float(s.loss[0, :, -1].max()) < 0.05 * float(s.loss[0, :, 0].min())  # lazy nets learn too
 
 
 def test_the_step_stays_dp_s_on_the_lazy_side():

@@ -253,7 +253,7 @@ def measure(*, quick: bool = False) -> Evidence:
         )),
     }
     rich = linear_plateaus(LinearPlateau(3, "dp(1/2)", ratios=(16, 256, 4096), seeds=seeds))
-    relu = relu_plateaus(ReluPlateau(seeds=3, wide=(128, 512, 1024)) if quick else ReluPlateau(seeds=8))
+    relu = relu_plateaus(ReluPlateau(wide=(128, 256, 512), seeds=3) if quick else ReluPlateau(seeds=8))
     exponents = slope(relu.config.wide, relu.steps)
     last = {k: slope(r.config.ratios[1:], r.measured[1:]) for k, r in runs.items() if k < 4}
     last[4] = slope(runs[4].config.ratios, runs[4].measured)
