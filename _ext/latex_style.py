@@ -23,6 +23,8 @@ def _configure(app, config):
         maketitle=parts["maketitle"],
         extraclassoptions="openany,oneside",
         fncychap="",
+        makeindex="",  # an index of API names only would serve no reader of print
+        printindex="",
         sphinxsetup="verbatimwithframe=false, VerbatimColor={rgb}{0.965,0.965,0.965}, "
         "TitleColor={rgb}{0.1,0.1,0.1}, InnerLinkColor={rgb}{0.0,0.3,0.55}, "
         "OuterLinkColor={rgb}{0.0,0.3,0.55}, hmargin={28mm,28mm}, vmargin={28mm,28mm}",
