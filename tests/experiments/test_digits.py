@@ -24,6 +24,7 @@ def test_mnist_is_turned_into_its_own_span_without_loss():
 
 
 def test_the_record_holds_all_pairs_within_the_tolerance():
-    record = read_record("digits_sklearn")
-    assert record.sizes["pair"] == 45
-    assert float(abs(record["slopes"] / record["predicted"] - 1).max()) < 0.03
+    for source, pairs in (("sklearn", 45), ("mnist", 9)):
+        record = read_record(f"digits_{source}")
+        assert record.sizes["pair"] == pairs
+        assert float(abs(record["slopes"] / record["predicted"] - 1).max()) < 0.03
