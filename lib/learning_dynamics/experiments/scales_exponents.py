@@ -2,7 +2,9 @@
 
 Five width patterns: thesis 002's two bottlenecks (n^(1/5) with a small prefactor, so that the
 asymptotic slopes are developed), equal widths, the slides' n^2, n, n^2, three bottlenecks, and a
-funnel that only narrows.
+funnel that only narrows. Neighbouring widths of a pattern differ by at least n^(1/4): a slope needs
+its leading term to lead, and in a funnel n, n^(3/4), n^(1/2), n^(1/4) it does not do so at n = 16384
+(total changes are then up to 0.09 off beyond their intervals).
 """
 
 import argparse
@@ -46,8 +48,7 @@ PATTERNS: dict[str, Pattern] = {
         WidthFamily((0, 1, "1/4", 1, "1/4", 1, "1/4", 1, 0), (8, 1, 8, 1, 8, 1, 8, 1, 2)),
         (1024, 4096, 16384)),
     "funnel": Pattern(
-        WidthFamily((0, 1, "3/4", "1/2", "1/4", 0), (8, 1, 1, 2, 8, 2)),
-        (1024, 4096, 16384)),
+        WidthFamily((0, 1, "1/2", "1/4", 0), (8, 1, 1, 4, 2)), (1024, 4096, 16384)),
 }
 
 
