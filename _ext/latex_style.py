@@ -50,29 +50,20 @@ def _arrange(app, doctree, docname):
     """Before LaTeX is written: the landing page without chapters, a part before its first chapter."""
     if app.builder.name != "latex" or docname != app.config.root_doc:
         return
-    landing = [n for n in doctree.findall(nodes.section) if not _inside_file(n)]
+    # Sections of other files cannot be told by their parents: Sphinx leaves those as they were.
+    files = list(doctree.findall(addnodes.start_of_file))
+    theirs = {id(section) for file in files for section in file.findall(nodes.section)}
+    top, *landing = [n for n in doctree.findall(nodes.section) if id(n) not in theirs]
     for section in reversed(landing):
-        if section.parent is not None and not isinstance(section.parent, nodes.document):
-            _flatten(section)
-    for top in doctree.findall(nodes.section):
-        if not _inside_file(top):
-            top.insert(0, _latex("\\chapter*{In brief}\\addcontentsline{toc}{chapter}{In brief}"))
-            break
+        _flatten(section)
+    top.insert(0, _latex("\\chapter*{In brief}\\addcontentsline{toc}{chapter}{In brief}"))
     toc = yaml.safe_load((Path(app.srcdir) / "_toc.yml").read_text())
     captions = first_chapters(toc)
-    for file in list(doctree.findall(addnodes.start_of_file)):
+    for file in files:
         caption = captions.get(file["docname"])
         if caption:
             name = caption.split(":", 1)[-1].strip()
             file.parent.insert(file.parent.index(file), _latex(f"\\part{{{name}}}"))
-
-
-def _inside_file(node):
-    while node is not None:
-        if isinstance(node, addnodes.start_of_file):
-            return True
-        node = node.parent
-    return False
 
 
 def _flatten(section):
