@@ -62,8 +62,15 @@ def _arrange(app, doctree, docname):
     for file in files:
         caption = captions.get(file["docname"])
         if caption:
-            name = caption.split(":", 1)[-1].strip()
-            file.parent.insert(file.parent.index(file), _latex(f"\\part{{{name}}}"))
+            file.parent.insert(file.parent.index(file), _latex(part_heading(caption)))
+
+
+def part_heading(caption):
+    """LaTeX: "Part I: Name" is a numbered part, as on the site; other captions carry no number."""
+    kind, _, name = caption.partition(":")
+    if kind.startswith("Part ") and name:
+        return f"\\part{{{name.strip()}}}"
+    return f"\\part*{{{caption}}}\\addcontentsline{{toc}}{{part}}{{{caption}}}"
 
 
 def _flatten(section):

@@ -164,3 +164,12 @@ def test_licence_citation_and_readme():
                    "clean"):
         assert f"make {target}" in readme
         assert f"\n{target}:" in makefile
+
+
+def test_parts_are_numbered_as_on_the_site():
+    from latex_style import first_chapters, part_heading
+
+    assert part_heading("Part I: Saddles") == r"\part{Saddles}"
+    assert part_heading("Appendices").startswith(r"\part*{Appendices}")
+    toc = {"parts": [{"caption": "Part I: A", "chapters": [{"file": "a"}, {"file": "b"}]}]}
+    assert first_chapters(toc) == {"a": "Part I: A"}
