@@ -71,7 +71,7 @@ audit: $(READY)
 # The environment: rebuilt when the lock changes, otherwise ready at once.
 environment: $(READY)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-alone.lock pyproject.toml
 	@$(PYTHON) $(DOCTOR) python
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing requirements.lock into $(VENV) ..."

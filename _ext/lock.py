@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"
 BENCH = {"jax", "jaxlib", "ml-dtypes", "opt-einsum"}
+# Installed without their own requirements: mup asks for torchvision, which it does not use here.
+ALONE = {"mup"}
 OWN = {"learning-dynamics", "pip"}
 # Wheels that a GPU build of PyTorch brings with it, pinned by PyTorch itself.
 ACCELERATOR = ("nvidia-", "cuda-", "triton")
@@ -48,11 +50,16 @@ def environment(pins):
 
 
 def main():
-    """Write the three files."""
+    """Write the lock files and `environment.yml`."""
     versions = installed()
-    book = [f"{name}=={version}" for name, version in versions.items() if name not in BENCH]
-    bench = [f"{name}=={version}" for name, version in versions.items() if name in BENCH]
+
+    def pins(wanted):
+        return [f"{name}=={version}" for name, version in versions.items() if wanted(name)]
+
+    book = pins(lambda name: name not in BENCH | ALONE)
+    bench, alone = pins(BENCH.__contains__), pins(ALONE.__contains__)
     use = {"requirements.lock": (book, "the book and its tests use"),
+           "requirements-alone.lock": (alone, "the tests use without its own requirements"),
            "requirements-bench.lock": (bench, "`make bench` adds")}
     for file, (pins, words) in use.items():
         if pins:

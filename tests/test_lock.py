@@ -10,7 +10,7 @@ from lock import environment
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-bench.lock")
+LOCKS = ("requirements.lock", "requirements-alone.lock", "requirements-bench.lock")
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*")
 
 

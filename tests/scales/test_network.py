@@ -164,7 +164,9 @@ def test_refuses_what_it_does_not_understand(model, message):
 
 def test_the_mup_package_gives_the_same_run_on_equal_hidden_widths():
     """Outside check: Microsoft's package and our muP, weights copied, 20 steps of SGD, 1e-12."""
-    from mup import MuReadout, MuSGD, set_base_shapes
+    mup_package = pytest.importorskip("mup", reason="in requirements-alone.lock, not for conda")
+    MuReadout, MuSGD = mup_package.MuReadout, mup_package.MuSGD
+    set_base_shapes = mup_package.set_base_shapes
 
     width, base, inputs, steps, eta = 64, 16, 6, 20, 0.1
 
