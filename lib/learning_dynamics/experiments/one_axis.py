@@ -6,14 +6,12 @@ the dial asks for, differ.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.claims import Evidence
-from learning_dynamics.datasets import digits
 from learning_dynamics.experiments.bottleneck_modules import draw_modules, train_modules
 from learning_dynamics.experiments.dial import (
     largest_gap,
@@ -22,6 +20,7 @@ from learning_dynamics.experiments.dial import (
     position,
     same_run,
 )
+from learning_dynamics.experiments.small_digits import small_digits
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.stages import crossing_steps
@@ -29,7 +28,7 @@ from learning_dynamics.scales.parametrizations import dynamic, scheme
 from learning_dynamics.scales.training import initialise, sgd
 
 __all__ = ["Axis", "AxisSweep", "LinearAxis", "LinearSweep", "identities", "linear_sweep",
-           "measure", "small_digits", "step_for", "sweep"]
+           "measure", "step_for", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -160,31 +159,6 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
         torch.where((learned[..., 0] >= 0.5).any(1), at.double(), torch.nan).reshape(shape),
         learned[rows, at, 1].reshape(shape),
         (change / change[:, :1]).square().sum(-1).reshape(shape),
-    )
-
-
-@lru_cache(maxsize=4)
-def small_digits(
-    samples: int, test_samples: int, *, seed: int = 0, classes: tuple[int, ...] = tuple(range(10)),
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Problem, Problem]:
-    """Training and test digits: 4 x 4 pixel blocks averaged, inputs and one-hot targets centred.
-
-    Inputs have mean square 1 per pixel over the training set. Read once and kept: do not modify.
-    """
-    split = digits(classes, seed=seed)
-    stream = generator("small-digits", seed)
-    parts = []
-    for whole, size in ((split.train, samples), (split.test, test_samples)):
-        index = torch.randperm(whole.inputs.shape[1], generator=stream)[:size]
-        image = whole.inputs[:, index].reshape(7, 4, 7, 4, -1).mean((1, 3)).reshape(49, -1)
-        parts.append((image, whole.targets[:, index]))
-    (x, y), (x_test, y_test) = parts
-    mean, middle = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-    scale = (x - mean).square().mean().sqrt()
-    return (
-        Problem(((x - mean) / scale).to(dtype), (y - middle).to(dtype)),
-        Problem(((x_test - mean) / scale).to(dtype), (y_test - middle).to(dtype)),
     )
 
 

@@ -16,7 +16,8 @@ from learning_dynamics.experiments.changed_clock import (
     clock_power,
     clocked_descent,
 )
-from learning_dynamics.experiments.one_axis import identities, small_digits
+from learning_dynamics.experiments.one_axis import identities
+from learning_dynamics.experiments.small_digits import small_digits
 from learning_dynamics.experiments.spectral_plateau import LinearPlateau, linear_plateaus
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise

@@ -23,7 +23,7 @@ from learning_dynamics.experiments.bottleneck_modules import (
     train_modules,
 )
 from learning_dynamics.experiments.changed_clock import clocked_descent
-from learning_dynamics.experiments.one_axis import small_digits
+from learning_dynamics.experiments.small_digits import small_digits
 from learning_dynamics.problems import Moments, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.stages import crossing_steps

@@ -24,40 +24,11 @@ from learning_dynamics.scales.first_step import first_step, spectral_norm
 from learning_dynamics.scales.orders import QUANTITIES, predict
 from learning_dynamics.scales.parametrizations import Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
+from learning_dynamics.scales.width_family import WidthFamily
 
 __all__ = [
     "Check", "Line", "WidthFamily", "coordinate_check", "coordinate_check_of", "fit_slope",
 ]
-
-
-@dataclass(frozen=True)
-class WidthFamily:
-    """Widths that grow together: n_l = round(c_l n^alpha_l).
-
-    exponents  : alpha_0..alpha_L >= 0; strings such as "1/5" are welcome.
-    prefactors : c_0..c_L > 0 (input and output: their sizes when alpha = 0).
-    """
-
-    exponents: tuple[Fraction | int | str, ...]
-    prefactors: tuple[float | int, ...]
-
-    def __post_init__(self) -> None:
-        exponents = tuple(Fraction(a) for a in self.exponents)
-        object.__setattr__(self, "exponents", exponents)
-        if len(exponents) != len(self.prefactors) or len(exponents) < 3:
-            raise ValueError(
-                f"exponents and prefactors: {len(exponents)} and {len(self.prefactors)} given; one "
-                "of each per width is needed, at least three"
-            )
-        check_positive("prefactors", torch.tensor(self.prefactors, dtype=torch.float64))
-
-    def __call__(self, n: int) -> tuple[int, ...]:
-        """(n_0, ..., n_L) at the size n."""
-        check_integer("n", n, least=1)
-        return tuple(
-            max(1, round(c * n ** float(a)))
-            for c, a in zip(self.prefactors, self.exponents, strict=True)
-        )
 
 
 @dataclass(frozen=True)

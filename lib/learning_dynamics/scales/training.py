@@ -15,13 +15,8 @@ from torch import Tensor
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import (
-    Trajectory,
-    check_integer,
-    check_positive,
-    check_shape,
-    generator,
-)
+from learning_dynamics.runtime import Trajectory, check_integer, check_positive, check_shape
+from learning_dynamics.runtime import generator
 
 __all__ = ["State", "batch_order", "hidden", "initialise", "sgd"]
 
