@@ -208,7 +208,7 @@ class ReluPlateaus:
 
     config: ReluPlateau
     steps: Float[Tensor, "widths seeds"]
-    losses: list[Float[Tensor, " records"]]
+    losses: list[Tensor]
 
 
 def relu_plateaus(config: ReluPlateau = ReluPlateau()) -> ReluPlateaus:
