@@ -87,3 +87,14 @@ def test_command_tells_of_failures(book, capsys):
     assert "saddles/example: RuntimeError: no data" in capsys.readouterr().err
     assert command_line.main(["claims", "no/such", "--root", str(book)]) == 1
     assert "unknown claims: no/such" in capsys.readouterr().err
+
+
+def test_the_coordinate_check_is_a_command(capsys):
+    from learning_dynamics.__main__ import main
+
+    arguments = ["coordinate-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
+    assert main([*arguments, "--quantities", "own_contribution"]) in (0, 1)
+    assert "own_contribution" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["coordinate-check", "no such scheme"])
+    assert "no such scheme" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Thin command line: `python -m learning_dynamics claims` measures the ledger anew."""
+"""Thin command line: `claims` measures the ledger anew, `coordinate-check` checks the schemes."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from learning_dynamics.claims import read_claims
+from learning_dynamics.experiments.scales_exponents import main as coordinate_check
 from learning_dynamics.ledger import header, measured_record, read_ledger, settle, write_ledger
 
 __all__ = ["main"]
@@ -64,6 +65,9 @@ def claims(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run the command."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["coordinate-check"]:
+        return coordinate_check(arguments[1:])
     parser = argparse.ArgumentParser(prog="learning_dynamics", description=__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("claims", help="measure claims, write results/claims.json")
@@ -73,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--missing", action="store_true", help="only claims without a record")
     command.add_argument("--root", default=".", help="the folder that holds claims.yml")
     command.set_defaults(run=claims)
+    commands.add_parser("coordinate-check", help="measured exponents beside predicted ones")
     options = parser.parse_args(arguments)
     return options.run(options)
 

@@ -87,7 +87,7 @@ def target_table(record: dict[str, Any]) -> str:
             value = value.get(key, {})
         met = "not recorded" if value == {} else "yes" if sign * value >= sign * target else "no"
         shown = "" if value == {} else f"{value:.3g}"
-        rows.append([name, f"{'≥' if sign > 0 else '≤'} {target:g}", shown, met])
+        rows.append([name, f"at {'least' if sign > 0 else 'most'} {target:g}", shown, met])
     return _table(["case", "target", "measured", "met"], rows)
 
 
