@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import xarray as xr
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = [
     "Trajectory",
@@ -114,11 +116,13 @@ class Trajectory:
         check_choice("observable", name, self.observables)
         return self.observables[name]
 
-    def to_dataset(self) -> xr.Dataset:
+    def to_dataset(self) -> "xarray.Dataset":
         """The trajectory as an `xarray.Dataset` with dimensions run, step and those in `dims`.
 
         Coordinate `step` counts steps; `step_size` is a variable over runs.
         """
+        import xarray  # here: most users of a run never need it
+
         runs = len(self.diverged_at)
         data = {
             name: (
@@ -132,7 +136,7 @@ class Trajectory:
         data["step_size"] = ("run", step_size.cpu().numpy(), {"units": "time per step"})
         for name in ("diverged_at", "stopped_at"):
             data[name] = ("run", getattr(self, name).cpu().numpy(), {"units": "steps"})
-        return xr.Dataset(
+        return xarray.Dataset(
             data,
             coords={
                 "run": range(runs),

@@ -8,14 +8,17 @@ the rounding of a row is relative to that row, and epsilon = 1e-60 is as good as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import check_choice, check_finite, check_integer, check_positive
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["ModeRun", "follow_modes", "grade_rows", "mode_values", "stack_moments"]
 
@@ -35,8 +38,10 @@ class ModeRun:
     units: Float[Tensor, "runs records row coordinate"] | None
     step_size: float | Float[Tensor, " runs"]
 
-    def to_dataset(self) -> xr.Dataset:
+    def to_dataset(self) -> "xarray.Dataset":
         """Losses, and modes and units if kept, with dimensions run, step, mode, row, coordinate."""
+        import xarray  # here: most users of a run never need it
+
         runs = len(self.losses)
         eta = torch.as_tensor(self.step_size, dtype=torch.float64).expand(runs)
         data = {
@@ -49,7 +54,7 @@ class ModeRun:
             dims = ("run", "step", "row", "coordinate")
             data["units"] = (dims, self.units.cpu().numpy(), {"units": "1"})
         steps = ("step", self.steps.cpu().numpy(), {"units": "steps"})
-        return xr.Dataset(data, coords={"run": range(runs), "step": steps})
+        return xarray.Dataset(data, coords={"run": range(runs), "step": steps})
 
 
 def stack_moments(batch: Sequence[Moments], repeat: int = 1) -> Moments:
