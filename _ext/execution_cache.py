@@ -4,11 +4,24 @@ Jupyter's cache compares the cells of a notebook only. Here each chapter gets it
 folder, named by the digest of `dependencies.chapter_digest`; Sphinx reads a chapter again when
 its digest changed. A change of comments, docstrings or modules that the chapter does not import
 changes no digest; going back to an earlier state finds the earlier outputs.
+
+Sphinx executes chapters one after another, as it reads them. Here the chapters that it is about
+to read are executed before, as many at a time as the machine has processors (or JOBS says), each
+in its own kernel, so that Sphinx finds their outputs. One that fails is left to Sphinx, which
+runs it again and reports the error with its place.
 """
 
+import logging
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 import dependencies
+from sphinx.util.logging import getLogger
+
+logger = getLogger(__name__)
 
 
 def _chapters(app, env):
@@ -29,18 +42,66 @@ def _outdated(app, env, added, changed, removed):
     return [docname for docname, digest in fresh.items() if stored.get(docname) != digest]
 
 
+def cache_folder(root, docname, digest):
+    """Where the outputs of a chapter are kept, made if need be."""
+    folder = Path(root) / "_build" / ".executed" / docname.replace("/", "-") / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _choose_folder(app, docname, source):
     """Before a chapter is read: point the cache at the chapter's own folder."""
     digest = getattr(app.env, "chapter_digests", {}).get(docname)
-    if digest is None:
+    if digest is not None:
+        folder = cache_folder(app.srcdir, docname, digest)
+        app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
+
+
+def execute_chapter(path, md_config, nb_config):
+    """Seconds that executing a chapter took, or None if its outputs were in the cache."""
+    from myst_nb.core.execute import create_client
+    from myst_nb.core.read import create_nb_reader
+
+    text = Path(path).read_text()
+    reader = create_nb_reader(str(path), md_config, nb_config, text)
+    begin = time.time()
+    client = create_client(
+        reader.read(text), str(path), nb_config, logging.getLogger(__name__), reader.read_fmt
+    )
+    with client:
+        done = client.exec_metadata
+    return done["runtime"] if done["mtime"] >= begin else None
+
+
+def _execute_ahead(app, env, docnames):
+    """Execute the chapters that Sphinx is about to read, several at a time."""
+    digests = getattr(env, "chapter_digests", {})
+    jobs = int(os.environ.get("JOBS") or os.cpu_count() or 1)
+    work = [d for d in docnames if d in digests]
+    if jobs < 2 or len(work) < 2:
         return
-    folder = Path(app.srcdir) / "_build" / ".executed" / docname.replace("/", "-") / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
+    plain = env.mystnb_config.copy(execution_show_tb=False)
+    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as pool:
+        futures = {
+            pool.submit(
+                execute_chapter, env.doc2path(docname), env.myst_config,
+                plain.copy(execution_cache_path=str(
+                    cache_folder(app.srcdir, docname, digests[docname])
+                )),
+            ): docname
+            for docname in work
+        }
+        for number, future in enumerate(as_completed(futures), 1):
+            name = f"{futures[future]} ({number} of {len(work)})"
+            if future.exception() is not None:
+                logger.info(f"executing {name}: failed")
+            elif future.result() is not None:
+                logger.info(f"executing {name}: {future.result():.1f} s")
 
 
 def setup(app):
     """Connect to Sphinx."""
     app.connect("env-get-outdated", _outdated)
+    app.connect("env-before-read-docs", _execute_ahead)
     app.connect("source-read", _choose_folder)
     return {"parallel_read_safe": True}

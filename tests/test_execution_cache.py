@@ -1,5 +1,6 @@
 """A chapter runs again when what it depends on changed, and only then."""
 
+import os
 import re
 import subprocess
 import sys
@@ -136,19 +137,24 @@ def test_every_chapter_can_be_read():
         assert re.fullmatch(r"[0-9a-f]{16}", chapter_digest(ROOT, chapter))
 
 
-def build(book):
-    """Build with Sphinx; how often the chapter has run so far."""
+def sphinx(book):
+    """Build with Sphinx in a process of its own; two kernels at a time."""
     (book / "conf.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT / '_ext')!r})\n"
         "extensions = ['myst_nb', 'execution_cache']\n"
         "root_doc = 'chapters/one'\nnb_execution_mode = 'cache'\n"
-        "nb_execution_raise_on_error = True\nhtml_theme = 'basic'\n"
+        "nb_execution_raise_on_error = True\nnb_execution_show_tb = True\nhtml_theme = 'basic'\n"
         "exclude_patterns = ['_build', 'lib']\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-b", "html", ".", "_build/html"],
-        cwd=book, capture_output=True, text=True,
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-b", "html", ".", "_build/html"],
+        cwd=book, capture_output=True, text=True, env={**os.environ, "JOBS": "2"},
     )
+
+
+def build(book):
+    """Build with Sphinx; how often the chapter has run so far."""
+    done = sphinx(book)
     assert done.returncode == 0, done.stderr
     assert ">2\n" in (book / "_build/html/chapters/one.html").read_text()
     return len((book / "runs.txt").read_text().splitlines())
@@ -168,3 +174,30 @@ def test_sphinx_runs_a_chapter_again_exactly_when_it_must(book):
     assert build(book) == 2
     (lib / "losses.py").write_text('"""Doc."""\nA = 1\n')
     assert build(book) == 2  # the earlier outputs are still there
+
+
+MEET = """
+```{code-cell} ipython3
+import time
+
+Path("../started-ME.txt").touch()
+while not Path("../started-OTHER.txt").exists():
+    time.sleep(0.05)
+```
+"""
+
+
+def test_chapters_run_side_by_side_and_an_error_is_reported(book):
+    """Each of two chapters waits for the other: one after the other they would never end."""
+    one, two = (book / "chapters" / f"{name}.md" for name in ("one", "two"))
+    chapter = CHAPTER.replace("from learning_dynamics.wing import used\n", "")
+    one.write_text(chapter + MEET.replace("ME", "1").replace("OTHER", "2"))
+    two.write_text(chapter.replace("---", "---\norphan: true", 1)
+                   + MEET.replace("ME", "2").replace("OTHER", "1"))
+    assert build(book) == 2  # once each
+    one.write_text(one.read_text().replace("print(1 + 1)", "print(7 / 0)"))
+    two.write_text(two.read_text().replace("print(1 + 1)", "print(2)"))
+    done = sphinx(book)
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr
+    assert "one.md" in done.stderr
