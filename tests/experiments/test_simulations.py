@@ -101,7 +101,8 @@ def test_representing_adds_named_observables():
 
 
 def test_sweep_stores_runs_and_reads_them_back(tmp_path):
-    config = Transfer(schemes=("dp(1/2)",), widths=(24, 48), seeds=(0, 1), steps=6, images=SMALL)
+    config = Transfer(schemes=("dp(1/2)",), widths=(24, 48), seeds=(0, 1), steps=6, spacing=1.0,
+                      images=SMALL)
     first = learning_rate_sweep(config, store=tmp_path, progress=False)
     assert first.train_loss.dims == ("scheme", "width", "octave", "seed")
     files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}

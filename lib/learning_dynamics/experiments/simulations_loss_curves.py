@@ -34,9 +34,9 @@ class LossCurves:
     schemes: tuple[str, ...] = ("dp(1/2)", "spectral")
     n: int = 1000
     m: int = 50
-    step_sizes: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    step_sizes: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    epochs: int = 30
+    epochs: int = 100
     batch_size: int = 64
     momentum: float = 0.9
     images: Images = Images(pool=4)

@@ -38,7 +38,6 @@ RECORDS: dict[str, tuple[Compute, object]] = {
     "simulations-plateau": (plateau_lengths, Plateau()),
     "simulations-representations": (representations, Representations()),
     "simulations-transfer": (learning_rate_sweep, Transfer()),
-    "simulations-transfer-large": (learning_rate_sweep, Transfer(widths=(1024, 2048, 4096, 8192))),
     "simulations-thesis": (loss_curves, THESIS),
 }
 

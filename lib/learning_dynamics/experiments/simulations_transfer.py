@@ -30,7 +30,7 @@ __all__ = [
 
 #: Octaves log2(step size) searched, scheme by scheme.
 OCTAVES: Mapping[str, tuple[int, int]] = {
-    "standard": (-11, -6),
+    "standard": (-12, -6),
     "mup-fan-in": (-6, -2),
     "mup-package": (-6, -2),
     "spectral": (-3, 1),
@@ -48,12 +48,12 @@ class Transfer:
     """Which runs the sweep holds; the defaults are those of the committed record."""
 
     schemes: tuple[str, ...] = SCHEMES
-    widths: tuple[int, ...] = (1024, 2048, 4096)
+    widths: tuple[int, ...] = (1024, 2048, 4096, 8192)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     steps: int = 150
     batch_size: int = 32
     prefactor: float = 8.0
-    spacing: float = 1.0  # octaves between step sizes
+    spacing: float = 0.5  # octaves between step sizes
     ranges: tuple[tuple[str, int, int], ...] = ()  # scheme, first and last octave, if not OCTAVES
     images: Images = Images(pool=4)
 
@@ -207,7 +207,8 @@ def shift_per_doubling(
 #: A small sweep on 8 x 8 digits, for the chapter and the tests.
 QUICK = Transfer(
     schemes=("standard", "mup-fan-in", "spectral", "ntk", "dp(1/2)"), widths=(64, 128, 256),
-    seeds=(0, 1, 2), steps=50, images=Images(source="sklearn", classes=(3, 8), pool=1),
+    seeds=(0, 1, 2), steps=50, spacing=1.0,
+    images=Images(source="sklearn", classes=(3, 8), pool=1),
     ranges=(("standard", -8, -1), ("mup-fan-in", -5, 0), ("spectral", -3, 1), ("ntk", -1, 4),
             ("dp(1/2)", -3, 1)),
 )

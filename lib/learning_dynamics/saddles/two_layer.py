@@ -121,7 +121,7 @@ def gradient_descent(
         raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
     sizes = (x.shape[-2], m1, y.shape[-2], x.shape[-1])
     trajectory = Ensemble(
-        kernel=choose_kernel(act, sizes),
+        kernel=choose_kernel(act, sizes, weights.w1),
         sizes=sizes,
         act=act,
         loss=criterion,
