@@ -45,7 +45,7 @@ def test_against_rivals(name, benchmark, record):
     act, weights, problem = build(name)
     runs, m1, m0 = weights.w1.shape
     sizes = (m0, m1, weights.w2.shape[-2], problem.inputs.shape[-1])
-    kernel = choose_kernel(activation(act), sizes)
+    kernel = choose_kernel(activation(act), sizes, weights.w1)
     # slower contenders take fewer steps; all numbers are per run and step
     steps = {"ours": STEPS, "torch.nn loop": STEPS, "JAX scan": 40}
     calls = {"ours": ours(weights, problem, act, STEPS)}

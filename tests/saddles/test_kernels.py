@@ -123,10 +123,11 @@ def test_imbalance_fails_for_tanh():
 
 
 def test_the_kernel_with_fewer_operations_is_chosen():
-    linear, relu = activation("linear"), activation("relu")
-    assert choose_kernel(linear, (20, 50, 10, 40)) is ProductKernel
-    assert choose_kernel(linear, (100, 1, 100, 200)) is DenseKernel
-    assert choose_kernel(relu, (20, 50, 10, 40)) is DenseKernel
+    linear, tanh = activation("linear"), activation("tanh")
+    like = torch.empty(1, dtype=torch.float64)
+    assert choose_kernel(linear, (20, 50, 10, 40), like) is ProductKernel
+    assert choose_kernel(linear, (100, 1, 100, 200), like) is DenseKernel
+    assert choose_kernel(tanh, (20, 50, 10, 40), like) is DenseKernel
 
 
 def test_both_kernels_take_the_same_linear_steps(monkeypatch):
@@ -134,5 +135,5 @@ def test_both_kernels_take_the_same_linear_steps(monkeypatch):
     end = final(w, problem)
     from learning_dynamics.saddles import two_layer
 
-    monkeypatch.setattr(two_layer, "choose_kernel", lambda act, sizes: DenseKernel)
+    monkeypatch.setattr(two_layer, "choose_kernel", lambda *_: DenseKernel)
     same(final(w, problem), end)

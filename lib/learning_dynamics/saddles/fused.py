@@ -1,0 +1,96 @@
+"""A whole step of a ReLU or leaky ReLU net in two passes over its samples, on a CPU.
+
+With Z = W1 X, H = sigma(Z), residual R = l'(f) and P = sigma'(Z) * W2' R one step is
+
+    W2' <- W2' - (eta/n) H R',        W1 <- W1 - (eta/n) P X'          (all weights old)
+
+as in `kernels.DenseKernel`, but H, P and the five products never meet in memory: one pass
+gives Z and f, the loss turns f into R, a second pass changes the weights (`step_code`).
+The code is compiled for m0, m2, the slope and the dtype when a shape is first met.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from learning_dynamics.activations import Activation
+from learning_dynamics.losses import Loss
+from learning_dynamics.saddles.kernels import Data, DenseKernel, TwoLayerBuffers, residual_
+
+__all__ = ["FusedKernel", "negative_slope", "runs_on"]
+
+#: Inputs and outputs together; beyond, too little stays in registers and the products win.
+MOST = 24
+
+
+def negative_slope(act: Activation) -> float | None:
+    """a where sigma(z) = z for z > 0 and a z elsewhere (ReLU: 0); None for other activations."""
+    if act.name != "relu" and not act.name.startswith("leaky_relu("):
+        return None
+    return -float(act.function(torch.tensor(-1.0, dtype=torch.float64)))
+
+
+def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> bool:
+    """Whether this kernel can train such a net with weights like these on this machine."""
+    if negative_slope(act) is None or find_spec("llvmlite") is None:
+        return False
+    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        return False
+    if sizes[0] + sizes[2] > MOST:
+        return False
+    from learning_dynamics.saddles.step_code import register_file
+
+    return register_file() is not None
+
+
+class FusedKernel(TwoLayerBuffers):
+    """ReLU and leaky ReLU on a CPU: the operations of `DenseKernel` in two passes."""
+
+    def __init__(
+        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
+    ) -> None:
+        from learning_dynamics.saddles.step_code import step_code
+
+        m0, m1, m2, n = sizes
+        slope = negative_slope(act)
+        if slope is None:
+            raise ValueError(f"activation {act.name}: allowed are relu and leaky_relu")
+        self._code, self._sizes = step_code(m0, m2, slope, like.element_size()), sizes
+        self._padded = -(-n // self._code.lanes) * self._code.lanes
+        super().__init__(chunk, {"z": (m1, self._padded), "f": (m2, self._padded)}, like)
+        self._scratch = like.new_empty(m2 * self._padded)
+
+    elements = staticmethod(DenseKernel.elements)
+    flops = staticmethod(DenseKernel.flops)
+
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        self._cut(packed, data, loss, scale)
+        m0, m1, _, n = self._sizes
+        shared = data.inputs.ndim == 2
+        x = data.inputs.new_zeros((1 if shared else len(scale), m0, self._padded))
+        x[..., :n] = data.inputs
+        # tile after tile: (runs, tiles, m0, lanes)
+        self._tiles = x.unflatten(-1, (-1, self._code.lanes)).transpose(1, 2).contiguous()
+        stride = 0 if shared else m0 * self._padded
+        numbers = len(scale), stride, m1, self._padded
+        tensors = self._w1, self._w2t, self._tiles, self._z, self._f
+        self._kept = *tensors, scale, self._scratch
+        self._outputs = self._f[..., :n]
+        self._forward = *(t.data_ptr() for t in tensors), *numbers
+        self._backward = *(t.data_ptr() for t in self._kept), *numbers
+
+    def outputs(self) -> Tensor:
+        self._code.forward(*self._forward)
+        self._fresh = True
+        return self._outputs
+
+    def advance(self, steps: int) -> None:
+        f, y, loss, backward = self._outputs, self._data.targets, self._loss, self._code.backward
+        for _ in range(steps):
+            if not self._fresh:
+                self.outputs()
+            self._fresh = False
+            residual_(f, y, loss)
+            backward(*self._backward)
