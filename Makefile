@@ -4,6 +4,7 @@
 #   make test        all tests              make lab         Jupyter on the chapters
 #   make pdf         the book as a PDF      make claims      measure every claim anew
 #   make audit       the slow checks        make reference   renew the notebooks' reference output
+#   make browser     a short visit to the built website in Chromium
 #   make bench       timings                make lock        write the lock files from .venv
 #   make clean       remove what was built (make distclean: and the environment)
 #
@@ -29,7 +30,7 @@ export PYTHONHASHSEED    ?= 0
 export OMP_NUM_THREADS   ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: book pdf test notebooks lab claims reference bench audit lock clean distclean environment
+.PHONY: book pdf browser test notebooks lab claims reference bench audit lock clean distclean environment
 
 book: $(READY)
 	@$(PY) $(DOCTOR) book
@@ -43,6 +44,9 @@ pdf: $(READY)
 	@$(PY) _ext/typeset.py _build/latex
 	@$(PY) _ext/check_pdf.py _build/latex
 	@echo "Open file://$(CURDIR)/_build/latex/learning_dynamics.pdf"
+
+browser: book
+	@$(PY) _ext/check_browser.py _build/html
 
 test: $(READY)
 	@$(PY) $(DOCTOR) book

@@ -1,7 +1,8 @@
 """Complain about what went wrong in the PDF without LaTeX failing.
 
 Figures must be vector files; XeTeX drops unknown glyphs and still succeeds, so the log is read
-for "Missing character"; no text of a Python object may stand where a figure should.
+for "Missing character"; no line may stand out by more than `OVERFULL` points; no text of a Python
+object may stand where a figure should.
 """
 
 import re
@@ -10,7 +11,10 @@ from pathlib import Path
 
 from typeset import DOCUMENT, missing_characters
 
-__all__ = ["problems"]
+__all__ = ["OVERFULL", "problems"]
+
+#: Points by which a line may stand out into the margin: less than the width of a letter.
+OVERFULL = 5.0
 
 OBJECT_TEXT = re.compile(r"<Figure size|object at 0x|<[\w.]+Axes|matplotlib\.\w+\.\w+ at ")
 
@@ -24,9 +28,17 @@ def source_problems(source):
     return found
 
 
+def overfull_lines(log):
+    """(points, where, what) of every line that stands out by more than `OVERFULL`."""
+    boxes = re.findall(r"^Overfull .hbox \(([\d.]+)pt too wide\) ?(.*)\n(.*)", log, re.M)
+    return [(float(points), where, what[:90]) for points, where, what in boxes
+            if float(points) > OVERFULL]
+
+
 def log_problems(log):
-    """Faults that the log shows: lost glyphs, undefined references, figures not found."""
-    found = [f"character {character} is missing in its font" for character in missing_characters(log)]
+    """Faults that the log shows: lost glyphs, undefined references, lines too wide."""
+    found = [f"{points:.1f} pt too wide {where}: {what}" for points, where, what in overfull_lines(log)]
+    found += [f"character {character} is missing in its font" for character in missing_characters(log)]
     if re.search(r"There were undefined references", log):
         found.append("there are undefined references")
     return found

@@ -114,6 +114,13 @@ def test_pdf_check_of_the_log():
     assert check_pdf.log_problems("Output written on learning_dynamics.pdf (9 pages).") == []
 
 
+def test_lines_that_stand_out_are_faults():
+    line = "Overfull \\hbox ({}pt too wide) in paragraph at lines 7--8\n[]\\TU/font/m/n/10 a_name\n"
+    assert check_pdf.log_problems(line.format("4.9")) == []
+    (fault,) = check_pdf.log_problems("text\n" + line.format("5.2") + line.format("0.3"))
+    assert "5.2 pt" in fault and "a_name" in fault
+
+
 def test_latex_errors_are_told_briefly():
     assert errors("(x.sty)\n! Undefined control sequence.\nl.12 \\foo\nmore") == [
         "! Undefined control sequence.", "l.12 \\foo"

@@ -1,0 +1,34 @@
+"""Scripts that pages do not need are left out, and the colour theme follows the reader's system.
+
+Jupyter Book always adds the scripts of `thebe` (live kernels), twice, so that every page begins
+with an error in the browser's console; this book does not use them. The theme wants a mode to
+start from and complains when there is none.
+"""
+
+UNUSED = ("THEBE_JS_URL", "sphinx-thebe")
+
+
+def needed(entries):
+    """The script or style entries of a page without the unused ones and without repetitions."""
+    kept, seen = [], set()
+    for entry in entries:
+        name = str(getattr(entry, "filename", entry) or "")
+        body = str(getattr(entry, "attributes", {}).get("body") or "")
+        if any(word in name + body for word in UNUSED) or (name, body) in seen:
+            continue
+        seen.add((name, body))
+        kept.append(entry)
+    return kept
+
+
+def _page(app, pagename, templatename, context, doctree):
+    for kind in ("script_files", "css_files"):
+        if kind in context:
+            context[kind] = needed(context[kind])
+    context.setdefault("default_mode", "auto")
+
+
+def setup(app):
+    """Connect to Sphinx, after all who add scripts."""
+    app.connect("html-page-context", _page, priority=950)
+    return {"parallel_read_safe": True}

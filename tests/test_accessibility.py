@@ -1,0 +1,46 @@
+"""Every built page, light and dark, without grave accessibility faults; part of `make audit`."""
+
+from pathlib import Path
+
+import browser
+import pytest
+from audit_record import note
+from check_accessibility import violations
+
+SITE = Path(__file__).parent.parent / "_build" / "html"
+
+
+@pytest.mark.audit
+def test_no_page_has_a_grave_violation():
+    count, faults = violations(SITE)
+    note("accessibility", {"pages": count, "themes": 2, "grave violations": len(faults)})
+    assert not faults, "\n".join(" | ".join(fault) for fault in faults[:40])
+
+
+def test_an_unbuilt_site_says_how_to_build_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make book"):
+        browser.pages(tmp_path)
+
+
+def test_a_page_that_forwards_is_not_visited(tmp_path):
+    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=a.html" />')
+    (tmp_path / "a.html").write_text("<p>text")
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "frame.html").write_text("<p>text")
+    assert browser.pages(tmp_path) == [tmp_path / "a.html"]
+
+
+def test_a_missing_browser_says_what_to_install():
+    with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
+        browser.chromium(which=lambda program: None)
+
+
+def test_a_page_with_a_fault_is_found_out(tmp_path):
+    good = "<!doctype html><html lang=en><title>t</title><main><h1>t</h1><p>text</p></main></html>"
+    (tmp_path / "good.html").write_text(good)
+    bad = good.replace("<p>text", '<img src="x.png"><p style="color: #ccc; background: #fff">text')
+    (tmp_path / "bad.html").write_text(bad)
+    count, faults = violations(tmp_path, themes=("light",))
+    assert count == 2
+    assert {fault[1] for fault in faults} == {"bad.html"}
+    assert {fault[2] for fault in faults} == {"image-alt", "color-contrast"}

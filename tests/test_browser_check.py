@@ -1,0 +1,56 @@
+"""The visit to the site in a browser finds what it looks for, and the extra scripts are gone."""
+
+from types import SimpleNamespace
+
+import check_browser
+import page_scripts
+import pytest
+from browser import open_page, site_browser
+
+PAGE = "<!doctype html><html><body>{}</body></html>"
+
+
+def visit(tmp_path, body, check, **size):
+    (tmp_path / "page.html").write_text(PAGE.format(body))
+    with site_browser() as running:
+        found = []
+        page = open_page(
+            running, tmp_path / "page.html", prepare=check_browser._listening(found, "page"), **size
+        )
+        return check(page) + found
+
+
+@pytest.mark.parametrize(
+    ("body", "check", "fault"),
+    [
+        ('<span class="math">x<mjx-container></mjx-container></span>',
+         check_browser.formula_problems, None),
+        ('<span class="math">x</span>', check_browser.formula_problems, "not typeset"),
+        ('<mjx-container></mjx-container><mjx-merror></mjx-merror>',
+         check_browser.formula_problems, "errors"),
+        ("<script>const a = 1;</script><script>const a = 2;</script>", lambda page: [], "declared"),
+        ('<div style="width: 900px">wide</div>', check_browser.width_problems, "wider"),
+        ("<p>text", check_browser.width_problems, None),
+    ],
+)
+def test_visits(tmp_path, body, check, fault):
+    found = visit(tmp_path, body, check, width=390, height=800)
+    assert bool(found) is (fault is not None), found
+    assert fault is None or fault in found[0]
+
+
+def test_a_missing_site_says_how_to_build_it(tmp_path):
+    assert "make book" in check_browser.problems(tmp_path)[0]
+
+
+def test_scripts_that_nothing_uses_are_left_out_and_none_comes_twice():
+    def script(filename=None, body=None):
+        return SimpleNamespace(filename=filename, attributes={"body": body})
+
+    needed = page_scripts.needed([
+        script(body="const THEBE_JS_URL = 1"), script("sphinx-thebe.js"), script("a.js"),
+        script(body="let b = 1"), script("a.js"), script(body="let c = 1"),
+    ])
+    assert [(s.filename, s.attributes["body"]) for s in needed] == [
+        ("a.js", None), (None, "let b = 1"), (None, "let c = 1")
+    ]
