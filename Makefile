@@ -10,6 +10,7 @@
 #
 # Variables:  PYTHON=python3.12   the interpreter that creates .venv (3.11 or newer)
 #             JOBS=4              processes for tests, claims and notebooks
+#             LAB_ARGS="..."      extra arguments for Jupyter, e.g. --no-browser
 #             PIP_ARGS="..."      extra arguments for pip, e.g. a package index with the CPU-only PyTorch
 
 PYTHON   ?= python3
@@ -57,7 +58,7 @@ notebooks: $(READY)
 	@$(PY) _ext/notebooks.py run _build/notebooks --jobs $(JOBS)
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=chapters
+	$(BIN)/jupyter lab --notebook-dir=chapters $(LAB_ARGS)
 
 claims: $(READY)
 	$(PY) -m learning_dynamics claims --jobs $(JOBS)

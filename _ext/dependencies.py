@@ -10,6 +10,7 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["PACKAGE", "chapter_digest", "code_cells", "imported_modules", "record_files"]
 
@@ -48,13 +49,42 @@ def _without_docstrings(tree):
     return tree
 
 
+class _Facts(NamedTuple):
+    """What matters of a parsed source: its code's digest, what it imports, the strings in it."""
+
+    digest: bytes
+    imports: frozenset
+    words: frozenset
+
+
+def _facts(tree, package):
+    """The facts of a source without its docstrings; `package` resolves relative imports."""
+    imports, words = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            imports.add(base)
+            imports.update(f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+    code = hashlib.sha256(ast.dump(tree).encode()).digest()
+    return _Facts(code, frozenset(imports), frozenset(words))
+
+
 @cache
-def _module_tree(path, stamp):
-    return _without_docstrings(_parse(path.read_text(), path.name))
+def _facts_of_file(path, stamp, package):
+    return _facts(_without_docstrings(_parse(path.read_text(), path.name)), package)
 
 
-def _tree(path):
-    return _module_tree(path, (path.stat().st_mtime_ns, path.stat().st_size))
+def _module_facts(name, path):
+    """The facts of a module, read anew only when its file changed."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return _facts_of_file(path, (path.stat().st_mtime_ns, path.stat().st_size), package)
 
 
 def _path_of(root, module):
@@ -68,20 +98,6 @@ def _path_of(root, module):
     return None
 
 
-def _direct_imports(tree, package):
-    """Names that a module imports, absolute; `package` resolves relative imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([base] if base else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
 def imported_modules(root, trees):
     """The import closure of parsed sources within the package: name -> path, sorted by name.
 
@@ -89,36 +105,30 @@ def imported_modules(root, trees):
     """
     found, queue = {}, []
 
-    def visit(tree, package):
-        for name in _direct_imports(tree, package):
+    def visit(facts):
+        for name in facts.imports:
             parts = name.split(".")
             queue.extend(".".join(parts[: i + 1]) for i in range(len(parts)))
 
     for tree in trees:
-        visit(tree, "")
+        visit(_facts(tree, ""))
     while queue:
         name = queue.pop()
-        path = _path_of(root, name)
-        if path is None or name in found:
+        if name in found:
             continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        visit(_tree(path), package)
+        path = _path_of(root, name)
+        if path is not None:
+            found[name] = path
+            visit(_module_facts(name, path))
     return dict(sorted(found.items()))
 
 
-def record_files(root, trees):
-    """Data files that string constants in the code name: by file name or by path from the root.
+def record_files(root, words):
+    """Data files that the strings of the code name: by file name or by path from the root.
 
-    Searched in `results/` and among the package's own data; a file counts when a constant equals
+    Searched in `results/` and among the package's own data; a file counts when a string equals
     its name, its stem, or a path that ends in it.
     """
-    words = {
-        node.value
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
     names = {Path(word).name for word in words if word and len(word) < 200 and "\0" not in word}
     files = [
         path
@@ -139,16 +149,18 @@ def chapter_digest(root, chapter):
     cells = code_cells(Path(chapter).read_text())
     trees = [_parse(source, f"{Path(chapter).name}, cell {i}") for i, source in enumerate(cells)]
     modules = imported_modules(root, trees)
-    code = {name: _tree(path) for name, path in modules.items()}
+    code = {name: _module_facts(name, path) for name, path in modules.items()}
     digest = hashlib.sha256()
 
     def add(label, data):
-        digest.update(label.encode() + b"\0" + hashlib.sha256(data).digest())
+        digest.update(label.encode() + b"\0" + data)
 
-    for name, tree in code.items():
-        add(name, ast.dump(tree).encode())
-    for path in record_files(root, [*trees, *code.values()]):
-        add(path.relative_to(root).as_posix(), path.read_bytes())
+    words = set().union(*(_facts(tree, "").words for tree in trees))
+    for name, facts in code.items():
+        add(name, facts.digest)
+        words |= facts.words
+    for path in record_files(root, words):
+        add(path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest())
     lock = root / LOCK
-    add(LOCK, lock.read_bytes() if lock.is_file() else b"")
+    add(LOCK, hashlib.sha256(lock.read_bytes() if lock.is_file() else b"").digest())
     return digest.hexdigest()[:16]

@@ -1,7 +1,8 @@
 """Chapters as notebooks: assembled for nbval, executed for readers, their reference renewed.
 
     notebooks.py assemble FOLDER     chapters + committed reference outputs -> FOLDER/**/*.ipynb
-    notebooks.py run FOLDER          executed notebooks, for reading and for Jupyter
+    notebooks.py run FOLDER          executed notebooks, for reading and for Jupyter; outputs that
+                                     `make book` left for this state of a chapter are taken over
     notebooks.py reference [NAME..]  execute, write tests/reference/*.json, print what changed
                                      (--built: reuse outputs of `make book` where still valid)
 
@@ -101,10 +102,12 @@ def built(chapter):
 
     name = chapter.relative_to(ROOT).with_suffix("").as_posix().replace("/", "-")
     folder = ROOT / "_build" / ".executed" / name / chapter_digest(ROOT, chapter) / "executed"
-    sources = [cell.source for cell in code(read(chapter))]
+    notebook = read(chapter)
     for path in folder.glob("*/base.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        if [cell.source for cell in code(notebook)] == sources:
+        done = code(nbformat.read(path, as_version=4))
+        if [cell.source for cell in done] == [cell.source for cell in code(notebook)]:
+            for cell, old in zip(code(notebook), done, strict=True):
+                cell.outputs, cell.execution_count = old.outputs, old.execution_count
             return notebook
     return None
 
@@ -153,7 +156,7 @@ def _execute_all(chapters, jobs, use_build=False):
 
 def run(folder, jobs):
     """Write executed notebooks below `folder`."""
-    for chapter, notebook in _execute_all(notebook_chapters(), jobs):
+    for chapter, notebook in _execute_all(notebook_chapters(), jobs, use_build=True):
         target = Path(folder) / chapter.relative_to(CHAPTERS).with_suffix(".ipynb")
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
