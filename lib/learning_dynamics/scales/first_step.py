@@ -63,7 +63,7 @@ def spectral_norm(
 ) -> Float[Tensor, " ..."]:
     """Largest singular value, by `steps` Golub-Kahan steps from a fixed start.
 
-    Below the true value by under 2 % for Gaussian matrices after 8 steps; cost 16 products.
+    Below the true value by under 2 % for Gaussian matrices after 8 steps; cost 15 products.
     """
     if matrix.shape[-1] > matrix.shape[-2]:
         matrix = matrix.mT
@@ -72,9 +72,11 @@ def spectral_norm(
     v = start.to(matrix).expand(*matrix.shape[:-2], size).unsqueeze(-1)
     v = v / _norm(v)[..., None, None]
     rights, images = [], []
-    for _ in range(min(steps, size)):
+    for left in reversed(range(min(steps, size))):
         rights.append(v)
         images.append(matrix @ v)
+        if not left:
+            break
         v = matrix.mT @ images[-1]
         for _ in range(2):  # against all before, twice: orthogonal to rounding
             basis = torch.cat(rights, -1)
