@@ -8,10 +8,12 @@ import pytest
 from learning_dynamics.experiments.benchmark_record import (
     MISSING,
     RIVALS,
+    compiler_text,
     large_run_text,
     read_benchmarks,
     reduction_table,
     rival_table,
+    roofline_table,
     target_table,
 )
 from learning_dynamics.experiments.kernels import half_drops
@@ -37,7 +39,23 @@ def test_targets_are_compared_in_the_right_direction(tmp_path):
 def test_a_missing_record_is_said(tmp_path):
     record = read_benchmarks(tmp_path / "none.json")
     assert rival_table(record) == reduction_table(record) == large_run_text(record) == MISSING
+    assert roofline_table(record) == compiler_text(record) == MISSING
     assert target_table(record).count("not recorded") == 6
+
+
+def test_shares_and_ratios_are_said_as_recorded():
+    calls = ("its five products alone", "kernel of five products", "kernel in two passes")
+    shares = dict(zip(calls, (0.45, 0.25, 0.555), strict=True))
+    ratios = {"as written": 4.0, calls[1]: 0.8, calls[2]: 0.25, "torch.compile": 1.0}
+    record = {
+        "roofline ReLU": {"gflops": 72.3, "shares": shares}, "header": {},
+        "torch.compile": {"compile_seconds": 30.2, "ratios": ratios},
+    }
+    assert roofline_table(record).splitlines()[2] == "| ReLU | 72 | 45 % | 25 % | 56 % |"
+    text = compiler_text(record)  # ratios: each call's time over that of torch.compile
+    assert "0.25 times the time" in text and "1.2 times that of the kernel of products" in text
+    assert "4 times that of the kernel in two passes" in text and "30 seconds" in text
+    assert rival_table(record) == MISSING
 
 
 def test_half_drops_are_counted_only_when_all_are_reached():

@@ -7,10 +7,12 @@ from typing import Any
 from learning_dynamics.experiments.records import RESULTS
 
 __all__ = [
+    "compiler_text",
     "large_run_text",
     "read_benchmarks",
     "reduction_table",
     "rival_table",
+    "roofline_table",
     "target_table",
 ]
 
@@ -28,7 +30,7 @@ def read_benchmarks(path: Path = RESULTS / "benchmarks.json") -> dict[str, Any]:
 
 
 def _cases(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if isinstance(v, dict) and "ratios" in v}
+    return {k: v for k, v in record.items() if isinstance(v, dict) and "gemm_share" in v}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -46,6 +48,33 @@ def rival_table(record: dict[str, Any]) -> str:
     if not rows:
         return MISSING
     return _table(["case", "runs", "kernel (µs)", *RIVALS, "share of peak"], rows)
+
+
+def roofline_table(record: dict[str, Any]) -> str:
+    """Shares of the rate of a large product: bare products at their shapes, both kernels."""
+    calls = ("its five products alone", "kernel of five products", "kernel in two passes")
+    rows = [
+        [name.removeprefix("roofline "), f"{case['gflops']:.0f}"]
+        + [f"{100 * case['shares'][call]:.0f} %" for call in calls]
+        for name, case in record.items() if name.startswith("roofline ")
+    ]
+    return _table(["step", "large product (Gflop/s)", *calls], rows) if rows else MISSING
+
+
+def compiler_text(record: dict[str, Any]) -> str:
+    """The sentences on `torch.compile`."""
+    if "torch.compile" not in record:
+        return MISSING
+    case = record["torch.compile"]
+    ratios = {k: 1 / v for k, v in case["ratios"].items()}
+    return (
+        f"Written plainly in PyTorch and given to `torch.compile`, the step takes "
+        f"{ratios['as written']:.2g} times the time of the same lines uncompiled, "
+        f"{ratios['kernel of five products']:.2g} times that of the kernel of products and "
+        f"{ratios['kernel in two passes']:.2g} times that of the kernel in two passes (one "
+        f"thread, after {case['compile_seconds']:.0f} seconds of compilation). It fuses what is "
+        "done entry by entry, not the products."
+    )
 
 
 def reduction_table(record: dict[str, Any]) -> str:

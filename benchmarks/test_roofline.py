@@ -1,0 +1,147 @@
+"""Where the time of a ReLU step goes: shares of the rate of a large matrix product.
+
+Four contenders compute on the same threads in the same round: a large product; the five
+products of a step at their own shapes, nothing else; the kernel made of these products; the
+kernel in two passes. Only the operations of the products are counted, for all of them.
+"""
+
+import shutil
+import time
+from statistics import median
+
+import pytest
+import torch
+from test_rivals import CASES, STEPS, build, ours
+from timing import gemm, interleaved
+
+from learning_dynamics.activations import activation
+from learning_dynamics.losses import squared
+from learning_dynamics.saddles import two_layer
+from learning_dynamics.saddles.ensemble import CACHE
+from learning_dynamics.saddles.kernels import Data, DenseKernel, choose_kernel
+from learning_dynamics.saddles.schedule import worker_map
+
+ROUNDS = 9
+
+
+def plain(call):
+    """The same call with the kernel made of products."""
+
+    def run():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(two_layer, "choose_kernel", lambda *_: DenseKernel)
+            call()
+
+    return run
+
+
+def products(weights, problem, steps):
+    """The five products alone, in chunks like the kernel's, each on a thread of its own."""
+    runs, m1, m0 = weights.w1.shape
+    m2, n = problem.targets.shape
+    w1, x = weights.w1, problem.inputs
+    chunk = max(1, CACHE // (DenseKernel.elements((m0, m1, m2, n)) * w1.element_size()))
+    threads = torch.get_num_threads()
+    chunk = -(-runs // (-(-runs // (chunk * threads)) * threads))
+
+    def part(start):
+        a = w1[start : start + chunk].clone()
+        c = len(a)
+        b, bt, f, ft = (a.new_zeros(c, *s) for s in ((m2, m1), (m1, m2), (m2, n), (n, m2)))
+        z, p, d1, d2 = (a.new_zeros(c, *s) for s in ((m1, n), (m1, n), (m1, m0), (m1, m2)))
+        xs, xt = x.expand(c, -1, -1), x.mT.contiguous().expand(c, -1, -1)
+        for _ in range(steps):
+            torch.bmm(a, xs, out=z)
+            torch.bmm(b, z, out=f)
+            torch.bmm(z, ft, out=d2)
+            torch.bmm(bt, f, out=p)
+            torch.bmm(p, xt, out=d1)
+
+    def run():
+        with worker_map(threads) as workers:
+            workers(part, range(0, runs, chunk))
+
+    return run
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[0] == "relu"])
+def test_shares_of_the_peak(name, benchmark, record):
+    act, weights, problem = build(name)
+    runs, m1, m0 = weights.w1.shape
+    flops = DenseKernel.flops((m0, m1, *problem.targets.shape)) * runs * STEPS
+    product, operations = gemm(weights.w1.dtype)
+    two_passes = ours(weights, problem, act, STEPS)
+    calls = {
+        "a large product": product,
+        "its five products alone": products(weights, problem, STEPS),
+        "kernel of five products": plain(two_passes),
+        "kernel in two passes": two_passes,
+    }
+    seconds = interleaved(calls, ROUNDS)
+    peak = [operations / s for s in seconds["a large product"]]
+    shares = {
+        call: median(flops / s / p for s, p in zip(times, peak, strict=True))
+        for call, times in seconds.items() if call != "a large product"
+    }
+    record(f"roofline {name}", {"gflops": 1e-9 * median(peak), "shares": shares})
+    benchmark.extra_info |= shares
+    benchmark.pedantic(two_passes, rounds=1)
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler warns about itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile(benchmark, record):
+    """The step as one writes it, compiled, for one chunk on one thread."""
+    runs, steps = 16, 20
+    act, weights, problem = build("ReLU 10-50-5", runs)
+    (_, m1, m0), (m2, n) = weights.w1.shape, problem.targets.shape
+    x, y, rate = problem.inputs, problem.targets, 0.01 / n
+
+    def step(w1, w2):
+        z = w1 @ x
+        h = torch.relu(z)
+        r = w2 @ h - y
+        back = (w2.mT @ r) * (z > 0)
+        return w1 - rate * (back @ x.mT), w2 - rate * (r @ h.mT)
+
+    compiled, begin = torch.compile(step), time.perf_counter()
+    with torch.no_grad():
+        for got, want in zip(compiled(*weights), step(*weights), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+    once = time.perf_counter() - begin
+
+    def repeat(call):
+        def run():
+            with torch.no_grad():
+                w = weights
+                for _ in range(steps):
+                    w = call(*w)
+
+        return run
+
+    def bound(kind):
+        kernel = kind(runs, (m0, m1, m2, n), activation(act), weights.w1)
+        scale = torch.full((runs, 1, 1), rate, dtype=weights.w1.dtype)
+        data = Data(x, x.mT.contiguous(), y)
+        kernel.bind(kernel.pack(weights), data, squared(), scale)
+        return lambda: kernel.advance(steps)
+
+    calls = {
+        "as written": repeat(step), "torch.compile": repeat(compiled),
+        "kernel of five products": bound(DenseKernel),
+        "kernel in two passes": bound(
+            choose_kernel(activation(act), (m0, m1, m2, n), weights.w1)
+        ),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = interleaved(calls, ROUNDS)
+    torch.set_num_threads(threads)
+    record("torch.compile", {
+        "compile_seconds": once,
+        "ratios": {
+            call: median(a / b for a, b in zip(times, seconds["torch.compile"], strict=True))
+            for call, times in seconds.items()
+        },
+    })
+    benchmark.pedantic(calls["torch.compile"], rounds=1)
