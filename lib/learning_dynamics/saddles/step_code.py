@@ -29,7 +29,7 @@ __all__ = ["StepCode", "register_file", "step_code"]
 
 INT, PTR, SHORT = ir.IntType(64), ir.PointerType(), ir.IntType(32)
 #: Units whose forward sums are interleaved, so that loads are shared and latencies hidden.
-TOGETHER = 2
+TOGETHER = 4
 
 
 class StepCode(NamedTuple):
@@ -176,14 +176,14 @@ def _write_forward(w: _Writer, m0: int, m2: int, slope: float) -> None:
             for start, stop, count in ((zero, whole, TOGETHER), (whole, m1, 1)):
                 with w.loop(start, stop, count, sums) as (i, sums, new):
                     units, total = [w.build.add(i, INT(u)) for u in range(count)], list(sums)
-                    hidden = []
-                    for unit in units:
-                        value = None
-                        for k in range(m0):
+                    values: list[ir.Value | None] = [None] * count
+                    for k in range(m0):  # units take turns: sums that do not wait for each other
+                        for u, unit in enumerate(units):
                             weight = w.spread(w.at(rows1, (unit, m0), k), lanes)
-                            value = w.plus(value, weight, tile[k])
+                            values[u] = w.plus(values[u], weight, tile[k])
+                    for unit, value in zip(units, values, strict=True):
                         w.store(value, w.at(rows, (unit, padded), j))
-                        hidden.append(w.bend(value, value, slope))
+                    hidden = [w.bend(value, value, slope) for value in values]
                     for unit, h in zip(units, hidden, strict=True):
                         for k in range(m2):
                             weight = w.spread(w.at(rows2, (unit, m2), k), lanes)
