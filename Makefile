@@ -4,6 +4,7 @@
 #   make test        all tests              make lab         Jupyter on the chapters
 #   make pdf         the book as a PDF      make claims      measure every claim anew
 #   make audit       the slow checks        make reference   renew the notebooks' reference output
+#   make pdf-tagged  a PDF for screen readers, printed from the website by Chromium
 #   make browser     a short visit to the built website in Chromium
 #   make bench       timings                make lock        write the lock files from .venv
 #   make clean       remove what was built (make distclean: and the environment)
@@ -31,7 +32,7 @@ export PYTHONHASHSEED    ?= 0
 export OMP_NUM_THREADS   ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: book pdf browser test notebooks lab claims reference bench audit lock clean distclean environment
+.PHONY: book pdf pdf-tagged browser test notebooks lab claims reference bench audit lock clean distclean environment
 
 book: $(READY)
 	@$(PY) $(DOCTOR) book
@@ -45,6 +46,12 @@ pdf: $(READY)
 	@$(PY) _ext/typeset.py _build/latex
 	@$(PY) _ext/check_pdf.py _build/latex
 	@echo "Open file://$(CURDIR)/_build/latex/learning_dynamics.pdf"
+
+pdf-tagged: $(READY)
+	@$(PY) $(DOCTOR) book
+	@$(SPHINX) --builder singlehtml || { rm -rf _build/.doctrees; exit 1; }
+	@$(PY) _ext/tagged_pdf.py _build/singlehtml _build/tagged/learning_dynamics.pdf
+	@echo "Open file://$(CURDIR)/_build/tagged/learning_dynamics.pdf"
 
 browser: book
 	@$(PY) _ext/check_browser.py _build/html

@@ -128,7 +128,10 @@ def problems(site):
 
 def main(site):
     """Print the faults; 1 if there is any."""
-    found = problems(site)
+    try:
+        found = problems(site)
+    except FileNotFoundError as error:
+        found = [str(error)]
     for fault in found:
         print(fault, file=sys.stderr)
     return 1 if found else 0

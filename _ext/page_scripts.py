@@ -28,7 +28,14 @@ def _page(app, pagename, templatename, context, doctree):
     context.setdefault("default_mode", "auto")
 
 
+def _formulas(app):
+    # On the single page MathJax is wanted though its own source, the landing page, has no formula.
+    if app.builder.name == "singlehtml":
+        app.config.html_assets_policy = "always"
+
+
 def setup(app):
     """Connect to Sphinx, after all who add scripts."""
+    app.connect("builder-inited", _formulas)
     app.connect("html-page-context", _page, priority=950)
     return {"parallel_read_safe": True}

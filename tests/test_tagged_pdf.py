@@ -1,0 +1,61 @@
+"""The PDF for screen readers: tagged, with outline, language, headings and alternative texts."""
+
+import pytest
+import tagged_pdf
+from browser import open_page, site_browser
+
+PAGE = """<!doctype html><html lang=en><head><title>Book</title></head><body>
+<article class="bd-article"><section><h1>Book</h1>
+<div class="toctree-wrapper"><section id="one"><h2>1. One</h2>
+<section id="summary"><h3>1.1. Summary</h3>
+<span class="math">{}</span>
+<details><summary>show</summary><p>hidden text</p></details>
+<img alt="a square" src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='90' height='90'%3E%3Crect width='90' height='90'/%3E%3C/svg%3E">
+</section></section></div>
+<p><a href="chapters/index.html#one">to one</a></p></section></article></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "chapters").mkdir()
+    page = folder / tagged_pdf.SINGLE
+    page.write_text(PAGE.format("<mjx-container>x</mjx-container>"), encoding="utf8")
+    return folder
+
+
+def test_the_book_is_tagged(site):
+    target = site / "out" / "book.pdf"
+    assert tagged_pdf.print_book(site, target) == []
+    assert target.read_bytes().startswith(b"%PDF")
+
+
+def test_an_untagged_file_is_found_out(tmp_path):
+    (tmp_path / "page.html").write_text("<p>text")
+    with site_browser() as browser:
+        page = open_page(browser, tmp_path / "page.html")
+        found = tagged_pdf.file_problems(page.pdf(tagged=False, outline=False))
+    assert any("tagged" in fault for fault in found) and any("outline" in fault for fault in found)
+
+
+def test_title_contents_and_parts_are_added_and_hidden_text_is_shown(site):
+    with site_browser() as browser:
+        page = open_page(browser, tagged_pdf.at_the_root(site))
+        page.evaluate(tagged_pdf.ARRANGE, ["subtitle", "author", ["Part I: First"]])
+        assert page.locator(".book-contents a").all_inner_texts() == [
+            "Part I: First", "1. One", "1.1. Summary"
+        ]
+        links = page.locator("a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
+        assert links[-1] == "#one" and len(set(links[:-1])) == 3
+        assert all(page.locator(link).count() == 1 for link in links)
+        assert page.locator("details[open]").count() == 1
+
+
+def test_a_formula_that_is_not_typeset_is_a_fault(tmp_path):
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / tagged_pdf.SINGLE).write_text(PAGE.format("x"), encoding="utf8")
+    assert any("not typeset" in f for f in tagged_pdf.print_book(tmp_path, tmp_path / "book.pdf"))
+
+
+def test_a_missing_site_is_a_fault(tmp_path):
+    assert tagged_pdf.main(tmp_path, tmp_path / "book.pdf") == 1
