@@ -4,6 +4,7 @@ A module of its own, so that worker processes can import it; run as a script it 
 """
 
 import os
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -47,6 +48,20 @@ BATCHED = Experiment("counting", run, run_many, group=lambda c: c.number % 2, la
 def lines(log: Path) -> list[int]:
     """The numbers that were computed, in order."""
     return [int(line.split()[0]) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def start(folder: Path, log: Path, count: int, seconds: float) -> subprocess.Popen:
+    """A sweep in a process of its own."""
+    arguments = [sys.executable, __file__, str(folder), str(log), str(count), str(seconds)]
+    return subprocess.Popen(arguments, start_new_session=True)
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    """Poll until `condition()` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -2,35 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from counting import BATCHED, ONE_BY_ONE, Counted, lines
+from counting import BATCHED, ONE_BY_ONE, Counted, lines, start, wait_for
 
 from learning_dynamics.experiments.store import DamagedResult, Store
 from learning_dynamics.experiments.sweep import SweepError, sweep
-
-SCRIPT = Path(__file__).parents[1] / "counting.py"
-
-
-def start(folder: Path, log: Path, count: int, seconds: float) -> subprocess.Popen:
-    """A sweep in a process of its own."""
-    arguments = [sys.executable, str(SCRIPT), str(folder), str(log), str(count), str(seconds)]
-    return subprocess.Popen(arguments, start_new_session=True)
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    """Poll until `condition()` holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
-
 
 def test_order_and_reuse(tmp_path):
     log = tmp_path / "log"
