@@ -45,6 +45,7 @@ pdf: $(READY)
 	@$(SPHINX) --builder latex || { rm -rf _build/.doctrees; exit 1; }
 	@$(PY) _ext/typeset.py _build/latex
 	@$(PY) _ext/check_pdf.py _build/latex
+	@$(PY) _ext/printed_copy.py _build
 	@echo "Open file://$(CURDIR)/_build/latex/learning_dynamics.pdf"
 
 pdf-tagged: $(READY)

@@ -1,6 +1,8 @@
 """The ledger page: directives that render claims.yml and results/claims.json.
 
+    ```{ledger-counts}         one sentence: how many claims came out how
     ```{ledger-summary}        counts by status and verdict
+    ```{ledger-overview}       links to all claims, by verdict
     ```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers;
                                WING `others`: of wings that have no section of their own
 """
@@ -66,6 +68,16 @@ def summary(claims, records):
     return table(rows)
 
 
+def counts(claims, records):
+    """Markdown: one sentence that says how the claims came out."""
+    verdicts = [records.get(c.id, {}).get("verdict", "not measured") for c in claims]
+    told = {"holds": "hold", "holds-corrected": "hold only in corrected form", "fails": "fail",
+            "not measured": "are not measured yet"}
+    parts = [f"**{verdicts.count(v)}** {words}" for v, words in told.items() if v in verdicts]
+    return (f"**{len(claims)} claims**, each tested by a run that could have refuted it: "
+            f"{', '.join(parts)} ({{ref}}`the ledger <ledger>`).")
+
+
 def table(rows):
     """Markdown: a table whose first row is the head."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -78,13 +90,16 @@ def link(label, roles):
     return f"{{ref}}`the text <{label}>`" if role == "ref" else f"{{{role}}}`{label}`"
 
 
-def entry(claim, found, roles):
-    """Markdown: one claim with its verdict and numbers."""
-    verdict = found.get("verdict", "not measured")
+def head(claim):
+    """Markdown: the line by which a claim is found."""
+    return f"({anchor(claim)})=\n**{claim.id}.** {claim.statement.strip()}"
+
+
+def facts(claim, found, roles):
+    """Markdown: the numbers of a claim, where it is stated and what would refute it."""
     seeds = found.get("seeds") or []
-    facts = [
-        ("verdict", f"**{verdict}**"),
-        ("status", f"{claim.status}; claimed by {WHOSE[claim.thesis]}"),
+    known = [
+        ("claimed by", WHOSE[claim.thesis]),
         ("measured", numbers(found.get("measured"))),
         ("predicted", numbers(found.get("predicted"))),
         ("tolerance", numbers(found.get("tolerance"))),
@@ -94,13 +109,23 @@ def entry(claim, found, roles):
         ("it holds if", f"`{claim.predicate.strip()}`"),
     ]
     if claim.printed:
-        facts.append(("as printed, it would need", f"`{claim.printed.strip()}`"))
+        known.append(("as printed, it would need", f"`{claim.printed.strip()}`"))
     figures = ", ".join(f"{{numref}}`{name}`" for name in claim.figures)
     tests = ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests)
-    facts.append(("see", link(claim.label, roles) + (f"; {figures}" if figures else "")))
-    facts.append(("tests", tests))
-    head = f"({anchor(claim)})=\n**{claim.id}.** {claim.statement.strip()}"
-    return head + "\n\n" + "\n".join(f"{name}\n: {value}\n" for name, value in facts)
+    known.append(("see", link(claim.label, roles) + (f"; {figures}" if figures else "")))
+    known.append(("tests", tests))
+    return "\n".join(f"{name}\n: {value}\n" for name, value in known)
+
+
+def overview(claims, records):
+    """Markdown: the ids of the claims by verdict, each a link to its entry."""
+    rows = [["verdict", "claims"]]
+    for verdict in VERDICTS:
+        own = [c for c in claims if records.get(c.id, {}).get("verdict", "not measured") == verdict]
+        if own:
+            rows.append([f"**{verdict}** ({len(own)})",
+                         ", ".join(f"{{ref}}`{c.id} <{anchor(c)}>`" for c in own)])
+    return table(rows)
 
 
 def anchor(claim):
@@ -135,6 +160,14 @@ class Summary(_Ledger):
         return self._parse(text)
 
 
+class Counts(_Ledger):
+    """One sentence."""
+
+    def run(self):
+        claims, (_, records) = self._read()
+        return self._parse(counts(claims, records))
+
+
 class Claims(_Ledger):
     """The claims of one wing."""
 
@@ -147,11 +180,37 @@ class Claims(_Ledger):
         if not own:
             return [] if name == "others" else self._parse("No claims yet.")
         roles = labels(chapter_texts(self.env.srcdir).values())
-        return self._parse("\n\n".join(entry(c, records.get(c.id, {}), roles) for c in own))
+        return [node for claim in own for node in self._entry(claim, records.get(claim.id, {}), roles)]
+
+    def _entry(self, claim, found, roles):
+        """One line, and on the website a box that opens to the numbers."""
+        verdict = found.get("verdict", "not measured")
+        target, line = self._parse(head(claim))
+        badge = nodes.inline("", verdict, classes=["verdict", verdict.replace(" ", "-")])
+        line += [nodes.Text(" "), badge, nodes.Text(f" ({claim.status})")]
+        yield _html('<details class="claim"><summary>')
+        yield from (target, line)
+        yield _html("</summary>")
+        yield from self._parse(facts(claim, found, roles))
+        yield _html("</details>")
+
+
+class Overview(_Ledger):
+    """The ids of all claims by verdict."""
+
+    def run(self):
+        claims, (_, records) = self._read()
+        return self._parse(overview(claims, records))
+
+
+def _html(text):
+    return nodes.raw("", text, format="html")
 
 
 def setup(app):
     """Register the directives."""
     app.add_directive("ledger-summary", Summary)
+    app.add_directive("ledger-counts", Counts)
     app.add_directive("ledger-claims", Claims)
+    app.add_directive("ledger-overview", Overview)
     return {"parallel_read_safe": True}

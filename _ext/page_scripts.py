@@ -5,7 +5,8 @@ with an error in the browser's console; this book does not use them. The theme w
 start from and complains when there is none.
 """
 
-UNUSED = ("THEBE_JS_URL", "sphinx-thebe")
+#: The live figures' page names its scripts itself; loaded twice, their buttons would act twice.
+UNUSED = ("THEBE_JS_URL", "sphinx-thebe", "live/")
 
 
 def needed(entries):

@@ -1,0 +1,87 @@
+"""Previews in a browser, with mouse and keyboard; and the buttons of a page built with an address."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser import open_page, site_browser
+
+ROOT = Path(__file__).parent.parent
+PAGE = """<!doctype html><html data-content_root="./"><body style="height: 900px"><article>
+<p><a class="reference" href="#thm-a" title="native">Theorem</a> and <a class="reference" href="#b">other</a></p>
+<details class="claim"><summary><p id="claim-x">claim</p></summary><p>numbers</p></details></article>
+<script src="_static/previews.js"></script>
+<script>var DOCUMENTATION_OPTIONS = {pagename: "page"};</script></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A page of a small site, opened as a file."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "_static/previews").mkdir(parents=True)
+    shutil.copy(ROOT / "_static/previews.js", site / "_static")
+    found = json.dumps({"#thm-a": "<div class='proof'><p>All units turn.</p></div>"})
+    (site / "_static/previews/page.js").write_text(f"window.bookPreviews = {found};")
+    (site / "page.html").write_text(PAGE)
+    with site_browser() as running:
+        yield open_page(running, site / "page.html")
+
+
+def test_the_mouse_opens_a_preview_and_escape_closes_it(page):
+    link, card = page.get_by_text("Theorem"), page.locator("#book-preview")
+    link.hover()
+    card.wait_for()
+    assert card.inner_text().strip() == "All units turn."
+    assert link.get_attribute("aria-describedby") == card.get_attribute("id")
+    assert link.get_attribute("title") is None  # or the browser's own tip would lie over it
+    card.hover()
+    page.wait_for_timeout(400)
+    assert card.count() == 1  # the pointer may rest on it
+    page.keyboard.press("Escape")
+    assert card.count() == 0
+    assert link.get_attribute("aria-describedby") is None and link.get_attribute("title") == "native"
+    page.mouse.move(0, 800)
+
+
+def test_the_keyboard_opens_a_preview_and_leaving_closes_it(page):
+    card = page.locator("#book-preview")
+    page.keyboard.press("Tab")
+    card.wait_for()
+    page.keyboard.press("Tab")
+    card.wait_for(state="detached")
+    page.wait_for_timeout(300)
+    assert card.count() == 0  # what has no preview shows none
+
+
+def test_a_link_to_a_claim_opens_it(page):
+    assert not page.get_by_text("numbers").is_visible()
+    page.evaluate("location.hash = '#claim-x'")
+    page.get_by_text("numbers").wait_for()
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
+def test_buttons_of_a_page(tmp_path, address):
+    for name in ("_ext", "_static"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    config = (ROOT / "_config.yml").read_text()
+    assert '  url: ""' in config
+    (tmp_path / "_config.yml").write_text(config.replace('  url: ""', f'  url: "{address}"'))
+    (tmp_path / "references.bib").write_text("")
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    head = (ROOT / "chapters/index.md").read_text().split("```")[0]
+    (tmp_path / "page.md").write_text(head + "# Page\n\n```{code-cell} ipython3\n1 + 1\n```\n")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = tmp_path / "_build/html"
+    page = (site / "page.html").read_text()
+    assert 'href="_sources/page.ipynb"' in page and 'href="_sources/page.md"' in page
+    assert (site / "_sources/page.ipynb").exists() and (site / "_sources/page.md").exists()
+    assert ("mybinder.org/v2/gh/someone/book/main" in page) is bool(address)
+    assert ("github.com/someone/book/issues" in page) is bool(address)
+    assert "colab" not in page and "executablebooks/jupyter-book" not in page
