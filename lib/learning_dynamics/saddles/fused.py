@@ -19,10 +19,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.saddles.kernels import Data, DenseKernel, TwoLayerBuffers, residual_
 
-__all__ = ["FusedKernel", "negative_slope", "runs_on"]
-
-#: Inputs and outputs together; beyond, too little stays in registers and the products win.
-MOST = 24
+__all__ = ["FusedKernel", "largest", "negative_slope", "runs_on"]
 
 
 def negative_slope(act: Activation) -> float | None:
@@ -32,17 +29,21 @@ def negative_slope(act: Activation) -> float | None:
     return -float(act.function(torch.tensor(-1.0, dtype=torch.float64)))
 
 
+def largest(registers: int) -> int:
+    """Inputs and outputs together beyond which too little stays in registers (measured)."""
+    return 8 + registers // 2
+
+
 def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> bool:
     """Whether this kernel can train such a net with weights like these on this machine."""
     if negative_slope(act) is None or find_spec("llvmlite") is None:
         return False
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return False
-    if sizes[0] + sizes[2] > MOST:
-        return False
     from learning_dynamics.saddles.step_code import register_file
 
-    return register_file() is not None
+    file = register_file()
+    return file is not None and sizes[0] + sizes[2] <= largest(file[1])
 
 
 class FusedKernel(TwoLayerBuffers):
