@@ -9,6 +9,7 @@ from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.published import diagonal_pair, five_point, orthogonal_pair, three_point
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.escape import balance_size, pair_of_linear_unit
+from learning_dynamics.saddles.metric import gauss_newton, inverse_root
 from learning_dynamics.saddles.objective import Objective, no_units
 from learning_dynamics.saddles.skipping import skip_plateaus
 from learning_dynamics.saddles.stationarity import clarke_test, near_kinks
@@ -164,8 +165,48 @@ def test_every_gradient_evaluation_is_counted(monkeypatch):
 
         monkeypatch.setattr(Objective, name, counting)
     found = skip_plateaus(teacher(), width=10)
-    assert float(found.path.evaluations[-1]) == len(spent) == found.saddles[-1].evaluations
+    drops = len(found.saddles) - 1
+    expected = len(spent) - drops + 1  # a descent starts where the search ended; Sigma_xx is one
+    assert float(found.path.evaluations[-1]) == expected == found.saddles[-1].evaluations
     assert found.path.svds == 5
+
+
+def test_a_pass_is_shared_only_where_the_outputs_are_the_known_ones():
+    problem = teacher()
+    o = Objective(problem)
+    w = Weights(torch.ones(1, 6).double(), torch.ones(4, 1).double())
+    outputs = w.w2 @ w.w1 @ problem.inputs
+    o(w, outputs)
+    assert o.gradients == 0
+    o(w, 1.001 * outputs)
+    o(w)
+    assert o.gradients == 2
+
+
+def test_a_jump_of_another_size_pays_for_its_own_evaluation():
+    full, half = (skip_plateaus(teacher(), width=10, max_stages=1, jump=j) for j in (1.0, 0.5))
+    assert full.path.evaluations[1] == full.path.evaluations[0] + 1
+    assert half.path.evaluations[1] == half.path.evaluations[0] + 2
+
+
+def test_gauss_newton_is_the_hessian_where_the_loss_is_zero():
+    problem = teacher(noise=0.0)
+    draw = generator("skip", 11)
+    w1, w2 = (torch.randn(s, generator=draw, dtype=torch.float64) for s in ((2, 6), (3, 2)))
+    targets = w2 @ w1 @ problem.inputs
+
+    def loss(flat):
+        f = flat[12:].reshape(3, 2) @ flat[:12].reshape(2, 6) @ problem.inputs
+        return 0.5 * (f - targets).square().sum(0).mean()
+
+    exact = torch.autograd.functional.hessian(loss, torch.cat([w1.flatten(), w2.flatten()]))
+    moment = problem.inputs @ problem.inputs.mT / problem.inputs.shape[-1]
+    metric = gauss_newton(Weights(w1, w2), moment, 1.0)
+    assert torch.allclose(metric, exact, rtol=1e-10, atol=1e-10)
+    root, inverse = inverse_root(metric)
+    assert torch.allclose(root @ inverse, torch.eye(18, dtype=torch.float64), atol=1e-10)
+    least, most = torch.linalg.eigvalsh(root @ root)[[0, -1]]
+    assert float(least / most) == pytest.approx(0.1)
 
 
 def test_an_evaluation_is_that_of_the_kernel():

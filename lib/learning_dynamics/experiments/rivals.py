@@ -19,22 +19,23 @@ from learning_dynamics.experiments.rivals_methods import METHODS, best_settings,
 from learning_dynamics.experiments.rivals_problems import CASES, case
 from learning_dynamics.saddles.objective import Path
 
-__all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison"]
+__all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison", "rounded"]
 
 #: The record of the full comparison.
 RECORD = RESULTS / "rivals.json"
 
+#: The method to whose path distances are measured.
 REFERENCE = "gd-1e-14"
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Numbers to six digits, so that a record changes only when something moved."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
+        return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(v) for v in value]
+        return [rounded(v) for v in value]
     return value
 
 
@@ -62,7 +63,7 @@ def compare(
             table[name] = {"status": "unstable"}
         else:
             table[name] = {"settings": settings, **measures(path, c, reference)}
-    return _rounded(table)
+    return rounded(table)
 
 
 def read_comparison(record: File = RECORD) -> dict[str, dict[str, dict[str, Any]]]:

@@ -21,7 +21,8 @@ from learning_dynamics.saddles.rivals.rank_one_pursuit import rank_one_pursuit
 from learning_dynamics.saddles.rivals.tiny import tiny
 from learning_dynamics.saddles.skipping import skip_plateaus
 
-__all__ = ["METHODS", "Method", "arrival", "best_settings", "goal", "kind_of", "run_method"]
+__all__ = ["METHODS", "NO_SEED", "Method", "arrival", "best_settings", "goal", "kind_of", "run_method",
+           "try_settings"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 NEEDS_TOLERANCE = {"glrl", "agf", "neuron-pursuit", "gradmax", "tiny"}
+#: Methods that start without a draw.
 NO_SEED = {"glrl", "jacot", "gradmax", "tiny", "rank-one"}
 
 
@@ -158,6 +160,26 @@ def _choices(method: Method) -> Iterator[dict[str, float]]:
         yield dict(zip(names, values, strict=True))
 
 
+def try_settings(
+    name: str, case: Case, settings: Mapping[str, float], *, seed: int, max_steps: int
+) -> tuple[tuple[float, float], Path] | None:
+    """(evaluations until arrival, 1e12 if it never arrives; last loss) and the run, None if the
+    settings are not stable (see `best_settings`)."""
+    try:
+        path = run_method(name, case, settings, seed=seed, max_steps=max_steps)
+    except ValueError as error:
+        if "diverged" in str(error):
+            return None
+        raise
+    first = float(path.losses[0])
+    calm = name not in ("heavy-ball", "normalised", "muon")
+    rise = path.losses.diff() if calm else path.losses - first
+    if len(rise) and float(rise.max()) > 0.01 * first:
+        return None
+    cost = arrival(path, case)
+    return (1e12 if cost is None else cost, float(path.losses[-1])), path
+
+
 def best_settings(
     name: str, case: Case, *, seed: int = 0, max_steps: int = 10_000
 ) -> tuple[dict[str, float], Path | None]:
@@ -170,22 +192,13 @@ def best_settings(
     """
     best: tuple[tuple[float, float], dict[str, float], Path] | None = None
     limit = max_steps
-    calm = name not in ("heavy-ball", "normalised", "muon")
     for settings in _choices(METHODS[name]):
-        try:
-            path = run_method(name, case, settings, seed=seed, max_steps=limit)
-        except ValueError as error:
-            if "diverged" in str(error):
-                continue
-            raise
-        first = float(path.losses[0])
-        rise = path.losses.diff() if calm else path.losses - first
-        if len(rise) and float(rise.max()) > 0.01 * first:
+        tried = try_settings(name, case, settings, seed=seed, max_steps=limit)
+        if tried is None:
             continue
-        cost = arrival(path, case)
-        key = (1e12 if cost is None else cost, float(path.losses[-1]))
+        key, path = tried
         if best is None or key < best[0]:
             best = (key, settings, path)
-            if "max_steps" not in settings and cost is not None:
-                limit = min(limit, int(cost) + 2)
+            if "max_steps" not in settings and key[0] < 1e12:
+                limit = min(limit, int(key[0]) + 2)
     return (best[1], best[2]) if best else ({}, None)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from learning_dynamics.experiments.records import RESULTS
-from learning_dynamics.experiments.skipping import measure_speed, measure_visits, sensitivity
+from learning_dynamics.experiments.skipping import measure_visits, sensitivity
 from learning_dynamics.experiments.skipping_completion import Recovery, recover
+from learning_dynamics.experiments.skipping_speed import measure_speed
 
 __all__ = ["STUDIES", "read_recovery", "read_studies", "run_studies"]
 

@@ -1,4 +1,4 @@
-"""Measurements of the skipping algorithm: figure 2, fidelity, cost against scale, speed."""
+"""Measurements of the skipping algorithm: figure 2, fidelity, cost against scale, sensitivity."""
 
 import itertools
 import math
@@ -10,20 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.claims import Evidence
-from learning_dynamics.experiments.rivals_methods import arrival, best_settings, run_method
 from learning_dynamics.experiments.rivals_problems import Case, case
 from learning_dynamics.experiments.saddle_to_saddle import SaddleToSaddle, problem_of, start_of
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear import linear_descent
-from learning_dynamics.saddles.objective import Path
 from learning_dynamics.saddles.skipping import Skipped, skip_plateaus
 from learning_dynamics.saddles.staircase import levels, predict
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 
 __all__ = [
-    "ScaleCost", "SecondFigure", "cheapest_skip", "measure_cost", "measure_speed",
-    "measure_visits", "scale_cost", "second_figure", "sensitivity", "skip_case",
+    "ScaleCost", "SecondFigure", "level_gaps", "measure_cost", "measure_visits", "scale_cost",
+    "second_figure", "sensitivity", "skip_case",
 ]  # fmt: skip
 
 
@@ -181,91 +179,6 @@ def measure_cost(*, quick: bool = False) -> Evidence:
             "skip": cost.skip, "thesis": cost.thesis,
         },
     )  # fmt: skip
-
-
-def cheapest_skip(
-    c: Case, phase: str, *, tolerances: tuple[float, ...] = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5),
-    steps: tuple[float, ...] = (0.71, 0.5, 0.35, 0.25, 0.125, 0.088, 0.0625, 0.044),
-    gap: float = 1e-6,
-) -> tuple[int, float, float | None]:
-    """Fewest gradient evaluations with which `phase` visits all saddles of `c` to `gap`.
-
-    Searched over the descent's tolerance and, for "gradient_descent", the step size (multiples
-    of `largest_step`). Returns evaluations, tolerance, step. Raises ValueError if none does.
-    """  # fmt: skip
-    best: tuple[int, float, float | None] | None = None
-    for step in steps if phase == "gradient_descent" else (None,):
-        spent = None
-        for tolerance in tolerances:
-            options = {} if step is None else {"step_size": step * c.largest_step}
-            try:
-                found = skip_case(
-                    c, phase=phase, tolerance=tolerance, rate_tolerance=max(1e-3, 3 * tolerance),
-                    max_steps=5000, **options,
-                )  # fmt: skip
-            except ValueError:
-                break  # diverged
-            if len(found.saddles) != len(c.levels) or max(level_gaps(found, c)) > gap:
-                continue
-            spent = found.saddles[-1].evaluations
-            if best is None or spent < best[0]:
-                best = (spent, tolerance, step)
-            break  # a smaller tolerance only costs more
-        if best is not None and spent is not None and spent > 1.3 * best[0]:
-            break  # ever smaller steps only cost more
-    if best is None:
-        raise ValueError(f"gap = {gap}: not reached by phase {phase!r} on {c.name}")
-    return best
-
-
-def _descent_cost(c: Case, init_scale: float, step: float) -> float:
-    if init_scale < 1e-14 and c.activation == "linear":
-        eta = step * c.largest_step
-        length = float(predict(c.problem.moments(), eta).times[-1]) * math.log(1 / init_scale) / eta
-        return float(_steps_to_end(c.problem, init_scale, eta, int(1.5 * length) + 500))
-    path = run_method_at(c, init_scale, step)
-    cost = arrival(path, c)
-    if cost is None:
-        raise ValueError(f"init_scale = {init_scale}: gradient descent missed the end")
-    return cost
-
-
-def run_method_at(c: Case, init_scale: float, step: float) -> Path:
-    """Gradient descent on a case from `init_scale`, step a multiple of `largest_step`."""
-    return run_method("gd-1e-8", c, {"step": step, "init_scale": init_scale}, max_steps=20_000)
-
-
-def measure_speed(*, quick: bool = False) -> Evidence:
-    """`saddles/skip-speed`: evaluations of each baseline over those of `fast`.
-
-    measured: thesis's algorithm on P3 and P9 (each at the best of its step sizes and
-    tolerances that visits all saddles to 1e-6), gradient descent from 1e-8 on P5 (best stable
-    step size, until the last saddle). details: gradient descent from 1e-8, 1e-14 and 1e-100 on
-    P3 and P5 at the best step size for 1e-8.
-    """
-    coarse = {"tolerances": (1e-3, 1e-4)} if quick else {}
-    narrow = {"steps": (0.71, 0.5)} if quick else {}
-    ratios, fast = [], {}
-    for name in ("P3", "P9"):
-        c = case(name)
-        fast[name] = cheapest_skip(c, "fast", **coarse)[0]
-        ratios.append(cheapest_skip(c, "gradient_descent", **coarse, **narrow)[0] / fast[name])
-    details: dict[str, float | list[float]] = {}
-    for name in ("P3", "P5"):
-        c = case(name)
-        if name == "P5":
-            fast[name] = cheapest_skip(c, "fast", **coarse)[0]
-        settings, _ = best_settings("gd-1e-8", c, max_steps=1500)
-        costs = [_descent_cost(c, e, settings["step"]) / fast[name] for e in (1e-8, 1e-14, 1e-100)]
-        details[f"descent_{name}"] = costs
-        if name == "P5":
-            ratios.append(costs[0])
-    thesis_p3, thesis_p9 = ratios[0] * fast["P3"], ratios[1] * fast["P9"]
-    details |= {"thesis_P3": thesis_p3, "thesis_P9": thesis_p9}
-    details |= {f"fast_{name}": float(n) for name, n in fast.items()}
-    return Evidence(
-        measured=ratios, predicted=[5.0, 4.5, 2.0], tolerance=0.0, seeds=[0], details=details
-    )
 
 
 def sensitivity(name: str = "P3") -> list[dict[str, float | str]]:

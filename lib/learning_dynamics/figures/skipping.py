@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from learning_dynamics.experiments.rivals_spread import Spread
 from learning_dynamics.experiments.skipping import ScaleCost, SecondFigure
 from learning_dynamics.experiments.skipping_completion import Recovery
 from learning_dynamics.figures.style import COLOURS, DROP, PLATEAU
@@ -78,31 +79,36 @@ def plot_scale_cost(cost: ScaleCost, ax: Axes) -> Axes:
 
 
 def plot_costs(
-    table: Mapping[str, Mapping[str, Mapping[str, Any]]], titles: Mapping[str, str], ax: Axes
+    table: Mapping[str, Mapping[str, Spread]], titles: Mapping[str, str], ax: Axes
 ) -> Axes:
-    """Gradient evaluations until the end: problems across, methods down.
+    """Gradient evaluations until the end: problems across, methods down; median over draws, below
+    it least and most where they differ.
 
-    Blue: every saddle was approached in order to 1 %; orange: the end only; blank: missed.
+    Blue: every saddle was approached to 1 % on every draw; pale blue: on some; orange: the end
+    only; a cross: the end is missed (as median, on most draws).
     """
-    problems = list(table)
+    def text(value: float) -> str:
+        return "×" if np.isinf(value) else f"{value:.0f}"
+
     for row, name in enumerate(titles):
-        for column, problem in enumerate(problems):
-            entry = table[problem].get(name)
-            if entry is None:
-                ax.text(column, row, "-", ha="center", va="center", color=GREY)
+        for column, methods in enumerate(table.values()):
+            cell = methods.get(name)
+            if cell is None or cell.arrived == 0:
+                mark = "-" if cell is None else "×"
+                ax.text(column, row, mark, ha="center", va="center", color=GREY)
                 continue
-            spent = entry.get("evaluations")
-            faithful = max(entry.get("saddle_gap", [1.0])) <= 1e-2 and spent is not None
-            if spent is None:
-                ax.text(column, row, "x", ha="center", va="center", color="0.3")
-                continue
-            colour = "#CFE8F7" if faithful else "#F9DFC4"
+            always, ever = cell.faithful == cell.draws, cell.faithful > 0
+            colour = "#BFDFF3" if always else "#E6F2FA" if ever else "#F9DFC4"
             ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, lw=0))
-            weight = "bold" if faithful else "normal"
-            ax.text(column, row, f"{spent:.0f}", ha="center", va="center", fontsize=8, color="black",
-                    fontweight=weight)
-    ax.set(xlim=(-0.5, len(problems) - 0.5), ylim=(len(titles) - 0.5, -0.5))
-    ax.set_xticks(range(len(problems)), problems)
+            weight = "bold" if always else "normal"
+            same = cell.least == cell.most
+            ax.text(column, row if same else row - 0.17, text(cell.median), ha="center",
+                    va="center", fontsize=8, color="black", fontweight=weight)
+            if not same:
+                ax.text(column, row + 0.27, f"{text(cell.least)}–{text(cell.most)}", ha="center",
+                        va="center", fontsize=6, color="0.15")
+    ax.set(xlim=(-0.5, len(table) - 0.5), ylim=(len(titles) - 0.5, -0.5))
+    ax.set_xticks(range(len(table)), list(table))
     ax.set_yticks(range(len(titles)), list(titles.values()))
     ax.tick_params(length=0)
     for side in ("left", "bottom"):
@@ -112,15 +118,20 @@ def plot_costs(
 
 
 def plot_order(
-    table: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], ax: Axes
+    table: Mapping[str, Spread], titles: Mapping[str, str], ax: Axes
 ) -> Axes:
     """How much of the next mode is present at the nearest approach to each saddle, by method.
 
-    Values below 1e-9 (rounding) are drawn at 1e-9.
+    A dot for the median over draws, a line from the least to the most. Values below 1e-9
+    (rounding) are drawn at 1e-9.
     """
-    shown = {n: t for n, t in titles.items() if table.get(n, {}).get("excess_rank") is not None}
-    values = [max(table[n]["excess_rank"], 1e-9) for n in shown]
-    ax.plot(values, range(len(shown)), "o", color=BLUE)
+    shown = {n: t for n, t in titles.items() if n in table and np.isfinite(table[n].median)}
+    for row, name in enumerate(shown):
+        low, middle, high = (
+            max(v, 1e-9) for v in (table[name].least, table[name].median, table[name].most)
+        )
+        ax.plot([low, high], [row, row], color=BLUE, alpha=0.4, lw=3, solid_capstyle="butt")
+        ax.plot(middle, row, "o", color=BLUE)
     ax.axvline(1.0, color=GREY, lw=0.8)
     ax.set_yticks(range(len(shown)), list(shown.values()))
     ax.invert_yaxis()

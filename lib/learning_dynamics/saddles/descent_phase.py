@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from torch import Tensor
 
+from learning_dynamics.saddles.metric import gauss_newton, inverse_root
 from learning_dynamics.saddles.objective import Objective
 from learning_dynamics.saddles.stationarity import (
     clarke_test,
@@ -46,11 +47,13 @@ def gradient_phase(
     tolerance: float,
     max_steps: int,
     mask: Bool[Tensor, "m1 m0"] | None = None,
+    known: Float[Tensor, "m2 n"] | None = None,
     check_every: int = 25,
 ) -> Descended:
     """Gradient descent until |gradient| <= tolerance (in loss/weight), every iterate recorded.
 
     mask : entries of W1 that exist (a diagonal net has one per unit).
+    known : outputs at the start, if they were evaluated already (see `Objective`).
     Kinked activations: gradient descent only chatters about a saddle on a kink, so every
     `check_every` steps the nearest point on the kinks within one step is tested for Clarke
     stationarity (within 100 x tolerance); if it passes, the phase is finished on the kinks.
@@ -58,7 +61,7 @@ def gradient_phase(
     kinked = is_kinked(objective.activation)
     x = objective.problem.inputs
     for step in range(max_steps):
-        state = objective(weights)
+        state = objective(weights, known if step == 0 else None)
         objective.record(state)
         g1 = state.gradients.w1 if mask is None else mask * state.gradients.w1
         if _norm(state, mask) <= tolerance:
@@ -91,15 +94,6 @@ def _weights(flat: np.ndarray, like: Weights) -> Weights:
     )
 
 
-def _input_roots(x: Tensor, *, diagonal: bool) -> tuple[Tensor, Tensor]:
-    """Sigma_xx^(1/2) and its inverse, scaled to mean one; identities for a diagonal net."""
-    if diagonal:
-        return torch.eye(len(x), dtype=x.dtype), torch.eye(len(x), dtype=x.dtype)
-    values, vectors = torch.linalg.eigh(x @ x.mT)
-    values = (values / values.mean()).clamp(min=1e-3)  # directions without data stay as they are
-    return (vectors * values.sqrt()) @ vectors.mT, (vectors / values.sqrt()) @ vectors.mT
-
-
 def quasi_newton_phase(
     weights: Weights,
     objective: Objective,
@@ -107,35 +101,43 @@ def quasi_newton_phase(
     tolerance: float,
     max_steps: int,
     curvature: float = 1.0,
+    rate: float = 1.0,
     mask: Bool[Tensor, "m1 m0"] | None = None,
     keep_signs: bool = False,
+    known: Float[Tensor, "m2 n"] | None = None,
 ) -> Descended:
     """L-BFGS-B until |gradient| <= tolerance; every evaluation counted, iterates recorded.
 
-    curvature : a typical second derivative. The method's first step, taken before it knows any
-    curvature, has length one: weights are scaled so that this is about a Newton step, and rows
-    of W1 are taken in whitened inputs (a unit's curvature in a is about |b|^2 Sigma_xx).
+    curvature : mean l'' at the start, for the Gauss-Newton metric (`metric`) in which the method
+    runs; its first step, taken before it knows any curvature, has length one, and parameters
+    are scaled so that this is a Gauss-Newton step.
+    mask, rate : a diagonal net's parameters keep their axes; 2 rate is their curvature.
     keep_signs : weights may not change sign (diagonal nets: gradient descent cannot cross
     u = v = 0, so a coordinate driven to zero falls asleep there).
+    known : outputs at the start, if they were evaluated already (see `Objective`).
     """
     if is_kinked(objective.activation):
         return _cell_by_cell(weights, objective, tolerance, max_steps)
-    first = objective(weights)
+    first = objective(weights, known)
     objective.record(first)
     if _norm(first, mask) <= tolerance:
         return Descended(weights, first, True)
-    root, inverse = _input_roots(objective.problem.inputs, diagonal=mask is not None)
+    if mask is None:
+        slope = float(objective.activation.derivative(first.loss.new_zeros(())))
+        metric = gauss_newton(weights, objective.second_moment(), curvature * slope**2)
+    else:
+        metric = 2 * rate * torch.eye(mask.numel() + weights.w2.numel(), dtype=weights.w1.dtype)
+    root, inverse = inverse_root(metric)
 
     def to_weights(flat: np.ndarray) -> Weights:
-        v = _weights(flat * unit, weights)
-        return Weights(v.w1 @ inverse, v.w2)
+        return _weights((inverse @ torch.from_numpy(flat * unit).to(inverse)).numpy(), weights)
 
     def gradient(state: State) -> Tensor:
         g1 = state.gradients.w1 if mask is None else mask * state.gradients.w1
-        return torch.cat([(g1 @ inverse).flatten(), state.gradients.w2.flatten()])
+        return inverse @ torch.cat([g1.flatten(), state.gradients.w2.flatten()])
 
-    unit = float(gradient(first).norm()) / curvature
-    start = _flat(Weights(weights.w1 @ root, weights.w2)) / unit
+    unit = float(gradient(first).norm())
+    start = (root @ torch.from_numpy(_flat(weights)).to(root)).double().numpy() / unit
     states: dict[bytes, State] = {start.tobytes(): first}
 
     def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -248,18 +250,21 @@ def descend(
     tolerance: float,
     max_steps: int,
     curvature: float = 1.0,
+    rate: float = 1.0,
     mask: Bool[Tensor, "m1 m0"] | None = None,
+    known: Float[Tensor, "m2 n"] | None = None,
 ) -> Descended:
     """Descent among the awake units by `phase`, "gradient_descent" or "fast".
 
-    tolerance in loss/weight; curvature in loss/weight^2. Raises ValueError if the loss becomes non-finite.
+    tolerance in loss/weight; curvature: mean l''; rate: of the escape, in 1/time; known: outputs
+    at the start, if evaluated already. Raises ValueError if the loss becomes non-finite.
     """
     if phase == "gradient_descent":
         return gradient_phase(
             weights, objective, step_size=step_size, tolerance=tolerance,
-            max_steps=max_steps, mask=mask,
+            max_steps=max_steps, mask=mask, known=known,
         )  # fmt: skip
     return quasi_newton_phase(
-        weights, objective, tolerance=tolerance, max_steps=max_steps,
-        mask=mask, keep_signs=mask is not None, curvature=curvature,
+        weights, objective, tolerance=tolerance, max_steps=max_steps, mask=mask,
+        keep_signs=mask is not None, curvature=curvature, rate=rate, known=known,
     )  # fmt: skip

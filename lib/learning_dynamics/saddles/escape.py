@@ -6,6 +6,8 @@ with R constant: exponential growth along the top singular pair of X D R' that i
 consistent with its own D.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,7 +15,20 @@ from torch import Tensor
 from learning_dynamics.saddles.objective import Objective
 from learning_dynamics.saddles.two_layer import State
 
-__all__ = ["balance_size", "pair_of_linear_unit"]
+__all__ = ["Balance", "balance", "balance_size", "pair_of_linear_unit"]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Where the loss stops falling along a new unit.
+
+    size      : rho. curvature : mean of l'' along the way, d^2L/dt^2 over its value for l'' = 1.
+    outputs   : (m2, n), those of the last trial; f at size rho if the search ended there.
+    """
+
+    size: float
+    curvature: float
+    outputs: Float[Tensor, "m2 n"]
 
 
 def pair_of_linear_unit(
@@ -32,12 +47,19 @@ def pair_of_linear_unit(
 
 
 def balance_size(
+    direction: Float[Tensor, " coordinate"], objective: Objective, state: State
+) -> float:
+    """The size rho of `balance`."""
+    return balance(direction, objective, state).size
+
+
+def balance(
     direction: Float[Tensor, " coordinate"],
     objective: Objective,
     state: State,
     *,
     max_trials: int = 30,
-) -> float:
+) -> Balance:
     """The size rho of a unit rho * direction at which the loss stops falling along it.
 
     With u = q sigma(p X), t = rho^2/2 and L(f + t u): dL/dt = -sigma at t = 0 and
@@ -56,11 +78,14 @@ def balance_size(
     slope = float(-(objective.residual(state) * u).sum())
     if slope >= 0:
         raise ValueError(f"direction: the loss does not fall along it (slope {slope:g})")
-    curvature = (objective.loss.lipschitz or 1.0) * float(u.square().sum()) / x.shape[-1]
-    low, slope_low, high, t = 0.0, slope, None, -slope / curvature
+    square = float(u.square().sum()) / x.shape[-1]
+    low, slope_low, high = 0.0, slope, None
+    t = -slope / ((objective.loss.lipschitz or 1.0) * square)
     for _ in range(max_trials):
-        value, g = objective.output_gradient(state.outputs + t * u)
+        outputs = state.outputs + t * u
+        value, g = objective.output_gradient(outputs)
         at_t = float((g * u).sum())
+        curvature = (at_t - slope) / (t * square)
         if abs(at_t) <= 0.1 * abs(slope):
             break
         if at_t > 0:
@@ -73,8 +98,9 @@ def balance_size(
     while not act.homogeneous:
         unit = rho * direction
         extra = unit[len(x) :, None] * act(unit[: len(x)] @ x)[None, :]
-        value, _ = objective.output_gradient(state.outputs + extra)
+        outputs = state.outputs + extra
+        value, _ = objective.output_gradient(outputs)
         if value < float(state.loss) or rho < 1e-8:
             break
         rho *= 0.5
-    return rho
+    return Balance(rho, max(curvature, 1e-12), outputs)

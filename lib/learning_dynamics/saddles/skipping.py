@@ -18,7 +18,7 @@ from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_positive
 from learning_dynamics.saddles.descent_phase import descend
-from learning_dynamics.saddles.escape import balance_size
+from learning_dynamics.saddles.escape import balance
 from learning_dynamics.saddles.objective import Objective, Path, no_units
 from learning_dynamics.saddles.sleepers import (
     CoordinateSleepers,
@@ -187,7 +187,7 @@ def skip_plateaus(
                  "best" one over all starts.
     starts     : (s, m0+m2) directions of the sleeping units, rows (a, b): those of the net that
                  is to be followed. Default: `width` Gaussian ones from `generator`.
-    jump       : size of the woken unit in units of the balance size (`balance_size`).
+    jump       : size of the woken unit in units of the balance size (`escape.balance`).
     tolerance  : a descent ends when |gradient| <= tolerance * rate * size, the gradient that
                  the unit had when it woke being about rate * size.
     rate_tolerance : escape rates below this share of the first are taken for zero; must exceed
@@ -230,12 +230,14 @@ def skip_plateaus(
             status = "stages"
             break
         first_rate = first_rate or escape.rate
-        size = jump * balance_size(escape.direction, objective, state)
+        found = balance(escape.direction, objective, state)
+        size = jump * found.size
         weights = _add(weights, size * escape.direction)
         mask: Bool[Tensor, "m1 m0"] | None = weights.w1 != 0 if diagonal else None
         done = descend(
             weights, objective, phase=phase, step_size=step_size, mask=mask, max_steps=max_steps,
-            tolerance=tolerance * escape.rate * size / jump, curvature=2 * escape.rate,
+            tolerance=tolerance * escape.rate * found.size, curvature=found.curvature,
+            rate=escape.rate, known=found.outputs,
         )  # fmt: skip
         reached = done.reached
         weights, state, gone = _without_sleepers(

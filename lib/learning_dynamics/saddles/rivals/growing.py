@@ -11,8 +11,9 @@ from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["grow"]
 
-#: The unit to add at a state, (m0 + m2,) at its full size, or None to stop.
-Choice = Callable[[State], Tensor | None]
+#: The unit to add at a state, (m0 + m2,) at its full size, or None to stop; with it f after
+#: adding it, if the choice has evaluated that (the descent then starts from there at no cost).
+Choice = Callable[[State], Tensor | tuple[Tensor, Tensor] | None]
 
 
 def grow(
@@ -44,17 +45,18 @@ def grow(
             break
         if weights.w1.shape[0] >= width:
             break
-        unit = choose(state)
-        if unit is None:
+        chosen = choose(state)
+        if chosen is None:
             status = "minimum"
             break
+        unit, known = chosen if isinstance(chosen, tuple) else (chosen, None)
         weights = Weights(
             torch.cat([weights.w1, unit[None, :m0]]),
             torch.cat([weights.w2, unit[m0:, None]], dim=1),
         )
         done = gradient_phase(
             weights, objective, step_size=step_size, tolerance=tolerance,
-            max_steps=max(1, max_steps - objective.gradients),
+            max_steps=max(1, max_steps - objective.gradients), known=known,
         )  # fmt: skip
         weights, state = done.weights, done.state
     return objective.path(weights, status)

@@ -5,7 +5,7 @@ import torch
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.saddles.escape import balance_size
+from learning_dynamics.saddles.escape import balance
 from learning_dynamics.saddles.objective import Objective, Path
 from learning_dynamics.saddles.rivals.growing import grow
 from learning_dynamics.saddles.two_layer import State
@@ -38,7 +38,7 @@ def tiny(
     whiten = (vectors[:, keep] / values[keep].sqrt()) @ vectors[:, keep].mT
     objective.svds += 1
 
-    def choose(state: State) -> torch.Tensor | None:
+    def choose(state: State) -> tuple[torch.Tensor, torch.Tensor] | None:
         force = x @ objective.residual(state).mT
         if float(torch.linalg.matrix_norm(force)) <= least_rate:
             return None
@@ -52,7 +52,8 @@ def tiny(
         a = (1 - 2 * side) * a / a.norm()
         b = b * float(gains[side].sign())
         unit = torch.cat([a, b]) / 2**0.5
-        return balance_size(unit, objective, state) * unit
+        found = balance(unit, objective, state)
+        return found.size * unit, found.outputs
 
     return grow(
         objective, choose, width=width, step_size=step_size, tolerance=tolerance,
