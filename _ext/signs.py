@@ -130,7 +130,8 @@ def _link(builder, docname, target, anchor, title, *children):
 
 
 def _wrap(builder, docname, node, target, anchor, title):
-    link = _link(builder, docname, target, anchor, title)
+    # A typeset formula has no text: without a title a screen reader would announce an empty link.
+    link = _link(builder, docname, target, anchor, title or "what this sign means")
     node.parent.replace(node, link)
     link += node
 
