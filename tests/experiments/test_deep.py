@@ -3,8 +3,22 @@
 import pytest
 import torch
 
-from learning_dynamics.experiments.deep import Deep, from_dataset, run, to_dataset
+from learning_dynamics.experiments.deep import (
+    Deep,
+    alone_limits,
+    from_dataset,
+    problem,
+    run,
+    scalar_escape,
+    to_dataset,
+)
 from learning_dynamics.experiments.records import read_record
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.layerwise import (
+    initialise_deep,
+    layers_in_turn,
+    limit_of_first_layer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +35,41 @@ def test_every_layer_is_as_close_to_rank_one_as_epsilon(cyclic):
     assert float((cyclic.rank_exponents - 1).abs().max()) < 0.2
 
 
-def test_one_layer_alone_is_slower_and_keeps_its_rank():
-    # Negative control: the other layers do not move, and W_1 does not tend to rank 1.
+def test_one_layer_alone_is_slower():
     alone = run(Deep(3, "linear", "alone", (0.5, 0.4, 0.32), seeds=2, escaped=0.5, step_size=0.3))
     assert float((alone.plain_exponents + 4).abs().max()) < 0.25
-    assert float(alone.rank_exponents[:, 1:].abs().max()) < 1e-9
+
+
+def test_one_layer_alone_keeps_its_rank():
+    # Negative control: at convergence W_1 is as far from rank 1 at every scale.
+    for depth in (3, 4):
+        ratios = alone_limits(depth, (0.5, 0.005), seeds=4)
+        assert float((ratios[:, 1] - ratios[:, 0]).abs().max()) < 0.002
+        assert float(ratios.min()) > 0.05
+
+
+def test_the_limit_of_one_layer_alone_is_where_a_run_ends():
+    start = initialise_deep((4, 6, 6, 3), 0.9, [generator("deep/start", 1)])
+    end = layers_in_turn(
+        start, problem(1), step_size=0.3, most_steps=20000, order=(0,), tolerance=1e-9
+    )
+    limit = limit_of_first_layer(start, problem(1).moments())
+    assert torch.allclose(end.final[0], limit, atol=1e-6)
+    assert not torch.allclose(end.final[0], start[0], atol=0.1)
+
+
+def test_simultaneous_steps_pay_a_logarithm_and_sweeps_do_not():
+    def offset(n, schedule):
+        return scalar_escape(10.0**-n, schedule=schedule) - 5 * 10**n
+
+    assert abs(offset(4, "cyclic") - offset(1, "cyclic")) <= 1
+    late = offset(4, "simultaneous") - offset(1, "simultaneous")
+    assert late == pytest.approx(3 * 2.302585, abs=1)
+    found = from_dataset(read_record("deep"))
+    for depth in (3, 4):
+        one = found[f"linear/simultaneous/{depth}"]
+        miss = abs(float(one.corrected_exponents.mean()) + depth - 2)
+        assert miss < 0.5 * abs(float(one.time_exponents.mean()) + depth - 2)
 
 
 def test_too_few_sweeps_is_an_error():

@@ -17,6 +17,7 @@ __all__ = [
     "Phases",
     "confined_map",
     "evidence",
+    "in_order",
     "largest_angle",
     "map_loss",
     "rest_record",
@@ -150,22 +151,39 @@ def run(config: Config | None = None) -> Phases:
     return Phases(**{name: torch.stack(values, dim=-1) for name, values in found.items()})
 
 
+def in_order(moments: Moments) -> Float[Tensor, " *runs"]:
+    """1 where the modes of commuting inputs have the same order by correlation s_i and by gain
+    s_i^2/lambda_i, else 0."""
+    _, s, v = torch.linalg.svd(moments.yx, full_matrices=False)
+    gain = s.square() / (v @ moments.xx @ v.mT).diagonal(dim1=-2, dim2=-1)
+    return (gain.diff(dim=-1) < 0).all(-1).to(s.dtype)
+
+
 def evidence(quick: bool = False) -> Evidence:
     """For `saddles/constrained-phase`: excess losses of gradient descent over the rank-k optima
-    and of the printed problem, the latter for generic and for isotropic inputs."""
-    count = 2 if quick else 12
+    and of the printed problem, the latter for generic, isotropic and commuting inputs (whose
+    modes have one order, `commuting_in_order`)."""
+    count, few = (2, 1) if quick else (12, 6)
     generic = run(Config(problems=count))
-    isotropic = run(Config(problems=count, covariance="isotropic"))
+    isotropic = run(Config(problems=few, covariance="isotropic"))
+    commuting = run(Config(problems=few, covariance="commuting"))
+    tasks = problems_with_gaps(few, covariance="commuting")
     return Evidence(
-        measured=[float(generic.reached.abs().max()), float(isotropic.reached.abs().max())],
-        predicted=[0.0, 0.0],
+        measured=[
+            float(found.reached.abs().max()) for found in (generic, isotropic, commuting)
+        ],
+        predicted=[0.0, 0.0, 0.0],
         tolerance=0.01,
         seeds=list(range(count)),
         details={
             "printed_excess_generic": generic.confined.median(0).values.tolist(),
             "printed_excess_generic_least": float(generic.confined[:, 0].min()),
             "printed_excess_isotropic": float(isotropic.confined.abs().max()),
+            "printed_excess_commuting": float(commuting.confined.abs().max()),
+            "commuting_in_order": [float(in_order(p.moments())) for p in tasks],
             "angle_reached": float(generic.angle_reached.max()),
+            "angle_reached_median": generic.angle_reached.median(0).values.tolist(),
             "angle_printed": generic.angle_confined.median(0).values.tolist(),
+            "angle_commuting": float(commuting.angle_confined.max()),
         },
     )

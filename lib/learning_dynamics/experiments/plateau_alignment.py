@@ -13,13 +13,17 @@ from torch import Tensor
 
 from learning_dynamics.claims import Evidence
 from learning_dynamics.experiments.fitted_slopes import fit_slope
-from learning_dynamics.experiments.plateau_controls import invariant_loss, tied_slope
+from learning_dynamics.experiments.plateau_controls import (
+    alignment_grid,
+    invariant_loss,
+    tied_slope,
+)
 from learning_dynamics.experiments.random_linear import problems_with_gaps, unit_starts
 from learning_dynamics.saddles import staircase
 from learning_dynamics.saddles.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.plateaus import modes_at_escape
 
-__all__ = ["Alignment", "Config", "evidence", "length_evidence", "run"]
+__all__ = ["Alignment", "Config", "evidence", "length_evidence", "run", "vanishing_delta"]
 
 ESCAPES = 3
 
@@ -132,6 +136,28 @@ _QUICK = Config(scales=(1e-8, 1e-11, 1e-14))
 _FULL = Config(problems=20, scales=tuple(10.0**-i for i in range(8, 15)))
 
 
+def vanishing_delta(problems: int) -> dict[str, list[float]]:
+    """delta(epsilon, eta) = sigma_2(S)/sigma_1(S) at the first escape, as its arguments fall.
+
+    delta_fall: factors by which it falls when epsilon falls by 1000 and eta by 2, both at once;
+    delta_step_alone: the factor when eta falls from 0.02 to 0.01 at the least epsilon;
+    delta_power_error: miss of the predicted power of epsilon at each eta. Per problem.
+    """
+    scales, steps = (1e-3, 1e-6, 1e-9, 1e-12), (0.08, 0.04, 0.02, 0.01)
+    logs = torch.tensor(scales, dtype=torch.float64).log()
+    fall, alone, miss = [], [], []
+    for problem in problems_with_gaps(problems):
+        moments = problem.moments()
+        delta = alignment_grid(moments, scales, steps)
+        both = delta.diagonal()
+        fall += (both[1:] / both[:-1]).tolist()
+        alone.append(float(delta[-1, -1] / delta[-2, -1]))
+        power = fit_slope(logs[1:], delta[:, 1:].log())[0]
+        theory = [float(staircase.predict(moments, eta).exponents[0]) for eta in steps]
+        miss += (power - torch.tensor(theory, dtype=torch.float64)).abs().tolist()
+    return {"delta_fall": fall, "delta_step_alone": alone, "delta_power_error": miss}
+
+
 def evidence(quick: bool = False) -> Evidence:
     """For `saddles/plateau-alignment`: all fitted exponents against the finite-step prediction."""
     config = _QUICK if quick else _FULL
@@ -154,6 +180,7 @@ def evidence(quick: bool = False) -> Evidence:
             "finite_error_escape_1": float(finite_error.max()),
             "tied_slope": tied_slope(),
             "loss_in_invariant_subspace": stuck / floor,
+            **vanishing_delta(1 if quick else 3),
         },
     )
 

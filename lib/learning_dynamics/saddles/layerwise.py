@@ -15,7 +15,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.losses import Loss, loss as find_loss
-from learning_dynamics.problems import Problem
+from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import (
     Trajectory,
     check_choice,
@@ -33,6 +33,7 @@ __all__ = [
     "initialise_deep",
     "layerwise_descent",
     "layers_in_turn",
+    "limit_of_first_layer",
     "rank_ratios",
 ]
 
@@ -119,6 +120,22 @@ def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:
         s = torch.linalg.svdvals(w)
         ratios.append(s[..., 1] / s[..., 0] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0]))
     return torch.stack(ratios, dim=-1)
+
+
+def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "runs m1 m0"]:
+    """Where W_1 of a linear net converges if it alone is trained: W_1 + A^+ (W* - A W_1).
+
+    weights : the start, W_1 ... W_L, L >= 2. A = W_L ... W_2 stays fixed, W* is the regression
+    Sigma_yx Sigma_xx^-1. Steps move W_1 within the row space of A, and A W_1 goes to the part of
+    W* that A can reach. Range: Sigma_xx invertible, step size below 2/(|A|^2 |Sigma_xx|).
+    """
+    if len(weights) < 2:
+        raise ValueError(f"weights has {len(weights)} matrices: needs W_1, ..., W_L with L >= 2")
+    above = weights[1]
+    for w in weights[2:]:
+        above = w @ above
+    best = torch.linalg.solve(moments.xx, moments.yx.mT).mT
+    return weights[0] + torch.linalg.pinv(above) @ (best - above @ weights[0])
 
 
 def _check(weights: Layers, problem: Problem, step_size: float | Tensor) -> int:
