@@ -25,7 +25,7 @@ from learning_dynamics.experiments.simulations_representations import (
     Representations,
     representations,
 )
-from learning_dynamics.experiments.simulations_transfer import Transfer, learning_rate_sweep
+from learning_dynamics.experiments.simulations_transfer import LARGE, Transfer, learning_rate_sweep
 from learning_dynamics.experiments.training_runs import run
 
 __all__ = ["RECORDS", "main"]
@@ -38,6 +38,7 @@ RECORDS: dict[str, tuple[Compute, object]] = {
     "simulations-plateau": (plateau_lengths, Plateau()),
     "simulations-representations": (representations, Representations()),
     "simulations-transfer": (learning_rate_sweep, Transfer()),
+    "simulations-transfer-large": (learning_rate_sweep, LARGE),
     "simulations-thesis": (loss_curves, THESIS),
 }
 

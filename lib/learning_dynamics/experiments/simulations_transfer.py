@@ -24,7 +24,7 @@ from learning_dynamics.experiments.training_runs import TRAINING, TrainingRun, r
 from learning_dynamics.runtime import generator
 
 __all__ = [
-    "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling",
+    "LARGE", "QUICK", "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling",
     "swept_widths", "transfer_claim",
 ]
 
@@ -48,7 +48,7 @@ class Transfer:
     """Which runs the sweep holds; the defaults are those of the committed record."""
 
     schemes: tuple[str, ...] = SCHEMES
-    widths: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    widths: tuple[int, ...] = (1024, 2048, 4096)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     steps: int = 150
     batch_size: int = 32
@@ -203,6 +203,12 @@ def shift_per_doubling(
     return {"widths": chosen.width.values, "best": best, "shift": slope(best),
             "low": float(low), "high": float(high), "edge": edge}
 
+
+#: One doubling more, for three schemes and whole octaves.
+LARGE = Transfer(
+    schemes=("standard", "spectral", "dp(1/2)"), widths=(4096, 8192), spacing=1.0,
+    ranges=(("standard", -12, -8), ("spectral", -3, 0), ("dp(1/2)", -3, 1)),
+)
 
 #: A small sweep on 8 x 8 digits, for the chapter and the tests.
 QUICK = Transfer(
