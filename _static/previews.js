@@ -12,7 +12,7 @@
     loading = loading || new Promise((resolve) => {
       const script = document.createElement("script");
       // Read here: the page says its name only after this script has run.
-      script.src = root + "_static/previews/" + window.DOCUMENTATION_OPTIONS.pagename + ".js";
+      script.src = root + "_static/previews/" + DOCUMENTATION_OPTIONS.pagename + ".js";
       script.onload = () => resolve(window.bookPreviews || {});
       script.onerror = () => resolve({});
       document.head.append(script);

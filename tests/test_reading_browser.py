@@ -14,7 +14,7 @@ PAGE = """<!doctype html><html data-content_root="./"><body style="height: 900px
 <p><a class="reference" href="#thm-a" title="native">Theorem</a> and <a class="reference" href="#b">other</a></p>
 <details class="claim"><summary><p id="claim-x">claim</p></summary><p>numbers</p></details></article>
 <script src="_static/previews.js"></script>
-<script>var DOCUMENTATION_OPTIONS = {pagename: "page"};</script></body></html>"""
+<script>const DOCUMENTATION_OPTIONS = {pagename: "page"};</script></body></html>"""
 
 
 @pytest.fixture(scope="module")
