@@ -186,7 +186,7 @@ class Claims(_Ledger):
         """One line, and on the website a box that opens to the numbers."""
         verdict = found.get("verdict", "not measured")
         target, line = self._parse(head(claim))
-        badge = nodes.inline("", verdict, classes=["verdict", verdict.replace(" ", "-")])
+        badge = nodes.strong("", verdict, classes=["verdict", verdict.replace(" ", "-")])
         line += [nodes.Text(" "), badge, nodes.Text(f" ({claim.status})")]
         yield _html('<details class="claim"><summary>')
         yield from (target, line)
