@@ -2,6 +2,7 @@
 
     ```{locked-versions}     the versions of the main packages, from requirements.lock
     ```{build-times}         times of the README's commands from a fresh clone
+    ```{audit-results}       what the slow checks of `make audit` counted when they last ran
 """
 
 import json
@@ -30,6 +31,15 @@ def times(record):
     return "\n".join(["| command | time |", "| --- | --- |", *rows, "", told])
 
 
+def audit(record):
+    """Markdown: a table of what the slow checks counted, one row a check."""
+    rows = [
+        f"| {name} | {', '.join(f'{what}: {count}' for what, count in found.items())} |"
+        for name, found in record.items()
+    ]
+    return "\n".join(["| check | result |", "| --- | --- |", *rows])
+
+
 class _FromFile(SphinxDirective):
     file, render, absent = "", None, ""
 
@@ -56,8 +66,16 @@ class BuildTimes(_FromFile):
     absent = "Not recorded yet: `python _ext/measure_build.py` measures them from a fresh clone."
 
 
+class AuditResults(_FromFile):
+    """Counts from the record."""
+
+    file, render = "results/audit.json", staticmethod(lambda text: audit(json.loads(text)))
+    absent = "Not recorded yet: `make audit` runs the slow checks and records what they count."
+
+
 def setup(app):
     """Register the directives."""
+    app.add_directive("audit-results", AuditResults)
     app.add_directive("locked-versions", LockedVersions)
     app.add_directive("build-times", BuildTimes)
     return {"parallel_read_safe": True}

@@ -1,0 +1,106 @@
+"""Break the formula behind each claim and see its verdict change.
+
+    python _ext/mutants.py [claim ...] [--jobs 2]
+
+`tests/mutants.yml` says what is broken, one place per claim. The broken package lives in a folder
+of its own, first on the path of a fresh process; the working tree is never touched. A mutant is
+*killed* if the short measurement then gives another verdict than the recorded one, *refused* if
+the package itself stops with a ValueError that says why, *broken* if it crashes in any other way
+(that proves nothing), and *alive* otherwise.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+__all__ = ["main", "mutants", "try_mutant"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path("lib") / "learning_dynamics"
+GOOD = ("killed", "refused")
+MEASURE = """
+import json, sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+import learning_dynamics
+from learning_dynamics.claims import measure, read_claims, verdict
+assert learning_dynamics.__file__.startswith(sys.argv[1]), learning_dynamics.__file__
+claim = next(c for c in read_claims(Path(sys.argv[1]) / "claims.yml") if c.id == sys.argv[2])
+try:
+    print(json.dumps({"verdict": verdict(claim, measure(claim, quick=True))}))
+except ValueError as error:
+    print(json.dumps({"refused": str(error)}))
+"""
+
+
+def mutants(file=ROOT / "tests" / "mutants.yml"):
+    """The table: dicts with claim, file, old and new."""
+    return yaml.safe_load(Path(file).read_text(encoding="utf8"))
+
+
+def recorded_verdicts(file=ROOT / "results" / "claims.json"):
+    """Claim -> verdict in the ledger."""
+    record = json.loads(Path(file).read_text(encoding="utf8"))
+    return {entry["id"]: entry["verdict"] for entry in record["claims"]}
+
+
+def break_copy(mutant, folder, root=ROOT):
+    """A copy of the package, records and claims in `folder`, broken as `mutant` says."""
+    shutil.copytree(root / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "results", folder / "results")
+    shutil.copy(root / "claims.yml", folder)
+    path = folder / PACKAGE / mutant["file"]
+    text = path.read_text(encoding="utf8")
+    if text.count(mutant["old"]) != 1:
+        raise ValueError(f"{mutant['file']}: {mutant['old']!r} must occur exactly once")
+    path.write_text(text.replace(mutant["old"], mutant["new"]), encoding="utf8")
+
+
+def try_mutant(mutant, expected, seconds=900):
+    """(outcome, what was seen) of one mutant; `expected` is the recorded verdict."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        break_copy(mutant, folder)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(folder), mutant["claim"]],
+            cwd=folder, capture_output=True, text=True, timeout=seconds,
+            env={**os.environ, "PYTHONPATH": str(folder / "lib"), "OMP_NUM_THREADS": "1",
+                 "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    if done.returncode:
+        return "broken", done.stderr.strip().splitlines()[-1]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    if "refused" in found:
+        return "refused", found["refused"]
+    return ("alive" if found["verdict"] == expected else "killed"), found["verdict"]
+
+
+def main(claims=(), jobs=2):
+    """Try the mutants (of some claims), print what became of them; outcome -> count."""
+    verdicts = recorded_verdicts()
+    table = [m for m in mutants() if not claims or m["claim"] in claims]
+    counts = Counter()
+    with ThreadPoolExecutor(jobs) as pool:
+        tried = pool.map(lambda m: try_mutant(m, verdicts[m["claim"]]), table)
+        for mutant, (outcome, seen) in zip(table, tried, strict=True):
+            counts[outcome] += 1
+            print(f"{outcome}: {mutant['claim']}: {verdicts[mutant['claim']]} -> {seen}", flush=True)
+    return counts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("claims", nargs="*")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    found = main(options.claims, options.jobs)
+    sys.exit(0 if sum(found.values()) == sum(found[word] for word in GOOD) else 1)

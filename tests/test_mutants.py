@@ -1,0 +1,53 @@
+"""Every claim's evidence can fail: the formula behind it is broken, and the verdict changes.
+
+The mutants are tried by `make audit`; here, that there is one for each claim and that it still
+changes something.
+"""
+
+import json
+from pathlib import Path
+
+import mutants
+import pytest
+import reproducibility_page
+from audit_record import note
+from learning_dynamics.claims import read_claims
+
+ROOT = Path(__file__).parent.parent
+TABLE = mutants.mutants()
+JOBS = 2
+
+
+def test_every_claim_has_a_mutant_and_none_is_left_over():
+    assert sorted(m["claim"] for m in TABLE) == sorted(c.id for c in read_claims(ROOT / "claims.yml"))
+
+
+@pytest.mark.parametrize("mutant", TABLE, ids=lambda m: m["claim"])
+def test_a_mutant_changes_one_place_and_still_reads_as_python(mutant):
+    text = (ROOT / mutants.PACKAGE / mutant["file"]).read_text()
+    assert text.count(mutant["old"]) == 1, "the formula has moved: renew tests/mutants.yml"
+    assert mutant["old"] != mutant["new"]
+    compile(text.replace(mutant["old"], mutant["new"]), mutant["file"], "exec")
+
+
+def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
+    expected = mutants.recorded_verdicts()["kernels/gradients-exact"]
+    place = {"claim": "kernels/gradients-exact", "file": "saddles/weights.py", "old": "d2 = g @ h.mT"}
+    assert mutants.try_mutant(place | {"new": "d2 = g @ missing"}, expected)[0] == "broken"
+    assert mutants.try_mutant(place | {"new": "d2 = 1 * g @ h.mT"}, expected)[0] == "alive"
+    assert mutants.try_mutant(place | {"new": "d2 = 2 * g @ h.mT"}, expected)[0] == "killed"
+
+
+def test_counts_become_a_row_of_the_page(tmp_path):
+    file = tmp_path / "audit.json"
+    note("mutants", {"claims": 2, "killed": 2}, file)
+    note("accessibility", {"pages": 3}, file)
+    table = reproducibility_page.audit(json.loads(file.read_text()))
+    assert "| mutants | claims: 2, killed: 2 |" in table and "| accessibility | pages: 3 |" in table
+
+
+@pytest.mark.audit
+def test_every_mutant_is_killed():
+    counts = mutants.main(jobs=JOBS)
+    note("mutants", {"claims": len(TABLE), **counts})
+    assert counts["killed"] + counts["refused"] == len(TABLE), counts
