@@ -11,6 +11,7 @@ from learning_dynamics.ledger import (
     header,
     measured_record,
     read_ledger,
+    recorded,
     settle,
     write_ledger,
 )
@@ -64,6 +65,15 @@ def test_written_ledger_reads_back(tmp_path, book):
     assert read_ledger(path) == (head, {"saddles/example": found})
     assert '   "measured": [2.0, 2.1]' in path.read_text()  # one line a list, for readable diffs
     assert len(code_digest()) == len(json.loads(path.read_text())["header"]["code"]) == 12
+
+
+def test_a_chapter_can_quote_a_record(tmp_path):
+    path = tmp_path / "claims.json"
+    entry = {"id": "a/b", "measured": [1.0], "predicted": 2.0, "details": {"runs": 7}}
+    write_ledger(path, {}, [entry])
+    assert recorded("a/b", path=path) == {"measured": [1.0], "predicted": 2.0, "runs": 7}
+    with pytest.raises(ValueError, match="a/c"):
+        recorded("a/c", path=path)
 
 
 def test_no_ledger_yet(tmp_path):

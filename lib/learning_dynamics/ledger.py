@@ -17,9 +17,11 @@ from typing import Any
 import learning_dynamics
 from learning_dynamics.claims import Claim, measure, moved, record
 
-__all__ = ["code_digest", "header", "measure_all", "measured_record", "read_ledger", "settle",
-           "write_ledger"]
+__all__ = ["RECORDED", "code_digest", "header", "measure_all", "measured_record", "read_ledger",
+           "recorded", "settle", "write_ledger"]
 
+#: The repository's ledger of records.
+RECORDED = Path(__file__).resolve().parents[2] / "results" / "claims.json"
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 QUICK_FIELDS = ("verdict", "measured", "predicted", "tolerance", "seeds", "details")
 
@@ -86,6 +88,18 @@ def read_ledger(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         return {}, {}
     content = json.loads(path.read_text())
     return content["header"], {entry["id"]: entry for entry in content["claims"]}
+
+
+def recorded(claim: str, *, path: Path = RECORDED) -> dict[str, Any]:
+    """The recorded numbers of one claim by name: `measured`, `predicted` and all details.
+
+    For chapters that quote the ledger. Raises ValueError if the claim has no record.
+    """
+    records = read_ledger(path)[1]
+    if claim not in records:
+        raise ValueError(f"claim = {claim!r}: no record in {path.name}; there are {sorted(records)}")
+    entry = records[claim]
+    return {"measured": entry["measured"], "predicted": entry["predicted"], **entry["details"]}
 
 
 def write_ledger(path: Path, head: Mapping[str, str], records: Iterable[Mapping[str, Any]]) -> None:

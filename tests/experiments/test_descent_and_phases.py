@@ -5,6 +5,7 @@ from learning_dynamics.experiments import constrained_phase as phases
 from learning_dynamics.experiments import descent_window as descent
 from learning_dynamics.experiments import staircase_times as times
 from learning_dynamics.experiments.random_linear import problems_with_gaps
+from learning_dynamics.problems import Moments
 from learning_dynamics.saddles import staircase
 
 
@@ -31,6 +32,18 @@ def test_the_phases_end_at_rank_k_optima_and_not_at_the_printed_problem():
     assert generic.confined.min() > 0.01
     isotropic = phases.run(phases.Config(problems=1, phases=(1,), covariance="isotropic", scale=1e-20))
     assert isotropic.confined.abs().max() < 1e-6
+
+
+def test_commuting_inputs_of_one_order_keep_the_printed_space():
+    config = phases.Config(problems=1, phases=(1, 2), covariance="commuting", scale=1e-20)
+    found = phases.run(config)
+    assert found.confined.abs().max() < 1e-6 and found.angle_confined.max() < 1e-3
+    same = problems_with_gaps(1, covariance="commuting")[0].moments()
+    assert phases.in_order(same) == 1
+    # Negative control: a weak correlation with the largest gain.
+    s, gain = torch.tensor([2.4, 1.5]), torch.tensor([1.44, 4.5])
+    other = Moments(torch.diag(s.square() / gain), torch.diag(s), torch.diag(gain))
+    assert phases.in_order(other) == 0
 
 
 def test_confined_map_is_the_optimum_when_the_span_is_right():

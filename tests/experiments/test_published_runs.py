@@ -6,12 +6,19 @@ import torch
 from learning_dynamics.experiments.published_runs import (
     THREE_POINT_ERROR,
     balanced,
+    distance_from_first,
+    five_point_directions,
     five_point_run,
     five_point_stages,
     orthogonal_pair_ratios,
     three_point_run,
     units_before_escape,
 )
+
+
+@pytest.fixture(scope="module")
+def units():
+    return units_before_escape()
 
 
 def test_balanced_units_have_equal_norms():
@@ -29,8 +36,7 @@ def test_the_rest_on_a_kink_hovers_in_proportion_to_the_step():
     assert excess[0] / excess[1] == pytest.approx(2, rel=0.15)
 
 
-def test_awake_units_end_on_extremal_directions_of_their_sign():
-    units = units_before_escape()
+def test_awake_units_end_on_extremal_directions_of_their_sign(units):
     assert len(units.directions) == 3
     grown = (units.norms[-1] > 20 * units.norms[0]).nonzero()[:, 0].tolist()
     signs = set()
@@ -41,6 +47,19 @@ def test_awake_units_end_on_extremal_directions_of_their_sign():
         assert float(off.abs().min()) < 5
         signs.add(float(units.signs[-1, i]))
     assert signs == {1.0, -1.0}  # more than one direction: Theorem 1 as printed fails
+
+
+def test_other_groups_stay_at_a_constant_distance_from_the_first(units):
+    ratios, constants = distance_from_first(units)
+    assert constants[0] < 1e-6 and float(constants[1:].min()) > 0.1
+    for found, constant in zip(ratios[1:], constants[1:].tolist(), strict=True):
+        assert found and max(abs(r - constant) for r in found) < 0.15
+    assert max(ratios[0]) < 0.05
+
+
+def test_each_drop_adds_one_direction():
+    run = five_point_run(seeds=2, observables=("loss", "units"))
+    assert five_point_directions(run).tolist() == [[0, 1, 2]] * 2
 
 
 def test_orthogonal_groups_wait_in_the_ratio_of_their_rates():

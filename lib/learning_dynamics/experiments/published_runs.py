@@ -14,7 +14,7 @@ from torch import Tensor
 from learning_dynamics.claims import Evidence
 from learning_dynamics.published import five_point, orthogonal_pair, three_point
 from learning_dynamics.runtime import Trajectory, generator
-from learning_dynamics.saddles.directions import extremal_directions
+from learning_dynamics.saddles.directions import distinct_directions, extremal_directions
 from learning_dynamics.saddles.stages import crossing_steps
 from learning_dynamics.saddles.two_layer import (
     Weights,
@@ -30,11 +30,14 @@ __all__ = [
     "UnitsBefore",
     "balanced",
     "five_point_run",
+    "distance_from_first",
+    "five_point_directions",
     "five_point_stages",
     "measure_five_point",
     "measure_orthogonal_pair",
     "measure_three_point",
     "orthogonal_pair_ratios",
+    "orthogonal_pair_run",
     "three_point_run",
     "units_before_escape",
 ]
@@ -86,6 +89,21 @@ def five_point_stages(
     between = (trajectory.steps > drops[:, :1]) & (trajectory.steps < drops[:, 1:])
     rest = torch.stack([e[b].median() for e, b in zip(error, between, strict=True)])
     return drops, rest, error[:, -1]
+
+
+def five_point_directions(run: Trajectory) -> Int[Tensor, "runs stages"]:
+    """Number of distinct directions of awake units: while asleep, half way between the drops, at
+    the end. `run` holds units; a unit is awake if |b| |a| exceeds 1e-3 of the target's size, 0.1."""
+    drops, _, _ = five_point_stages(run)
+    ends = torch.tensor([float(run.steps[-1])], dtype=drops.dtype)
+    found = []
+    for k, (first, second) in enumerate(drops):
+        at = torch.stack([0.5 * first, 0.5 * (first + second), ends[0]])
+        units = run["units"][k, torch.searchsorted(run.steps, at.long())]
+        size = units[..., :2].norm(dim=-1) * units[..., 2].abs()
+        awake = [u[n > 1e-4] for u, n in zip(units, size, strict=True)]
+        found.append([len(distinct_directions(u)[0]) if len(u) else 0 for u in awake])
+    return torch.tensor(found)
 
 
 def measure_five_point(*, quick: bool = False) -> Evidence:
@@ -150,6 +168,46 @@ def units_before_escape(*, init_scale: float = 1e-12, step_size: float = 0.6) ->
     )
 
 
+def distance_from_first(
+    units: UnitsBefore, record: int = -1
+) -> tuple[list[list[float]], Float[Tensor, " k"]]:
+    """|(I - P1) w|/|P1 w|, P1 on the fastest extremal direction, of all units that have grown.
+
+    Units are taken as balanced, w = (a, b) with |a| = |b|, which growth makes them. Gives one list
+    of ratios per direction (of its units, nearest first in angle) and the ratio of the direction.
+    """
+    directions = units.directions
+    cosine = (directions @ directions[0]).abs().clamp(max=1)
+    predicted = (1 - cosine.square()).clamp_min(0).sqrt() / cosine
+    found: list[list[float]] = [[] for _ in directions]
+    grown = (units.norms[-1] > 20 * units.norms[0]).nonzero()[:, 0]
+    for i in grown.tolist():
+        last = torch.deg2rad(units.angles[-1, i])
+        now = torch.deg2rad(units.angles[record, i])
+        end = torch.stack([last.cos(), last.sin(), units.signs[-1, i]]) / 2**0.5
+        w = torch.stack([now.cos(), now.sin(), units.signs[record, i]]) / 2**0.5
+        along = float((w @ directions[0]).abs())
+        found[int((directions @ end).argmax())].append(max(0.0, 1 - along**2) ** 0.5 / along)
+    return found, predicted
+
+
+def orthogonal_pair_run(
+    scales: Sequence[float] = (1e-3, 1e-6, 1e-12), *, seeds: int = 1, step_size: float = 0.01,
+    observables: Sequence[str] = ("loss",),
+) -> Trajectory:
+    """Twenty ReLU units on the orthogonal pair through both drops; run = seed * scales + scale."""
+    longest = -torch.tensor(min(scales), dtype=torch.float64).log()
+    steps = round(1.8 * float(longest) / step_size) + 500
+    return gradient_descent(
+        balanced(
+            20, [e for _ in range(seeds) for e in scales],
+            [s for s in range(seeds) for _ in scales], "orthogonal-pair",
+        ),
+        orthogonal_pair(), step_size=step_size, steps=steps, activation="relu",
+        record_at=uniform_grid(steps, 1), observables=observables,
+    )
+
+
 def orthogonal_pair_ratios(
     scales: Sequence[float] = (1e-3, 1e-6, 1e-12), *, seeds: int = 5, step_size: float = 0.01
 ) -> tuple[Float[Tensor, "seeds scales"], Float[Tensor, " seeds"], float]:
@@ -160,16 +218,8 @@ def orthogonal_pair_ratios(
     log(1 + eta D-), which is 2 for eta = 0.
     """
     log_scales = torch.tensor(scales, dtype=torch.float64).reciprocal().log()
-    steps = round(1.8 * float(log_scales.max()) / step_size) + 500
-    w = balanced(
-        20, [e for _ in range(seeds) for e in scales],
-        [s for s in range(seeds) for _ in scales], "orthogonal-pair",
-    )
-    run = gradient_descent(
-        w, orthogonal_pair(), step_size=step_size, steps=steps, activation="relu",
-        record_at=uniform_grid(steps, 1),
-    )
-    half = run["loss"].new_tensor([0.375, 0.125]).expand(len(w.w1), 2)
+    run = orthogonal_pair_run(scales, seeds=seeds, step_size=step_size)
+    half = run["loss"].new_tensor([0.375, 0.125]).expand(len(run["loss"]), 2)
     drops = crossing_steps(run["loss"], half, run.steps).reshape(seeds, len(scales), 2)
     slopes = (drops * (log_scales - log_scales.mean())[:, None]).sum(1)
     rates = 1 + step_size * torch.tensor([1.25**0.5, 0.3125**0.5], dtype=torch.float64)

@@ -16,7 +16,7 @@ from learning_dynamics.runtime import Trajectory
 
 __all__ = [
     "plot_diagonal", "plot_digit_losses", "plot_digit_slopes", "plot_five_point",
-    "plot_fractions", "plot_three_point", "plot_twins", "plot_unit_angles",
+    "plot_fractions", "plot_orthogonal_pair", "plot_three_point", "plot_twins", "plot_unit_angles",
 ]
 
 
@@ -77,6 +77,35 @@ def plot_fractions(record: xr.Dataset, ax: Axes) -> Axes:
     ax.grid(axis="y", linewidth=0.3)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
+
+
+def plot_orthogonal_pair(
+    run: Trajectory, scales: Sequence[float], axes: Sequence[Axes]
+) -> None:
+    """Left: norm of every unit of the run from the least scale, by group, with its two rates.
+    Right: loss of every run against eta t / log(1/epsilon); dashed: limits of both drops."""
+    eta, rates = float(run.step_size), (1.25**0.5, 0.3125**0.5)
+    last = int(np.argmin(scales))
+    units, t = run["units"][last], run.steps.numpy()
+    groups = ((1, COLOURS[0], "$b_i > 0$"), (-1, COLOURS[1], "$b_i < 0$"))
+    for (sign, colour, name), rate in zip(groups, rates, strict=True):
+        rows = (units[-1, :, 2].sign() == sign).nonzero()[:, 0].tolist()
+        norms = units[:, rows].norm(dim=-1).numpy()
+        axes[0].plot(t, norms, color=colour, linewidth=0.7)
+        axes[0].plot([], [], color=colour, label=name)
+        line = norms[0].max() * (1 + eta * rate) ** t
+        axes[0].plot(t, np.where(line < 1, line, np.nan), color="black", linestyle="--",
+                     linewidth=0.9)
+    axes[0].set(xlabel="step", ylabel="norm of a unit", yscale="log", ylim=(scales[last] / 9, 9))
+    axes[0].legend(loc="upper left")
+    for k, scale in enumerate(scales):
+        time = eta * t / np.log(1 / scale)
+        axes[1].plot(time, run["loss"][k].numpy(), color=COLOURS[2 + k],
+                     label=rf"$\epsilon = 10^{{{round(np.log10(scale))}}}$")
+    for rate in rates:
+        axes[1].axvline(eta / np.log1p(eta * rate), color="black", linestyle="--", linewidth=0.7)
+    axes[1].set(xlabel=r"time / $\log(1/\epsilon)$", ylabel="loss", xlim=(0, 2.6))
+    axes[1].legend(loc="upper right")
 
 
 def plot_three_point(trajectory: Trajectory, names: Sequence[str], ax: Axes) -> Axes:
