@@ -128,6 +128,17 @@ def test_refusals(change, message):
 
 
 @pytest.mark.usefixtures("as_users_run")
+def test_the_gauge_of_a_users_check_is_that_of_multipliers():
+    def build(n):
+        return nn.Sequential(
+            nn.Linear(4, n, bias=False), nn.ReLU(), nn.Linear(n, 2, bias=False))
+
+    with pytest.raises(ValueError, match="gauge = 'learning-rates'"):
+        coordinate_check_of(build, "dp(1/2)", (8, 16), runs=2, gauge="learning-rates")
+    coordinate_check_of(build, "dp(1/2)", (8, 16), runs=2, gauge="multipliers")
+
+
+@pytest.mark.usefixtures("as_users_run")
 def test_impossible_families_and_fits():
     with pytest.raises(ValueError, match="3 and 2 given"):
         WidthFamily((0, 1, 0), (1, 1))

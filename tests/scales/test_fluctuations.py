@@ -58,6 +58,17 @@ def test_spread_of_the_sum_follows_the_first_order_law():
     assert inverse_width_sum((4, 2)) == 0.75
 
 
+def test_spread_of_the_sum_weighs_the_last_layer():
+    """Plain sum under DP: the last contribution counts twice, and its direction decides."""
+    hidden = (400, 40, 400)
+    c = contributions(hidden, 6000, generator("weighted"))
+    c[:, -1] *= 20  # exaggerated, so that the weight shows
+    assert spread(c.sum(1)) == pytest.approx(tangent_kernel_spread(hidden, 20.0), rel=0.15)
+    assert tangent_kernel_spread(hidden) < 0.82 * spread(c.sum(1))
+    assert tangent_kernel_spread((7, 7), 2.0) == pytest.approx(
+        (5 - 8 * 3 / 16 + 5 - 8 * 4 / 16) / 7)
+
+
 def test_wrong_widths_are_named(as_users_run):
     with pytest.raises(ValueError, match="hidden width = 0"):
         contributions((4, 0), 3, generator("x"))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -130,6 +131,85 @@ class Residual(nn.Module):
 
 def linear(*sizes: int) -> nn.Linear:
     return nn.Linear(*sizes, bias=False)
+
+
+class InPlace(nn.Module):
+    """Steps that leave no trace but their effect."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.a, self.b, self.c = linear(4, 4), linear(4, 4), linear(4, 2)
+        self.relu, self.mode = nn.ReLU(), mode
+
+    def forward(self, x):
+        h = self.relu(self.a(x))
+        k = self.b(h)
+        if self.mode == "relu":
+            k.relu_()
+        elif self.mode == "residual":
+            k += h
+        elif self.mode == "factor":
+            k.mul_(3)
+        return self.c(k)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def normed() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the old function is deprecated, not gone
+        first = nn.utils.weight_norm(linear(4, 4))
+    return nn.Sequential(first, nn.ReLU(), linear(4, 2))
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (InPlace("relu"), "in-place code"),
+        (InPlace("residual"), "in-place code"),
+        (InPlace("factor"), "in-place code"),
+        (normed(), "weight_norm"),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(linear(4, 4)), nn.ReLU(),
+                       linear(4, 2)), "weight_norm"),
+        (nn.Sequential(Doubled(4, 4, bias=False), nn.ReLU(), linear(4, 2)), "forward.. of its own"),
+        (nn.Sequential(nn.LazyLinear(4, bias=False), nn.ReLU(), linear(4, 2)), "is lazy"),
+        (linear, "must be a torch.nn.Module"),
+    ],
+)
+def test_silent_traps_are_refused_before_anything_changes(model, message):
+    with pytest.raises(ValueError, match=message):
+        parametrize(model, "dp(1/2)", generator=generator(0))
+    if isinstance(model, InPlace):
+        assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_same_network_without_traps_is_taken():
+    assert parametrize(InPlace("none"), "dp(1/2)", generator=generator(0)).module is not None
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        lambda inplace: [nn.ELU(2.0, inplace=inplace)],
+        lambda inplace: [nn.Tanh(), nn.LeakyReLU(0.3, inplace=inplace), nn.Sigmoid()],
+        lambda inplace: [nn.ReLU(inplace=inplace), nn.Softplus()],
+    ],
+)
+def test_in_place_activations_keep_their_constants_and_their_order(modules):
+    applied = [
+        parametrize(nn.Sequential(linear(4, 8), *modules(flag), linear(8, 2)), "dp(1/2)",
+                    generator=generator(0))
+        for flag in (True, False)
+    ]
+    z = torch.linspace(-2, 2, 9)
+    expected = nn.Sequential(*modules(False))(z)
+    for a in applied:
+        assert torch.equal(a.activations[0].function(z), expected)
+    assert applied[0].parametrization.gains == applied[1].parametrization.gains
 
 
 def tied() -> nn.Module:

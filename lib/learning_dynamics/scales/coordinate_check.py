@@ -253,12 +253,18 @@ def coordinate_check_of(
     inputs  : (samples, n_0), in torch.nn's layout; None: one random input of RMS 1 per run.
     tolerance : wider than for the book's families, because one's own widths are often moderate and
               then finite-size corrections such as 1 + sqrt(n_2/n_1) are not small.
-    options : passed on to `parametrize` (hidden_gain, biases).
+    options : passed on to `parametrize` (hidden_gain, biases). No gauge: predictions are for
+              multipliers, and gradient norms and weight norms depend on the gauge.
     Width exponents are read off the built networks (slopes of log width against log n, rounded to
     fractions with denominators up to 12).
     """
     s = find_scheme(scheme)
     check_integer("runs", runs, least=2)
+    if options.get("gauge", "multipliers") != "multipliers":
+        raise ValueError(
+            f"gauge = {options['gauge']!r}: the coordinate check compares gradients with predictions "
+            "for multipliers: leave gauge out (both gauges are the same run)"
+        )
     if len(set(sizes)) < 2:
         raise ValueError(f"sizes = {tuple(sizes)}: at least two different sizes are needed")
     found: dict[str, list[Tensor]] = {q: [] for q in QUANTITIES}

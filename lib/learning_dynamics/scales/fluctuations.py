@@ -82,14 +82,16 @@ def last_layer_spread(hidden_widths: Sequence[int]) -> float:
     return sum(math.log(1 + 5 / n) for n in hidden_widths)
 
 
-def tangent_kernel_spread(hidden_widths: Sequence[int]) -> float:
-    """The spread of the sum of all C_l to first order in 1/n: sum_j (5 - 8 j (L-j)/L^2) / n_j.
+def tangent_kernel_spread(hidden_widths: Sequence[int], last: float = 1.0) -> float:
+    """The spread of the sum of all contributions to first order in 1/n: sum_j (5 - 8 B (1-B)) / n_j.
 
     C_l = |h_{l-1}|^2 |delta_l|^2 passes layer j forward if j < l and backward if j >= l. Two
     contributions that pass it the same way vary together by 5/n_j, two that pass it in
-    opposite ways by 1/n_j; the share of such pairs among L^2 is 2 j (L-j)/L^2.
+    opposite ways by 1/n_j; the share of such pairs is 2 B (1-B), B the share of layers 1..j.
+    last : mean of the last layer's contribution over that of the others. 1 for gamma_l^2 C_l
+    (then B = j/L), 2 for plain C_l under DP (the hidden gain is sqrt(2)).
     """
-    depth = len(hidden_widths) + 1
+    whole = len(hidden_widths) + last
     return sum(
-        (5 - 8 * j * (depth - j) / depth**2) / n for j, n in enumerate(hidden_widths, start=1)
+        (5 - 8 * (j / whole) * (1 - j / whole)) / n for j, n in enumerate(hidden_widths, start=1)
     )
