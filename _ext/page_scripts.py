@@ -6,6 +6,7 @@ start from and complains when there is none.
 """
 
 #: The live figures' page names its scripts itself; loaded twice, their buttons would act twice.
+CITATIONS = 'class="citation-list"'
 UNUSED = ("THEBE_JS_URL", "sphinx-thebe", "live/")
 
 
@@ -27,6 +28,9 @@ def _page(app, pagename, templatename, context, doctree):
         if kind in context:
             context[kind] = needed(context[kind])
     context.setdefault("default_mode", "auto")
+    # The entries of a bibliography are no list items: as a list it would be one without items.
+    if "body" in context:
+        context["body"] = context["body"].replace('role="list" class="citation-list"', CITATIONS)
 
 
 def _formulas(app):

@@ -54,3 +54,9 @@ def test_scripts_that_nothing_uses_are_left_out_and_none_comes_twice():
     assert [(s.filename, s.attributes["body"]) for s in needed] == [
         ("a.js", None), (None, "let b = 1"), (None, "let c = 1")
     ]
+
+
+def test_a_bibliography_is_no_list_without_items():
+    context = {"body": '<div role="list" class="citation-list">'}
+    page_scripts._page(None, "page", "page.html", context, None)
+    assert context["body"] == '<div class="citation-list">' and context["default_mode"] == "auto"
