@@ -76,9 +76,13 @@ def _uses(statement, names, traced):
 
 
 def _assigned(statement):
+    inner = {  # variables of comprehensions end with them
+        name for node in ast.walk(statement) if isinstance(node, ast.comprehension)
+        for name in ast.walk(node.target)
+    }
     return {
         node.id for node in ast.walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in inner
     }
 
 
@@ -113,7 +117,7 @@ def _source(root, used):
     others = [item for item in functions if item not in drawn]
     experiments = [item for item in others if item[0].startswith(f"{PACKAGE}.experiments.")]
     words = {item for item in used if isinstance(item, str)}
-    for module, name in experiments:
+    for module, name in (item for item in used if isinstance(item, tuple)):  # constants as well
         words |= _words(_module_file(root, module), name)
     records = [p for p in record_files(root, words) if p.parent == Path(root, "results")]
     return Source(drawn, experiments or others, [p for p in records if p.name != "claims.json"])

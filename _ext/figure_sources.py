@@ -32,7 +32,7 @@ def _code_links(app, docname, functions):
         entry = modules.get(module)
         page = app.builder.get_relative_uri(docname, f"_modules/{module.replace('.', '/')}")
         if entry:
-            anchor = f"#{name}" if name in entry[1] else ""
+            anchor = f"#{name}" if name in entry[2] else ""  # names that the API page documents
             text = f"{module.removeprefix(PACKAGE + '.').split('.')[-1]}.{name}"
             yield _link(text, page + anchor, reftitle=f"Source of {module}.{name}")
 
