@@ -26,6 +26,7 @@ __all__ = [
     "order",
     "predicted_rotation",
     "rotation",
+    "strength",
     "test_errors",
 ]
 
@@ -85,6 +86,18 @@ def rotation(
     m0 = each.xx.shape[-1]
     sides = [_angle(begin[:, part], end[:, part]) for part in (slice(0, m0), slice(m0, None))]
     return Rotation(torch.stack(sides, dim=-1), predicted_rotation(each))
+
+
+def strength(problems: int = 10) -> plateau_alignment.Alignment:
+    """Exponents of alignment at escapes 1 to 3, eta s_1 = 0.3, from scales far below the others."""
+    return plateau_alignment.run(
+        plateau_alignment.Config(
+            problems=problems,
+            scales=(1e-12, 1e-16, 1e-20),
+            relative_steps=(0.3,),
+            every=(2,),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -228,15 +241,8 @@ def evidence(quick: bool = False) -> Evidence:
     count = 8 if quick else 24
     turned = rotation(count)
     straight = rotation(4 if quick else 12, covariance="isotropic")
-    strength = plateau_alignment.run(
-        plateau_alignment.Config(
-            problems=count,
-            scales=(1e-12, 1e-16, 1e-20),
-            relative_steps=(0.3,),
-            every=(2,),
-        )
-    )
-    error = strength.measured[0] - strength.predicted[0]
+    strong = strength(count)
+    error = strong.measured[0] - strong.predicted[0]
     return Evidence(
         measured=[round(float(x), 4) for x in turned.measured.flatten()],
         predicted=[round(float(x), 4) for x in turned.predicted.flatten()],
@@ -244,7 +250,7 @@ def evidence(quick: bool = False) -> Evidence:
         seeds=list(range(count)),
         details={
             "strength_error": float(error[:, 1].abs().max()),
-            "weakest_second_plateau": float(strength.predicted[0, :, 1].min()),
+            "weakest_second_plateau": float(strong.predicted[0, :, 1].min()),
             "isotropic_rotation": float(straight.measured.max()),
             "largest_rotation": float(turned.measured.max()),
         },

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from learning_dynamics.experiments.anisotropy import Bend, Order, Rotation, TestErrors
+from learning_dynamics.experiments.plateau_alignment import Alignment
 from learning_dynamics.figures.style import COLOURS
 
-__all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_test_errors"]
+__all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
 
 
 def plot_bends(bends: Mapping[str, Bend]) -> Figure:
@@ -69,6 +70,23 @@ def plot_order(result: Order) -> Axes:
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     ax.legend()
+    return ax
+
+
+def plot_strength(result: Alignment, teacher: torch.Tensor, escape: int = 2) -> Axes:
+    """Measured exponent at one escape against the recursion's (dots), and against the one that
+    the teacher's singular values (`teacher`: problem, mode) would give (crosses)."""
+    ax = plt.subplots(figsize=(4.2, 3.6))[1]
+    measured, k = result.measured[0, :, escape - 1], escape - 1
+    naive = 1 - teacher[:, k + 1] / teacher[:, k]
+    ax.plot(naive, measured, "x", color=COLOURS[1], label="spectrum of $W^*$")
+    ax.plot(result.predicted[0, :, k], measured, "o", color=COLOURS[0], fillstyle="none",
+            label="recursion")
+    end = 1.05 * float(max(measured.max(), naive.max()))
+    ax.plot([0, end], [0, end], color="black", linewidth=0.6)
+    ax.set_xlabel(f"predicted exponent at escape {escape}")
+    ax.set_ylabel(f"measured exponent at escape {escape}")
+    ax.legend(loc="lower right")
     return ax
 
 
