@@ -198,7 +198,7 @@ def evidence(*, quick: bool) -> Evidence:
     """Slopes of all four settings and six layers beside the published ones; levels beside theory.
 
     The slopes must lie within 0.07 of the published ones; 0.06, which was aimed at, is missed by
-    two layers at m = n/5, where the published slopes leave the theory (0) and ours do not.
+    four layers at m = n/5, where the published slopes leave the theory (0) and ours do not.
     quick: eight trials leave intervals of up to +-0.24, which are added; levels as in the full run.
     """
     if quick:
