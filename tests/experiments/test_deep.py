@@ -9,9 +9,9 @@ from learning_dynamics.experiments.deep import (
     from_dataset,
     problem,
     run,
-    scalar_escape,
     to_dataset,
 )
+from learning_dynamics.experiments.deep_scalars import scalar_escape
 from learning_dynamics.experiments.records import read_record
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.layerwise import (

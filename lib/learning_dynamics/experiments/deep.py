@@ -4,7 +4,6 @@ Runs of one seed share problem and starting directions and differ in the initial
 that every exponent is fitted within a seed; the spread over seeds gives its interval.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +24,7 @@ from learning_dynamics.saddles.layerwise import (
 )
 
 __all__ = ["NETS", "Deep", "DeepScaling", "alone_limits", "from_dataset", "main",
-           "measure_escape_time", "measure_rank_one", "run", "scalar_escape",
-           "to_dataset"]
+           "measure_escape_time", "measure_rank_one", "run", "to_dataset"]
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,7 @@ class DeepScaling:
 
     @property
     def corrected_exponents(self) -> Float[Tensor, " seeds"]:
-        """`time_exponents` after (L - 1)/2 log(1/epsilon) sweeps are taken off.
-
-        The finite-step term of simultaneous steps; cyclic sweeps do not have it.
-        """
+        """`time_exponents` without the (L - 1)/2 log(1/epsilon) that simultaneous steps add."""
         x = torch.tensor(self.config.scales[: self.sweeps.shape[1]], dtype=torch.float64).log()
         less = self.sweeps + 0.5 * (self.config.depth - 1) * x
         return self._slopes(less.diff(dim=1)[..., None])[:, 0]
@@ -167,40 +162,16 @@ def run(config: Deep) -> DeepScaling:
 def alone_limits(
     depth: int, scales: tuple[float, ...] = _LIMIT_SCALES, seeds: int = 10, width: int = 6
 ) -> Float[Tensor, "seeds scales"]:
-    """sigma_2/sigma_1 of W_1 when W_1 alone is trained to convergence, linear net: no steps taken.
-
-    Problems and starts are those of `run`.
-    """
+    """sigma_2/sigma_1 of W_1 of a linear net after W_1 alone has converged; starts as in `run`."""
     found = []
     for seed in range(seeds):
+        draws = [generator("deep/start", seed) for _ in scales]
         weights = initialise_deep(
-            (4, *[width] * (depth - 1), 3),
-            torch.tensor(scales, dtype=torch.float64),
-            [generator("deep/start", seed) for _ in scales],
+            (4, *[width] * (depth - 1), 3), torch.tensor(scales, dtype=torch.float64), draws
         )
         limit = limit_of_first_layer(weights, problem(seed).moments())
         found.append(rank_ratios((limit,))[:, 0])
     return torch.stack(found)
-
-
-def scalar_escape(
-    init_scale: float, *, depth: int = 3, schedule: str = "cyclic", step_size: float = 0.2
-) -> int:
-    """Sweeps that `depth` equal scalar weights need from epsilon until 5 % of the loss is gone.
-
-    One sample x = y = 1 (s = 1). Flow: epsilon^-(L-2) / ((L - 2) eta) plus a constant.
-    """
-    w, sweeps = [init_scale] * depth, 0
-    lost = 1 - 0.95**0.5
-    while (product := math.prod(w)) < lost:
-        if schedule == "simultaneous":
-            w = [x + step_size * (1 - product) * product / x for x in w]
-        else:
-            for i in range(depth):
-                product = math.prod(w)
-                w[i] += step_size * (1 - product) * product / w[i]
-        sweeps += 1
-    return sweeps
 
 
 def to_dataset(results: list[DeepScaling]) -> xr.Dataset:
@@ -277,8 +248,8 @@ def measure_rank_one(*, quick: bool = False) -> Evidence:
         first.append(float(mean[0]))
         least.append(float(exponents[:, 1:].min()))
     limits = [alone_limits(depth, seeds=seeds) for depth in (3, 4)]
-    span = float(torch.tensor(_LIMIT_SCALES[-1] / _LIMIT_SCALES[0], dtype=torch.float64).log())
-    slopes = [((r[:, -1] / r[:, 0]).log() / span).tolist() for r in limits]
+    span = np.log(_LIMIT_SCALES[-1] / _LIMIT_SCALES[0])
+    slopes = [s for r in limits for s in ((r[:, -1] / r[:, 0]).log() / span).tolist()]
     return Evidence(
         measured=linear,
         predicted=1.0,
@@ -288,9 +259,8 @@ def measure_rank_one(*, quick: bool = False) -> Evidence:
             "relu_upper": upper,
             "relu_first": first,
             "relu_least": least,
-            "alone_limit": slopes[0] + slopes[1],
-            "alone_ratio": [float(min(r.min() for r in limits)),
-                            float(max(r.max() for r in limits))],
+            "alone_limit": slopes,
+            "alone_ratio": [min(r.min().item() for r in limits), max(r.max().item() for r in limits)],
         },
     )
 
