@@ -23,6 +23,15 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def one_thread():
+    """One core for both sides of a comparison."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

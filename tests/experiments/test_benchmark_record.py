@@ -15,6 +15,7 @@ from learning_dynamics.experiments.benchmark_record import (
     rival_table,
     roofline_table,
     target_table,
+    training_text,
 )
 from learning_dynamics.experiments.kernels import half_drops
 
@@ -29,18 +30,21 @@ def test_targets_are_compared_in_the_right_direction(tmp_path):
     path.write_text(json.dumps({
         "linear 20-50-10": case(3.0), "ReLU 10-50-5": case(2.4),
         "width reduction": {"ratio": 1.05}, "fast-forward": {"ratio": 1.2},
+        "training step": {"ratio": 1.06}, "coordinate check": {"ratio": 1.5},
+        "training speed, m = 792": {"share of its products": 0.79},
+        "training speed, m = 42": {"share of its products": 0.7},
     }))
     record = read_benchmarks(path)
     met = [line.split("|")[-2].strip() for line in target_table(record).splitlines()[2:]]
-    assert met == ["no", "yes", "no", "yes", "yes", "no"]
+    assert met == ["no", "yes", "no", "yes", "yes", "no", "no", "yes", "no", "yes"]
     assert "| 8 | 2.5 | 149 | 10 | 10 | 10 | 3 | 51 % |" in rival_table(record)
 
 
 def test_a_missing_record_is_said(tmp_path):
     record = read_benchmarks(tmp_path / "none.json")
     assert rival_table(record) == reduction_table(record) == large_run_text(record) == MISSING
-    assert roofline_table(record) == compiler_text(record) == MISSING
-    assert target_table(record).count("not recorded") == 6
+    assert roofline_table(record) == compiler_text(record) == training_text(record) == MISSING
+    assert target_table(record).count("not recorded") == 10
 
 
 def test_shares_and_ratios_are_said_as_recorded():
