@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from learning_dynamics.experiments.scales_identities import (
+    alignment,
     layer_balance,
     mean_square_output,
     optimal_rate,
@@ -60,3 +61,10 @@ def test_optimal_rate_by_search():
     ]
     assert grid[int(np.argmin(losses))] == pytest.approx(best, rel=2e-3)
     assert 0.3 < best / closed < 3
+
+
+def test_aligned_spectral_contributes_in_every_layer():
+    """The share of a layer is small at the start and of order one where the sum is largest."""
+    run = alignment("spectral", 256, steps=120)
+    assert max(run.start) < 0.002 and min(run.peak) > 0.02
+    assert run.step > 20
