@@ -21,6 +21,7 @@ __all__ = [
     "Parametrization",
     "Scheme",
     "dynamic",
+    "fractions",
     "mup",
     "scheme",
 ]
@@ -169,13 +170,21 @@ class Scheme:
 
         width_exponents : (alpha_0, ..., alpha_L), each >= 0, e.g. (0, 1, "1/5", 1, 0).
         """
-        alpha = tuple(Fraction(a) for a in width_exponents)
+        alpha = fractions("width_exponents", width_exponents)
         if len(alpha) < 3 or min(alpha) < 0:
             raise ValueError(
                 f"width_exponents = {width_exponents}: at least three numbers >= 0 are needed"
             )
         parts = self.rule(alpha)
         return Exponents(alpha, *(tuple(Fraction(v) for v in part) for part in parts))
+
+
+def fractions(name: str, values: Sequence[int | Fraction | str]) -> tuple[Fraction, ...]:
+    """The values as exact fractions; ValueError naming the argument if one is no number."""
+    try:
+        return tuple(Fraction(a) for a in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} = {values!r}: must be numbers or strings such as '1/5'") from None
 
 
 def _check_widths(widths: Sequence[int]) -> None:
@@ -286,6 +295,8 @@ def scheme(name: str | Scheme) -> Scheme:
     """
     if isinstance(name, Scheme):
         return name
+    if not isinstance(name, str):
+        raise ValueError(f"name = {name!r}: must be a scheme or its name")
     match = re.fullmatch(r"dp\(([^)]*)\)", name)
     if match:
         return dynamic(match[1])
