@@ -272,11 +272,12 @@ CALLS = {
 #: Argument -> other words by which a message may name it.
 WORDS = {
     "weights": ("w1", "w2", "W_", "u:", "v:"),
-    "widths": ("m0", "m1", "width"),
+    "widths": ("m0", "m1", "width", "init_stds has"),
     "name": ("activation =", "loss =", "scheme ="),
     "observables": ("observable",),
     "seeds": ("seed",),
     "epoch": ("seed",),
+    "hidden_widths": ("hidden width",),
     "requirements": ("requirement",),
 }
 
@@ -289,6 +290,8 @@ ALLOWED = {
     # a seed may be any integer or word
     ("scales.training.batch_order", "seed", "negative"),
     ("scales.training.batch_order", "seed", "string"),
+    ("scales.training.batch_order", "epoch", "negative"),
+    ("scales.training.batch_order", "epoch", "string"),
     ("scales.training.initialise", "seeds", "negative"),
     ("scales.training.initialise", "seeds", "strings"),
     ("scales.training.sgd", "seeds", "negative"),
@@ -298,6 +301,8 @@ ALLOWED = {
 
 #: Arguments whose checks are those of another function or test: (function, argument).
 ELSEWHERE = {
+    ("scales.training.sgd", "problem"),
+    ("scales.training.sgd", "multipliers"),
     ("saddles.layerwise.layerwise_descent", "problem"),
     ("saddles.layerwise.layers_in_turn", "problem"),
     ("saddles.layerwise.layers_in_turn", "order"),

@@ -25,9 +25,9 @@ __all__ = [
 
 def _check_widths(hidden_widths: Sequence[int]) -> None:
     if not hidden_widths:
-        raise ValueError("hidden_widths is empty: at least one is needed")
+        raise ValueError("hidden width: hidden_widths is empty: at least one is needed")
     for n in hidden_widths:
-        check_integer("hidden_widths", n, least=1)
+        check_integer("hidden width", n, least=1)
 
 
 def contributions(

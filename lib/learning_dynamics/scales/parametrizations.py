@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.runtime import check_choice, check_integer, check_positive, fractions
 
 __all__ = [
     "SCHEMES",
@@ -21,7 +21,6 @@ __all__ = [
     "Parametrization",
     "Scheme",
     "dynamic",
-    "fractions",
     "mup",
     "scheme",
 ]
@@ -177,14 +176,6 @@ class Scheme:
             )
         parts = self.rule(alpha)
         return Exponents(alpha, *(tuple(Fraction(v) for v in part) for part in parts))
-
-
-def fractions(name: str, values: Sequence[int | Fraction | str]) -> tuple[Fraction, ...]:
-    """The values as exact fractions; ValueError naming the argument if one is no number."""
-    try:
-        return tuple(Fraction(a) for a in values)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} = {values!r}: must be numbers or strings such as '1/5'") from None
 
 
 def _check_widths(widths: Sequence[int]) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from learning_dynamics.runtime import check_choice
+from learning_dynamics.runtime import check_choice, fractions
 from learning_dynamics.scales.orders import Form, Order, orders
-from learning_dynamics.scales.parametrizations import fractions
 
 __all__ = ["PRINTED", "REQUIREMENTS", "Bound", "Family", "Requirement", "THESIS", "solve"]
 

@@ -62,9 +62,7 @@ def initialise(
     """
     for i, width in enumerate(widths):
         check_integer(f"widths[{i}]", width, least=1)
-    if len(widths) < 2:
-        raise ValueError(f"widths = {tuple(widths)}: at least input and output are needed")
-    if len(init_stds) != len(widths) - 1:
+    if len(widths) < 2 or len(init_stds) != len(widths) - 1:
         raise ValueError(
             f"init_stds has {len(init_stds)} values: one per layer, {len(widths) - 1}, is needed"
         )
@@ -93,7 +91,6 @@ def batch_order(seed: int, epoch: int, samples: int) -> Int[Tensor, " samples"]:
 
     A function of (seed, epoch) alone, so a resumed run sees the same batches.
     """
-    check_integer("epoch", epoch)
     check_integer("samples", samples, least=1)
     return torch.randperm(samples, generator=generator("batches", seed, epoch))
 
@@ -157,8 +154,6 @@ def _through_activation(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | N
 
 
 def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: int) -> None:
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem = {problem!r}: must be a Problem")
     widths = [state.weights[0].shape[2], *(w.shape[1] for w in state.weights)]
     check_shape("problem.inputs", problem.inputs, (widths[0], None))
     check_shape("problem.targets", problem.targets, (widths[-1], None))
@@ -167,8 +162,6 @@ def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: i
     if len(multipliers) != len(state.weights):
         raise ValueError(f"multipliers has {len(multipliers)} values: one per layer, "
                          f"{len(state.weights)}, is needed")
-    for value in multipliers:
-        check_positive("multipliers", abs(value) if isinstance(value, float) else value)
     if len(state.weights[0]) != runs:
         raise ValueError(f"seeds has {runs} values: the state holds {len(state.weights[0])} runs")
 

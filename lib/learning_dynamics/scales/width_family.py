@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from learning_dynamics.runtime import check_integer, check_positive
-from learning_dynamics.scales.parametrizations import fractions
+from learning_dynamics.runtime import check_integer, check_positive, fractions
 
 __all__ = ["WidthFamily"]
 
