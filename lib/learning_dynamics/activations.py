@@ -78,6 +78,8 @@ def _pull_sigmoid(grad: Tensor, h: Tensor) -> None:
 
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """Leaky ReLU: z for z > 0, `negative_slope` * z otherwise."""
+    if not isinstance(negative_slope, int | float) or not math.isfinite(negative_slope):
+        raise ValueError(f"negative_slope = {negative_slope!r}: must be a finite number")
     return Activation(
         f"leaky_relu({negative_slope:g})",
         lambda z: torch.where(z > 0, z, negative_slope * z),

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.runtime import check_choice, check_finite, check_positive
+from learning_dynamics.runtime import check_choice, check_finite, check_positive, check_shape
 
 __all__ = ["LOSSES", "Loss", "cross_entropy", "huber", "logistic", "loss", "squared"]
 
@@ -60,6 +60,7 @@ def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
             residual_=lambda f, y: f.sub_(y),
         )
     check_finite("weights", weights)
+    check_shape("weights", weights, (None, None))
     check_positive("weights", weights, zero=True)
     return _weighted(weights, float(weights.max()))
 

@@ -28,6 +28,14 @@ class Moments:
     yx: Float[Tensor, "*runs m2 m0"]
     yy: Float[Tensor, "*runs m2 m2"]
 
+    def __post_init__(self) -> None:
+        for name in ("xx", "yx", "yy"):
+            check_finite(name, getattr(self, name))
+        m2, m0 = self.yx.shape[-2:] if self.yx.ndim > 1 else (None, None)
+        check_shape("yx", self.yx, (None, None))
+        check_shape("xx", self.xx, (m0, m0))
+        check_shape("yy", self.yy, (m2, m2))
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,6 +70,7 @@ def random_orthogonal(
     size: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "size size"]:
     """A Haar-distributed orthogonal matrix (QR of a Gaussian, signs fixed; Mezzadri 2007)."""
+    check_integer("size", size, least=1)
     g = torch.randn(size, size, generator=generator, dtype=dtype, device=generator.device)
     q, r = torch.linalg.qr(g)
     return q * torch.sign(torch.diagonal(r))

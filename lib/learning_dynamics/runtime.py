@@ -1,8 +1,9 @@
 """What every run needs: seeded generators, argument checks, the trajectory container."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ __all__ = [
     "check_integer",
     "check_positive",
     "check_shape",
+    "fractions",
     "generator",
 ]
 
@@ -85,6 +87,14 @@ def check_shape(name: str, value: Tensor, expected: tuple[int | None, ...]) -> N
     if not fits:
         want = ", ".join("any" if e is None else str(e) for e in expected)
         raise ValueError(f"{name}: shape {tuple(value.shape)} must end in ({want})")
+
+
+def fractions(name: str, values: Sequence[int | Fraction | str]) -> tuple[Fraction, ...]:
+    """The values as exact fractions; ValueError naming the argument if one is no number."""
+    try:
+        return tuple(Fraction(a) for a in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} = {values!r}: must be numbers or strings such as '1/5'") from None
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.runtime import check_integer, check_shape
 
 __all__ = ["growth_bound", "leading_projector", "outside_norm"]
 
 
+@checked
 def leading_projector(
     units: Float[Tensor, "*runs m1 coordinate"], k: int = 1
 ) -> Float[Tensor, "*runs coordinate coordinate"]:
@@ -20,6 +22,7 @@ def leading_projector(
     return v.mT @ v
 
 
+@checked
 def growth_bound(
     update: Float[Tensor, "*runs coordinate coordinate"],
     projector: Float[Tensor, "*runs coordinate coordinate"],
@@ -38,6 +41,7 @@ def growth_bound(
     return torch.linalg.matrix_norm(update @ outside, ord=2)
 
 
+@checked
 def outside_norm(
     units: Float[Tensor, "*runs m1 coordinate"],
     projector: Float[Tensor, "*runs coordinate coordinate"],

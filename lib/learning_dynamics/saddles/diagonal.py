@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -43,6 +44,7 @@ class DiagonalWeights(NamedTuple):
         return self.u * self.v
 
 
+@checked
 def diagonal_gradient(
     weights: DiagonalWeights, problem: Problem, *, loss: str | Loss = "squared"
 ) -> State:
@@ -131,6 +133,7 @@ class DiagonalKernel:
             v.addcmul_(c, old, value=-1)
 
 
+@checked
 def diagonal_descent(
     weights: DiagonalWeights,
     problem: Problem,

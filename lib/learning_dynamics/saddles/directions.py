@@ -18,6 +18,7 @@ from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive, check_shape
@@ -112,6 +113,7 @@ def _polish(
     return pair, float(s[0]), lost + float(wrong.any()), int(kink.sum())
 
 
+@checked
 def extremal_directions(
     inputs: Float[Tensor, "m0 n"],
     residual: Float[Tensor, "m2 n"],
@@ -193,6 +195,7 @@ def escape_directions(
     return found.directions, found.rates
 
 
+@checked
 def distinct_directions(
     units: Float[Tensor, "m1 coordinate"],
     *,

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
@@ -105,6 +106,7 @@ class _Run:
             self.rows, self.rotation = rotate_rows(self.rows, self.rotation)
 
 
+@checked
 def linear_descent(
     weights: Weights,
     problem: Problem,

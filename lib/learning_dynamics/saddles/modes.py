@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import check_choice, check_finite, check_integer, check_positive
 
@@ -61,6 +62,7 @@ def stack_moments(batch: Sequence[Moments], repeat: int = 1) -> Moments:
     """One `Moments` with a leading dimension of runs; each problem `repeat` times in a row."""
     if not batch:
         raise ValueError("batch is empty: pass at least one Moments")
+    check_integer("repeat", repeat, least=1)
     parts = zip(*((m.xx, m.yx, m.yy) for m in batch), strict=True)
     return Moments(*(torch.stack(p).repeat_interleave(repeat, 0) for p in parts))
 
@@ -96,6 +98,7 @@ def _check_alive(s: Tensor, step: int, eta: Tensor) -> None:
         )
 
 
+@checked
 def follow_modes(
     moments: Moments,
     units: Float[Tensor, "runs m1 coordinate"],

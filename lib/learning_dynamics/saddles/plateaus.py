@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import check_finite, check_integer, check_positive
 
@@ -41,6 +42,7 @@ class Escape:
     gap: Float[Tensor, " *runs"]
 
 
+@checked
 def correlation(
     inputs: Float[Tensor, "*runs m0 n"],
     gradient: Float[Tensor, "*runs m2 n"],
@@ -50,6 +52,7 @@ def correlation(
     return -(gradient if slope is None else gradient * slope[..., None, :]) @ inputs.mT
 
 
+@checked
 def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
     """Rate, direction and gap of the escape from a stationary point with correlation R."""
     check_finite("residual", residual)
@@ -59,6 +62,7 @@ def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
     return Escape(s[..., 0], direction, second / s[..., 0])
 
 
+@checked
 def update_matrix(
     residual: Float[Tensor, "*runs m2 m0"], step_size: float | Float[Tensor, " *runs"]
 ) -> Float[Tensor, "*runs coordinate coordinate"]:
@@ -72,6 +76,7 @@ def update_matrix(
     return a + torch.eye(m0 + m2, dtype=a.dtype, device=a.device)
 
 
+@checked
 def worst_angle(
     units: Float[Tensor, "*runs m1 coordinate"], direction: Float[Tensor, "*runs coordinate"]
 ) -> Float[Tensor, " *runs"]:
@@ -81,6 +86,7 @@ def worst_angle(
     return (across.norm(dim=-1) / along.abs()).amax(-1)
 
 
+@checked
 def modes_at_escape(
     modes: Float[Tensor, "runs records mode"], escape_number: int, threshold: float = 0.1
 ) -> Float[Tensor, "runs mode"]:
@@ -107,6 +113,7 @@ def modes_at_escape(
     return torch.exp(low + part[:, None] * (high - low))
 
 
+@checked
 def plateau_steps(
     moments: Moments,
     units: Float[Tensor, "*runs m1 coordinate"],
@@ -119,6 +126,7 @@ def plateau_steps(
     singular value of Sigma_yx: linear in log(1/epsilon) with slope 1/log(1 + eta s_1).
     """
     check_positive("threshold", threshold)
+    check_positive("step_size", step_size)
     first = escape(moments.yx)
     start = (units @ first.direction[..., None]).flatten(-2).norm(dim=-1)
     growth = torch.log1p(torch.as_tensor(step_size, dtype=first.rate.dtype) * first.rate)

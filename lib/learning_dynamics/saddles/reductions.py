@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.saddles.weights import Weights
@@ -31,6 +32,7 @@ def _as_problem(stacked: Tensor, inputs: int) -> Problem:
     return Problem(columns[..., :inputs, :].contiguous(), columns[..., inputs:, :].contiguous())
 
 
+@checked
 def compress(problem: Problem) -> Problem:
     """The problem with at most m0 + m2 samples that every linear net cannot tell from this one.
 
@@ -46,6 +48,7 @@ def compress(problem: Problem) -> Problem:
     return Problem(small.inputs, small.targets, problem.teacher)
 
 
+@checked
 def from_moments(moments: Moments) -> Problem:
     """A problem with m0 + m2 samples that has these second moments (n = infinity allowed).
 
@@ -80,6 +83,7 @@ class NarrowNet:
         return Weights(self.basis @ w.w1, w.w2 @ self.basis.mT)
 
 
+@checked
 def narrow(weights: Weights) -> NarrowNet:
     """S = B R by QR: the narrow net that takes the same steps as this linear net."""
     units = weights.units
@@ -99,7 +103,11 @@ def gaussian_narrow(
     above the diagonal, chi with m1 - i + 1 degrees of freedom on it (Bartlett). Cost O(d^2) for
     any m1. Same law as `narrow(initialise(...))`, not the same draw.
     """
+    if len(widths) != 3:
+        raise ValueError(f"widths = {tuple(widths)}: must be (m0, m1, m2)")
     m0, m1, m2 = widths
+    check_integer("m0", m0, least=1)
+    check_integer("m2", m2, least=1)
     check_integer("m1", m1, least=m0 + m2)
     check_positive("init_scale", init_scale)
     d = m0 + m2

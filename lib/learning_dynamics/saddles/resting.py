@@ -17,13 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_integer
+from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.saddles.staircase import Staircase, finite_step_rate, rank_k_map
 
 __all__ = ["arrival_rate", "log_excess"]
 
 
+@checked
 def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Float[Tensor, ""]:
     """Rate at which the slowest awake mode reaches the rank-k saddle of one problem.
 
@@ -33,6 +35,8 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     moments : of one problem (no leading dimension); k >= 1.
     """
     check_integer("k", k, least=1)
+    if step_size is not None:
+        check_positive("step_size", step_size)
     target = rank_k_map(moments, k)
     u, s, vt = torch.linalg.svd(target)
     root = s[:k].sqrt()
@@ -54,6 +58,7 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     return -torch.log1p(-step_size * h) / step_size
 
 
+@checked
 def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float) -> float:
     """Predicted log of |L - level k|/level k at the slowest step of plateau k, to leading order.
 

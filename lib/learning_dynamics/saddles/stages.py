@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from scipy.signal import find_peaks
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.runtime import check_finite, check_positive, check_shape
 
 __all__ = ["Stages", "crossing_steps", "find_drops", "find_stages"]
@@ -33,6 +34,7 @@ class Stages:
     misfit: Float[Tensor, "runs levels"]
 
 
+@checked
 def crossing_steps(
     values: Float[Tensor, "runs records"],
     thresholds: Float[Tensor, "runs thresholds"],
@@ -52,6 +54,7 @@ def crossing_steps(
     return torch.where(below.any(-1), crossed, torch.nan)
 
 
+@checked
 def find_stages(
     losses: Float[Tensor, "runs records"],
     levels: Float[Tensor, "runs levels"],
@@ -92,6 +95,7 @@ def find_stages(
     )
 
 
+@checked
 def find_drops(
     losses: Float[Tensor, " records"],
     steps: Int[Tensor, " records"],

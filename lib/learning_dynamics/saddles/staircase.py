@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import check_integer, check_positive
 
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@checked
 def finite_step_rate(
     rates: Float[Tensor, "*runs mode"], step_size: float | Tensor | None
 ) -> Float[Tensor, "*runs mode"]:
@@ -52,8 +54,10 @@ def _whitener(xx: Tensor) -> Tensor:
     return (vectors * inverse[..., None, :]) @ vectors.mT
 
 
+@checked
 def commutes(moments: Moments, tolerance: float = 1e-10) -> bool:
     """Whether Sigma_xx commutes with Sigma_yx' Sigma_yx (relative commutator <= tolerance)."""
+    check_positive("tolerance", tolerance, zero=True)
     a, b = moments.xx, moments.yx.mT @ moments.yx
     gap = (a @ b - b @ a).flatten(-2).norm(dim=-1)
     size = a.flatten(-2).norm(dim=-1) * b.flatten(-2).norm(dim=-1)
@@ -75,6 +79,7 @@ def _modes(moments: Moments) -> tuple[Tensor, Tensor]:
     return u, c.square()
 
 
+@checked
 def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     """P_k Sigma_yx Sigma_xx^-1: the map of rank <= k with the least squared loss.
 
@@ -90,6 +95,7 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     return u @ (u.mT @ moments.yx) @ whitener @ whitener
 
 
+@checked
 def rank_k_optimum(
     moments: Moments, k: int
 ) -> tuple[Float[Tensor, "*runs m2 m0"], Float[Tensor, " *runs"]]:
@@ -99,12 +105,15 @@ def rank_k_optimum(
     return w, 0.5 * inner.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
+@checked
 def residual_correlation(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     """R_k = Sigma_yx - W_k Sigma_xx = (I - P_k) Sigma_yx at the k-th visited saddle."""
+    check_integer("k", k)
     u = _modes(moments)[0][..., :k]
     return moments.yx - u @ (u.mT @ moments.yx)
 
 
+@checked
 def levels(moments: Moments) -> Float[Tensor, "*runs level"]:
     """Losses of the saddles visited, rank 0 .. min(m0, m2), L = mean of 1/2 |y - f|^2.
 
@@ -151,6 +160,7 @@ class Staircase:
         return self.times * math.log(1 / init_scale) / eta[..., None]
 
 
+@checked
 def recursion(
     rates: Float[Tensor, "*runs saddle mode"],
     step_size: float | Tensor | None = None,
@@ -162,6 +172,7 @@ def recursion(
     spare : m0 + m2 - 2 r, the number of zero eigenvalues of M at the origin.
     Fields `times` and `exponents` of `Staircase`.
     """
+    check_integer("spare", spare)
     count = rates.shape[-2]
     p = torch.ones_like(rates[..., 0, :1]).expand(*rates.shape[:-2], count + 1)
     now = torch.zeros_like(rates[..., 0, 0])
@@ -180,6 +191,7 @@ def recursion(
     return torch.stack(times, dim=-1), torch.stack(exponents, dim=-1)
 
 
+@checked
 def predict(moments: Moments, step_size: float | Tensor | None = None) -> Staircase:
     """Levels, escape rates, times and exponents of all drops.
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -71,6 +72,7 @@ class Stop(NamedTuple):
         return met
 
 
+@checked
 def gradient_descent(
     weights: Weights,
     problem: Problem,

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice
@@ -16,6 +17,7 @@ __all__ = ["FORMS", "from_units", "unit_error", "unit_gradient", "unit_matrix"]
 FORMS = ("secant", "printed")
 
 
+@checked
 def from_units(units: Float[Tensor, "*runs m1 coordinate"], inputs: int) -> Weights:
     """The weights whose units w_i (rows) are given; the first `inputs` coordinates are W1."""
     size = units.shape[-1]
@@ -24,6 +26,7 @@ def from_units(units: Float[Tensor, "*runs m1 coordinate"], inputs: int) -> Weig
     return Weights(units[..., :inputs], units[..., inputs:].mT)
 
 
+@checked
 def unit_matrix(
     weights: Weights,
     problem: Problem,
@@ -56,6 +59,7 @@ def unit_matrix(
     return torch.cat([top, bottom], dim=-2)
 
 
+@checked
 def unit_gradient(
     weights: Weights,
     problem: Problem,
@@ -67,6 +71,7 @@ def unit_gradient(
     return gradient(weights, problem, activation=activation, loss=loss).gradients.units
 
 
+@checked
 def unit_error(
     weights: Weights,
     problem: Problem,

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
@@ -58,6 +59,8 @@ def initialise(
     generators : one per run (see `runtime.generator`); their device is the weights' device.
     Equal generators give equal directions, so that runs can differ in scale alone.
     """
+    if len(widths) != 3:
+        raise ValueError(f"widths = {tuple(widths)}: must be (m0, m1, m2)")
     m0, m1, m2 = widths
     for name, value in zip(("m0", "m1", "m2"), widths, strict=True):
         check_integer(name, value, least=1)
@@ -72,6 +75,7 @@ def initialise(
     return Weights(units[..., :m0].contiguous(), units[..., m0:].mT.contiguous())
 
 
+@checked
 def forward(
     weights: Weights, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
 ) -> Float[Tensor, "... m2 n"]:
@@ -79,6 +83,7 @@ def forward(
     return weights.w2 @ find_activation(activation)(weights.w1 @ inputs)
 
 
+@checked
 def gradient(
     weights: Weights,
     problem: Problem,

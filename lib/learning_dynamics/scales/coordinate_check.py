@@ -113,6 +113,10 @@ def fit_slope(sizes: Sequence[int], values: Tensor) -> tuple[float, float]:
     values : (size, run), positive. The half-width propagates the spread between runs (delta
     method, t quantile); it does not cover curvature of the law itself.
     """
+    for n in sizes:
+        check_positive("sizes", n)
+    if not isinstance(values, Tensor) or values.ndim != 2:
+        raise ValueError("values: must be a tensor (sizes, runs)")
     x = np.log(np.asarray(sizes, dtype=float))
     v = values.double().cpu().numpy()
     if len(x) < 2 or v.shape[0] != len(x) or v.shape[1] < 2:

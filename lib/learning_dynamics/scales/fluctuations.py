@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.runtime import check_integer
 
 __all__ = [
@@ -20,6 +21,13 @@ __all__ = [
     "spread",
     "tangent_kernel_spread",
 ]
+
+
+def _check_widths(hidden_widths: Sequence[int]) -> None:
+    if not hidden_widths:
+        raise ValueError("hidden width: hidden_widths is empty: at least one is needed")
+    for n in hidden_widths:
+        check_integer("hidden width", n, least=1)
 
 
 def contributions(
@@ -36,9 +44,9 @@ def contributions(
     The input enters through its norm alone, so n_0 = 1 without loss of generality, n_L = 1.
     chunk : random numbers held at a time.
     """
-    for n in hidden_widths:
-        check_integer("hidden width", n, least=1)
+    _check_widths(hidden_widths)
     check_integer("draws", draws, least=1)
+    check_integer("chunk", chunk, least=1)
     widths = (1, *hidden_widths, 1)
     size = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
     parts = []
@@ -65,9 +73,11 @@ def contributions(
 
 def inverse_width_sum(hidden_widths: Sequence[int]) -> float:
     """beta = sum over hidden layers of 1/n_l, the scale of all fluctuations (hanin2020)."""
+    _check_widths(hidden_widths)
     return sum(1 / n for n in hidden_widths)
 
 
+@checked
 def spread(values: Float[Tensor, " draws"]) -> float:
     """log(E[C^2] / E[C]^2): 0 if C is certain, the log-variance if C is lognormal."""
     return float(torch.log(values.square().mean() / values.mean() ** 2))
@@ -79,6 +89,7 @@ def last_layer_spread(hidden_widths: Sequence[int]) -> float:
     Each layer multiplies |h|^2/n by an independent mean of n_l squares of rectified Gaussians,
     doubled: mean 1, second moment 1 + 5/n_l.
     """
+    _check_widths(hidden_widths)
     return sum(math.log(1 + 5 / n) for n in hidden_widths)
 
 
@@ -91,6 +102,7 @@ def tangent_kernel_spread(hidden_widths: Sequence[int], last: float = 1.0) -> fl
     last : mean of the last layer's contribution over that of the others. 1 for gamma_l^2 C_l
     (then B = j/L), 2 for plain C_l under DP (the hidden gain is sqrt(2)).
     """
+    _check_widths(hidden_widths)
     whole = len(hidden_widths) + last
     return sum(
         (5 - 8 * (j / whole) * (1 - j / whole)) / n for j, n in enumerate(hidden_widths, start=1)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.runtime import check_choice, check_integer, check_positive, fractions
 
 __all__ = [
     "SCHEMES",
@@ -169,7 +169,7 @@ class Scheme:
 
         width_exponents : (alpha_0, ..., alpha_L), each >= 0, e.g. (0, 1, "1/5", 1, 0).
         """
-        alpha = tuple(Fraction(a) for a in width_exponents)
+        alpha = fractions("width_exponents", width_exponents)
         if len(alpha) < 3 or min(alpha) < 0:
             raise ValueError(
                 f"width_exponents = {width_exponents}: at least three numbers >= 0 are needed"
@@ -286,6 +286,8 @@ def scheme(name: str | Scheme) -> Scheme:
     """
     if isinstance(name, Scheme):
         return name
+    if not isinstance(name, str):
+        raise ValueError(f"name = {name!r}: must be a scheme or its name")
     match = re.fullmatch(r"dp\(([^)]*)\)", name)
     if match:
         return dynamic(match[1])

@@ -6,12 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
+from learning_dynamics.runtime import check_positive
 from learning_dynamics.problems import Problem
 from learning_dynamics.scales.training import hidden
 
 __all__ = ["effective_rank", "linear_alignment", "linear_probe", "summarise"]
 
 
+@checked
 def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tensor, " runs"]:
     """exp of the entropy of the normalised eigenvalues of the features' covariance.
 
@@ -26,6 +29,7 @@ def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tenso
     return torch.where(total[..., 0] > 0, entropy.exp(), 0.0)
 
 
+@checked
 def linear_probe(
     features: Float[Tensor, "runs width samples"],
     targets: Float[Tensor, "classes samples"],
@@ -38,6 +42,7 @@ def linear_probe(
 
     ridge : relative to the mean square of the features; a constant feature is added.
     """
+    check_positive("ridge", ridge)
     h = features.double()
     scale = h.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-30)
 
@@ -54,6 +59,7 @@ def linear_probe(
     return (predicted == test_targets.argmax(0)).double().mean(-1)
 
 
+@checked
 def linear_alignment(
     a: Float[Tensor, "runs _ samples"], b: Float[Tensor, "runs _ samples"]
 ) -> Float[Tensor, " runs"]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from learning_dynamics.runtime import check_choice
+from learning_dynamics.runtime import check_choice, fractions
 from learning_dynamics.scales.orders import Form, Order, orders
 
 __all__ = ["PRINTED", "REQUIREMENTS", "Bound", "Family", "Requirement", "THESIS", "solve"]
@@ -271,7 +271,7 @@ def solve(
     requirements    : names in `REQUIREMENTS` or `Requirement`s.
     The families together are the whole solution set.
     """
-    widths = tuple(Fraction(a) for a in width_exponents)
+    widths = fractions("width_exponents", width_exponents)
     if len(widths) < 3 or min(widths[1:-1]) <= 0:
         raise ValueError(f"width_exponents = {width_exponents}: hidden widths must grow (> 0)")
     depth = len(widths) - 1

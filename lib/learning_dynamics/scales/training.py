@@ -66,7 +66,8 @@ def initialise(
         raise ValueError(
             f"init_stds has {len(init_stds)} values: one per layer, {len(widths) - 1}, is needed"
         )
-    check_positive("init_stds", torch.tensor(init_stds))
+    for std in init_stds:
+        check_positive("init_stds", std)
     if not seeds:
         raise ValueError("seeds is empty: pass one seed per run")
     weights = []
@@ -90,6 +91,7 @@ def batch_order(seed: int, epoch: int, samples: int) -> Int[Tensor, " samples"]:
 
     A function of (seed, epoch) alone, so a resumed run sees the same batches.
     """
+    check_integer("samples", samples, least=1)
     return torch.randperm(samples, generator=generator("batches", seed, epoch))
 
 

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-import torch
-
-from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.runtime import check_integer, check_positive, fractions
 
 __all__ = ["WidthFamily"]
 
@@ -22,14 +20,17 @@ class WidthFamily:
     prefactors: tuple[float | int, ...]
 
     def __post_init__(self) -> None:
-        exponents = tuple(Fraction(a) for a in self.exponents)
+        exponents = fractions("exponents", self.exponents)
         object.__setattr__(self, "exponents", exponents)
         if len(exponents) != len(self.prefactors) or len(exponents) < 3:
             raise ValueError(
                 f"exponents and prefactors: {len(exponents)} and {len(self.prefactors)} given; one "
                 "of each per width is needed, at least three"
             )
-        check_positive("prefactors", torch.tensor(self.prefactors, dtype=torch.float64))
+        if min(exponents) < 0:
+            raise ValueError(f"exponents = {self.exponents}: must be >= 0")
+        for value in self.prefactors:
+            check_positive("prefactors", value)
 
     def __call__(self, n: int) -> tuple[int, ...]:
         """(n_0, ..., n_L) at the size n."""
