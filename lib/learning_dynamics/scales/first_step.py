@@ -71,7 +71,8 @@ def spectral_norm(
 
     Below the true value by under 2 % for Gaussian matrices after 8 steps; cost 15 products.
     """
-    check_finite("matrix", matrix)
+    if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
+        check_finite("matrix", matrix)  # says what it is
     check_shape("matrix", matrix, (None, None))
     check_integer("steps", steps, least=1)
     if matrix.shape[-1] > matrix.shape[-2]:
@@ -93,6 +94,8 @@ def spectral_norm(
         length = _norm(v)[..., None, None]
         v = v / torch.where(length > 0, length, 1)
     images = torch.cat(images, -1)
+    if not images.isfinite().all():  # a fault shows in the products: no pass over a sound matrix
+        check_finite("matrix", matrix)
     return torch.linalg.eigvalsh(images.mT @ images)[..., -1].clamp(min=0).sqrt()
 
 
