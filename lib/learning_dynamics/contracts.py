@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+import torch
 from torch import Tensor
 
 from learning_dynamics.runtime import check_finite
@@ -91,14 +92,16 @@ def _check_plain(
     for part, kind in getattr(type(value), "__annotations__", {}).items():
         inner = getattr(value, part, None)
         if isinstance(inner, Tensor) and hasattr(kind, "dim_str"):
-            _check_tensor(f"{name}.{part}", inner, kind, sizes)
+            _check_tensor(f"{name}.{part}", inner, kind, sizes, infinite=True)
 
 
 def _check_tensor(
-    name: str, value: Tensor, annotation: Any, sizes: dict[str, tuple[int, str]]
+    name: str, value: Tensor, annotation: Any, sizes: dict[str, tuple[int, str]],
+    infinite: bool = False,
 ) -> None:
+    """infinite : a result handed on may hold +-inf (a saddle that is never left)."""
     if any(kind.startswith("float") for kind in annotation.dtypes):
-        check_finite(name, value)
+        check_finite(name, value.nan_to_num(torch.nan, 0, 0) if infinite else value)
     elif value.is_floating_point() or value.is_complex():
         raise ValueError(f"{name}: must not be a floating-point tensor, got {value.dtype}")
     words = annotation.dim_str.split()
