@@ -1,0 +1,77 @@
+"""How far the numbers move with the order of summation (threads) and in single precision."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from learning_dynamics.datasets import digits_pair
+from learning_dynamics.problems import Problem, linear_teacher
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+from learning_dynamics.saddles.weights import Weights
+from learning_dynamics.scales.coordinate_check import coordinate_check
+from learning_dynamics.scales.training import initialise as initialise_deep
+from learning_dynamics.scales.training import sgd
+from learning_dynamics.scales.width_family import WidthFamily
+
+
+def two_layer(activation: str, dtype: torch.dtype) -> torch.Tensor:
+    """Losses of one run from scale 1e-3 through its plateaus."""
+    problem = linear_teacher(generator=generator("other machines"))
+    problem = Problem(problem.inputs.to(dtype), problem.targets.to(dtype))
+    start = initialise((6, 10, 4), 1e-3, [generator("start")])
+    start = Weights(start.w1.to(dtype), start.w2.to(dtype))
+    run = gradient_descent(start, problem, step_size=0.02, steps=1500, activation=activation)
+    return run["loss"].double().flatten()
+
+
+def trained(dtype: torch.dtype) -> torch.Tensor:
+    """Train losses of a six-layer net on digits, after 0 to 60 steps."""
+    problem = digits_pair(3, 8, source="sklearn", dtype=dtype).train
+    widths = (64, 96, 12, 96, 12, 96, 2)
+    state = initialise_deep(widths, (2**0.5,) * 5 + (1.0,), [0])  # the same draws
+    state = replace(state, weights=tuple(w.to(dtype) for w in state.weights))
+    run = sgd(problem, state, [n**-0.5 for n in widths[:-1]], seeds=[0], step_size=0.1,
+              steps=60, batch_size=32, evaluate={"train": problem}, record=(0, 20, 60))
+    return run["train_loss"].double().flatten()
+
+
+def checked(dtype: torch.dtype) -> torch.Tensor:
+    """Contributions in a coordinate check; each precision has draws of its own."""
+    family = WidthFamily((0, 1, "1/5", 1, 0), (8, 1, 8, 1, 2))
+    check = coordinate_check(["dp(1/2)"], family, [64, 128, 256], runs=4, dtype=dtype)
+    return check.values["dp(1/2)"]["contribution"].double().flatten()
+
+
+CASES = {
+    "saddle to saddle": lambda dtype: two_layer("linear", dtype),
+    "ReLU": lambda dtype: two_layer("relu", dtype),
+    "six layers": trained,
+    "coordinate check": checked,
+}
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest difference, relative to the largest entry."""
+    good = a.isfinite() & b.isfinite()
+    assert good.any()
+    return float((a - b)[good].abs().max() / b[good].abs().max())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_move_little(name, threads):
+    threads(1)
+    one = CASES[name](torch.float64)
+    single = None if CASES[name] is checked else CASES[name](torch.float32)
+    threads(2)
+    # rounding (1e-16, 1e-7) times what a plateau from scale 1e-3 amplifies, about 1e3, and more
+    assert apart(CASES[name](torch.float64), one) <= 1e-9
+    assert single is None or 0 < apart(single, one) <= 1e-3
