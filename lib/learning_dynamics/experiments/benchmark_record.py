@@ -40,15 +40,17 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def rival_table(record: dict[str, Any]) -> str:
-    """Microseconds per run and step of the kernel, and how many times slower each rival is."""
-    rows = []
-    for name, case in _cases(record).items():
-        row = [name, str(case["runs"]), f"{case['microseconds']['ours']:.3g}"]
-        row += [f"{case['ratios'][r]:.3g}" for r in RIVALS]
-        rows.append([*row, f"{100 * case['gemm_share']:.0f} %"])
-    if not rows:
+    """One column a case: microseconds per run and step of the kernel, how many times slower each
+    rival is, and the kernel's share of the GEMM peak."""
+    cases = _cases(record)
+    if not cases:
         return MISSING
-    return _table(["case", "runs", "kernel (µs)", *RIVALS, "share of peak"], rows)
+    of = list(cases.values())
+    rows = [["runs", *(str(c["runs"]) for c in of)],
+            ["kernel (µs)", *(f"{c['microseconds']['ours']:.3g}" for c in of)]]
+    rows += [[rival, *(f"{c['ratios'][rival]:.3g}" for c in of)] for rival in RIVALS]
+    rows.append(["share of peak", *(f"{100 * c['gemm_share']:.0f} %" for c in of)])
+    return _table(["", *cases], rows)
 
 
 def roofline_table(record: dict[str, Any]) -> str:
