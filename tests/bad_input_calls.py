@@ -78,7 +78,7 @@ CALLS = {
     "saddles.weights.forward": (
         weights.forward, {"weights": NET, "inputs": PROBLEM.inputs, "activation": "relu"}
     ),
-    "saddles.weights.gradient": (weights.gradient, {"weights": NET, "problem": PROBLEM, **SQUARED}),
+    # weights.gradient is left out: it is called at every step, also on weights that have diverged
     "saddles.two_layer.gradient_descent": (
         two_layer.gradient_descent,
         {"weights": NET, "problem": PROBLEM, "step_size": 0.05, "steps": 5, **SQUARED,

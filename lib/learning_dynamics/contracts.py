@@ -101,7 +101,8 @@ def _check_tensor(
 ) -> None:
     """infinite : a result handed on may hold +-inf (a saddle that is never left)."""
     if any(kind.startswith("float") for kind in annotation.dtypes):
-        check_finite(name, value.nan_to_num(torch.nan, 0, 0) if infinite else value)
+        if not value.is_meta:  # a tensor without data has no entries to look at
+            check_finite(name, value.nan_to_num(torch.nan, 0, 0) if infinite else value)
     elif value.is_floating_point() or value.is_complex():
         raise ValueError(f"{name}: must not be a floating-point tensor, got {value.dtype}")
     words = annotation.dim_str.split()

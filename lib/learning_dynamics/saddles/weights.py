@@ -83,7 +83,6 @@ def forward(
     return weights.w2 @ find_activation(activation)(weights.w1 @ inputs)
 
 
-@checked
 def gradient(
     weights: Weights,
     problem: Problem,
