@@ -1,8 +1,9 @@
 """results/audit.json: what the slow checks of `make audit` found when they were last run."""
 
-import fcntl
 import json
 from pathlib import Path
+
+from filelock import FileLock
 
 __all__ = ["RECORD", "note"]
 
@@ -15,12 +16,9 @@ def note(check, found, file=RECORD):
     Checks run side by side: each takes the lock beside the file, and the file is replaced whole.
     """
     file = Path(file)
-    lock = file.with_suffix(".lock")
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with FileLock(file.with_suffix(".held")):
         record = json.loads(file.read_text()) if file.exists() else {}
         record[check] = found
         fresh = file.with_suffix(".new")
         fresh.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
         fresh.replace(file)
-        lock.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from browser import open_page, site_browser
+from faults import report
 
 __all__ = ["problems", "served"]
 
@@ -128,13 +129,7 @@ def problems(site):
 
 def main(site):
     """Print the faults; 1 if there is any."""
-    try:
-        found = problems(site)
-    except FileNotFoundError as error:
-        found = [str(error)]
-    for fault in found:
-        print(fault, file=sys.stderr)
-    return 1 if found else 0
+    return report(problems, site)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from faults import report
 from typeset import DOCUMENT, missing_characters
 
 __all__ = ["OVERFULL", "problems"]
@@ -57,10 +58,7 @@ def problems(folder):
 
 def main(folder):
     """Print the faults; 1 if there is any."""
-    found = problems(folder)
-    for fault in found:
-        print(fault, file=sys.stderr)
-    return 1 if found else 0
+    return report(problems, folder)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from faults import report
+
 __all__ = ["problems"]
 
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "embed": "src",
@@ -85,10 +87,7 @@ def problems(site):
 
 def main(site):
     """Print the faults; 1 if there is any."""
-    found = problems(site)
-    for fault in found:
-        print(fault, file=sys.stderr)
-    return 1 if found else 0
+    return report(problems, site)
 
 
 if __name__ == "__main__":

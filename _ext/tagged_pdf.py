@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from browser import open_page, site_browser
 from check_browser import formula_problems
+from faults import report
 from latex_style import first_chapters
 
 __all__ = ["file_problems", "print_book"]
@@ -116,7 +117,12 @@ def at_the_root(site):
 
 
 def print_book(site, target):
-    """Print the book; the faults that were seen on the way."""
+    """Print the book; the faults that were seen on the way.
+
+    Raises FileNotFoundError if there is no single-page site, or no browser.
+    """
+    if not (Path(site) / SINGLE).exists():
+        raise FileNotFoundError(f"{site} holds no single-page site")
     target = Path(target)
     with site_browser() as browser:
         page = open_page(browser, at_the_root(site), seconds=900)
@@ -139,16 +145,7 @@ def file_problems(pdf):
 
 def main(site, target):
     """Print, then say what is wrong; 1 if anything is."""
-    if not (Path(site) / SINGLE).exists():
-        found = [f"{site} holds no single-page site"]
-    else:
-        try:
-            found = print_book(site, target)
-        except FileNotFoundError as error:
-            found = [str(error)]
-    for fault in found:
-        print(fault, file=sys.stderr)
-    return 1 if found else 0
+    return report(print_book, site, target)
 
 
 if __name__ == "__main__":

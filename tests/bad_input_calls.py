@@ -1,6 +1,7 @@
 """Valid calls of the public functions, from which `test_bad_inputs` makes bad ones.
 
 Results of earlier calls and callables are taken as they are; only plain arguments are replaced.
+One table with one entry a function, and therefore longer than a file of code.
 """
 
 import torch

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from learning_dynamics.claims import read_claims
 from learning_dynamics.experiments.scales_exponents import main as coordinate_check
@@ -44,9 +45,10 @@ def claims(options: argparse.Namespace) -> int:
     failed = 0
 
     def keep(record):  # after each claim: another process may write the same files meanwhile
-        records = read_ledger(path)[1] | {record["id"]: record}
-        order = [claim.id for claim in read_claims(root / "claims.yml")]
-        write_ledger(path, header(), [records[name] for name in order if name in records])
+        with FileLock(path.with_suffix(".held")):
+            records = read_ledger(path)[1] | {record["id"]: record}
+            order = [claim.id for claim in read_claims(root / "claims.yml")]
+            write_ledger(path, header(), [records[name] for name in order if name in records])
 
     with ProcessPoolExecutor(options.jobs) as pool:
         for claim, (fresh, seconds, error) in zip(chosen, pool.map(_measure, chosen), strict=True):

@@ -103,7 +103,10 @@ def recorded(claim: str, *, path: Path = RECORDED) -> dict[str, Any]:
 
 
 def write_ledger(path: Path, head: Mapping[str, str], records: Iterable[Mapping[str, Any]]) -> None:
-    """Write the ledger: one line per field, lists on one line, so that a diff shows what moved."""
+    """Write the ledger: one line per field, lists on one line, so that a diff shows what moved.
+
+    The file is replaced whole: a process that dies while writing leaves the old one.
+    """
 
     def line(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -118,4 +121,6 @@ def write_ledger(path: Path, head: Mapping[str, str], records: Iterable[Mapping[
 
     entries = ",\n  ".join(block(entry, "  ") for entry in records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{{\n "header": {block(head, " ")},\n "claims": [\n  {entries}\n ]\n}}\n')
+    fresh = path.with_suffix(".new")
+    fresh.write_text(f'{{\n "header": {block(head, " ")},\n "claims": [\n  {entries}\n ]\n}}\n')
+    fresh.replace(path)
