@@ -12,23 +12,30 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PACKAGE", "chapter_digest", "code_cells", "imported_modules", "record_files"]
+__all__ = [
+    "PACKAGE", "cells_with_options", "chapter_digest", "code_cells", "imported_modules",
+    "record_files",
+]
 
 PACKAGE = "learning_dynamics"
 LOCK = "requirements.lock"
 DATA_FOLDERS = ("results", f"lib/{PACKAGE}")
 _CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.M | re.S)
-_OPTIONS = re.compile(r"\A---\n.*?^---\n", re.M | re.S)
+_OPTIONS = re.compile(r"\A---\n(.*?)^---\n", re.M | re.S)
+
+
+def cells_with_options(text):
+    """(options as YAML text, source) of each code cell of a MyST notebook, magics removed."""
+    for body in _CELL.findall(text):
+        options = _OPTIONS.match(body)
+        lines = _OPTIONS.sub("", body).splitlines()
+        kept = [line for line in lines if not re.match(r"\s*([%!]|:[\w-]+:)", line)]
+        yield options[1] if options else "", "\n".join(kept)
 
 
 def code_cells(text):
     """The sources of the code cells of a MyST notebook, options and magics removed."""
-    cells = []
-    for body in _CELL.findall(text):
-        body = _OPTIONS.sub("", body)
-        lines = [line for line in body.splitlines() if not re.match(r"\s*([%!]|:[\w-]+:)", line)]
-        cells.append("\n".join(lines))
-    return cells
+    return [source for _, source in cells_with_options(text)]
 
 
 def _parse(source, name):

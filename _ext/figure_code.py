@@ -5,18 +5,14 @@ were assigned from other functions. Nothing is executed.
 """
 
 import ast
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from dependencies import PACKAGE, record_files
+from dependencies import PACKAGE, cells_with_options, record_files
 
 __all__ = ["Source", "figure_sources"]
 
-_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.M | re.S)
-_OPTIONS = re.compile(r"\A---\n(.*?)^---\n", re.M | re.S)
-_LINE_OPTION = re.compile(r"\s*([%!]|:[\w-]+:)")
 #: Parts of the package that say how a book looks or is seeded, not where a figure comes from.
 LEFT_OUT = ("figures.style", "runtime", "experiments.records", "experiments.store")
 DRAWING = f"{PACKAGE}.figures."
@@ -32,13 +28,10 @@ class Source(NamedTuple):
 
 def _cells(text):
     """(name of the figure or None, parsed code) of each code cell."""
-    for body in _CELL.findall(text):
-        options = _OPTIONS.match(body)
-        settings = (yaml.safe_load(options[1]) or {}) if options else {}
-        lines = _OPTIONS.sub("", body).splitlines()
-        code = "\n".join("" if _LINE_OPTION.match(line) else line for line in lines)
+    for options, source in cells_with_options(text):
+        settings = yaml.safe_load(options) or {}
         figure = ((settings.get("mystnb") or {}).get("figure") or {}).get("name")
-        yield figure, ast.parse(code)
+        yield figure, ast.parse(source)
 
 
 def _module_file(root, module):
