@@ -1,12 +1,12 @@
 """Break the formula behind each claim and see its verdict change.
 
-    python _ext/mutants.py [claim ...] [--jobs 2]
+    python _ext/mutants.py [claim ...] [--jobs 2] [--seconds 300]
 
 `tests/mutants.yml` says what is broken, one place per claim. The broken package lives in a folder
 of its own, first on the path of a fresh process; the working tree is never touched. A mutant is
 *killed* if the short measurement then gives another verdict than the recorded one, *refused* if
-the package itself stops with a ValueError that says why, *broken* if it crashes in any other way
-(that proves nothing), and *alive* otherwise.
+the package itself stops with a ValueError that says why, *broken* if it crashes in any other way,
+*endless* if it has not ended after so many seconds (both prove nothing), and *alive* otherwise.
 """
 
 import argparse
@@ -27,6 +27,7 @@ __all__ = ["main", "mutants", "try_mutant"]
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("lib") / "learning_dynamics"
 GOOD = ("killed", "refused")
+SECONDS = 300  # a short measurement takes ten on an idle core, imports included
 MEASURE = """
 import json, sys, torch
 from pathlib import Path
@@ -65,17 +66,20 @@ def break_copy(mutant, folder, root=ROOT):
     path.write_text(text.replace(mutant["old"], mutant["new"]), encoding="utf8")
 
 
-def try_mutant(mutant, expected, seconds=900):
+def try_mutant(mutant, expected, seconds=SECONDS):
     """(outcome, what was seen) of one mutant; `expected` is the recorded verdict."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         break_copy(mutant, folder)
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(folder), mutant["claim"]],
-            cwd=folder, capture_output=True, text=True, timeout=seconds,
-            env={**os.environ, "PYTHONPATH": str(folder / "lib"), "OMP_NUM_THREADS": "1",
-                 "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", MEASURE, str(folder), mutant["claim"]],
+                cwd=folder, capture_output=True, text=True, timeout=seconds,
+                env={**os.environ, "PYTHONPATH": str(folder / "lib"), "OMP_NUM_THREADS": "1",
+                     "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        except subprocess.TimeoutExpired:
+            return "endless", f"no verdict after {seconds} s"
     if done.returncode:
         return "broken", done.stderr.strip().splitlines()[-1]
     found = json.loads(done.stdout.strip().splitlines()[-1])
@@ -84,13 +88,13 @@ def try_mutant(mutant, expected, seconds=900):
     return ("alive" if found["verdict"] == expected else "killed"), found["verdict"]
 
 
-def main(claims=(), jobs=2):
+def main(claims=(), jobs=2, seconds=SECONDS):
     """Try the mutants (of some claims), print what became of them; outcome -> count."""
     verdicts = recorded_verdicts()
     table = [m for m in mutants() if not claims or m["claim"] in claims]
     counts = Counter()
     with ThreadPoolExecutor(jobs) as pool:
-        tried = pool.map(lambda m: try_mutant(m, verdicts[m["claim"]]), table)
+        tried = pool.map(lambda m: try_mutant(m, verdicts[m["claim"]], seconds), table)
         for mutant, (outcome, seen) in zip(table, tried, strict=True):
             counts[outcome] += 1
             print(f"{outcome}: {mutant['claim']}: {verdicts[mutant['claim']]} -> {seen}", flush=True)
@@ -101,6 +105,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("claims", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="longest time of one mutant")
     options = parser.parse_args()
-    found = main(options.claims, options.jobs)
+    found = main(options.claims, options.jobs, options.seconds)
     sys.exit(0 if sum(found.values()) == sum(found[word] for word in GOOD) else 1)

@@ -38,6 +38,19 @@ def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
     assert mutants.try_mutant(place | {"new": "d2 = 2 * g @ h.mT"}, expected)[0] == "killed"
 
 
+def test_a_mutant_without_end_is_counted_by_name_and_stops_no_other(monkeypatch, capsys):
+    claims = ["kernels/moments", "kernels/gradients-exact"]
+    monkeypatch.setattr(mutants, "MEASURE", (
+        "import sys, time\n"
+        "time.sleep(600 if sys.argv[2] == 'kernels/moments' else 0)\n"
+        "print('{\"verdict\": \"fails\"}')\n"
+    ))
+    assert mutants.main(claims, seconds=5) == {"endless": 1, "killed": 1}
+    told = capsys.readouterr().out
+    assert "endless: kernels/moments: holds -> no verdict after 5 s" in told
+    assert "killed: kernels/gradients-exact" in told
+
+
 def test_counts_become_a_row_of_the_page(tmp_path):
     file = tmp_path / "audit.json"
     note("mutants", {"claims": 2, "killed": 2}, file)
