@@ -1,4 +1,4 @@
-"""Where the time of a ReLU step goes: shares of the rate of a large matrix product.
+"""Where the time of a step goes: shares of the rate of a large matrix product.
 
 Four contenders compute on the same threads in the same round: a large product; the five
 products of a step at their own shapes, nothing else; the kernel made of these products; the
@@ -18,44 +18,75 @@ from learning_dynamics.activations import activation
 from learning_dynamics.losses import squared
 from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles.ensemble import CACHE
-from learning_dynamics.saddles.kernels import Data, DenseKernel, choose_kernel
+from learning_dynamics.saddles.kernels import Data, DenseKernel, ProductKernel, choose_kernel
 from learning_dynamics.saddles.schedule import worker_map
 
 ROUNDS = 9
 
 
-def plain(call):
+def plain(call, kernel):
     """The same call with the kernel made of products."""
 
     def run():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(two_layer, "choose_kernel", lambda *_: DenseKernel)
+            patch.setattr(two_layer, "choose_kernel", lambda *_: kernel)
             call()
 
     return run
 
 
-def products(weights, problem, steps):
+def relu_products(w1, problem):
+    """The five products of a ReLU step for one chunk, as a function of no arguments."""
+    c, m1, m0 = w1.shape
+    m2, n = problem.targets.shape
+    b, bt, f, ft = (w1.new_zeros(c, *s) for s in ((m2, m1), (m1, m2), (m2, n), (n, m2)))
+    z, p, d1, d2 = (w1.new_zeros(c, *s) for s in ((m1, n), (m1, n), (m1, m0), (m1, m2)))
+    x = problem.inputs.expand(c, -1, -1)
+    xt = problem.inputs.mT.contiguous().expand(c, -1, -1)
+
+    def step():
+        torch.bmm(w1, x, out=z)
+        torch.bmm(b, z, out=f)
+        torch.bmm(z, ft, out=d2)
+        torch.bmm(bt, f, out=p)
+        torch.bmm(p, xt, out=d1)
+
+    return step
+
+
+def linear_products(w1, problem):
+    """The five products of a step through W = W2 W1 for one chunk."""
+    c, m1, m0 = w1.shape
+    m2, n = problem.targets.shape
+    w2t, w, f, ct, d2 = (
+        w1.new_zeros(c, *s) for s in ((m1, m2), (m2, m0), (m2, n), (m0, m2), (m1, m2))
+    )
+    d1, x, xt = torch.zeros_like(w1), problem.inputs, problem.inputs.mT.contiguous()
+    tall, errors = w.flatten(0, 1), f.flatten(0, 1)
+
+    def step():
+        torch.bmm(w2t.mT, w1, out=w)
+        torch.mm(tall, x, out=errors)
+        torch.mm(errors, xt, out=tall)
+        torch.bmm(w1, ct, out=d2)
+        torch.bmm(w2t, w, out=d1)
+
+    return step
+
+
+def products(weights, problem, steps, kernel):
     """The five products alone, in chunks like the kernel's, each on a thread of its own."""
     runs, m1, m0 = weights.w1.shape
     m2, n = problem.targets.shape
-    w1, x = weights.w1, problem.inputs
-    chunk = max(1, CACHE // (DenseKernel.elements((m0, m1, m2, n)) * w1.element_size()))
-    threads = torch.get_num_threads()
+    w1, threads = weights.w1, torch.get_num_threads()
+    chunk = max(1, CACHE // (kernel.elements((m0, m1, m2, n)) * w1.element_size()))
     chunk = -(-runs // (-(-runs // (chunk * threads)) * threads))
+    of = linear_products if kernel is ProductKernel else relu_products
 
     def part(start):
-        a = w1[start : start + chunk].clone()
-        c = len(a)
-        b, bt, f, ft = (a.new_zeros(c, *s) for s in ((m2, m1), (m1, m2), (m2, n), (n, m2)))
-        z, p, d1, d2 = (a.new_zeros(c, *s) for s in ((m1, n), (m1, n), (m1, m0), (m1, m2)))
-        xs, xt = x.expand(c, -1, -1), x.mT.contiguous().expand(c, -1, -1)
+        step = of(w1[start : start + chunk].clone(), problem)
         for _ in range(steps):
-            torch.bmm(a, xs, out=z)
-            torch.bmm(b, z, out=f)
-            torch.bmm(z, ft, out=d2)
-            torch.bmm(bt, f, out=p)
-            torch.bmm(p, xt, out=d1)
+            step()
 
     def run():
         with worker_map(threads) as workers:
@@ -64,17 +95,18 @@ def products(weights, problem, steps):
     return run
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[0] == "relu"])
+@pytest.mark.parametrize("name", CASES)
 def test_shares_of_the_peak(name, benchmark, record):
     act, weights, problem = build(name)
     runs, m1, m0 = weights.w1.shape
-    flops = DenseKernel.flops((m0, m1, *problem.targets.shape)) * runs * STEPS
+    kernel = ProductKernel if act == "linear" else DenseKernel
+    flops = kernel.flops((m0, m1, *problem.targets.shape)) * runs * STEPS
     product, operations = gemm(weights.w1.dtype)
     two_passes = ours(weights, problem, act, STEPS)
     calls = {
         "a large product": product,
-        "its five products alone": products(weights, problem, STEPS),
-        "kernel of five products": plain(two_passes),
+        "its five products alone": products(weights, problem, STEPS, kernel),
+        "kernel of five products": plain(two_passes, kernel),
         "kernel in two passes": two_passes,
     }
     seconds = interleaved(calls, ROUNDS)

@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin
 import torch
 from torch import Tensor
 
-from learning_dynamics.runtime import check_finite
+from learning_dynamics.runtime import all_finite, check_finite
 
 __all__ = ["checked"]
 
@@ -102,7 +102,8 @@ def _check_tensor(
     """infinite : a result handed on may hold +-inf (a saddle that is never left)."""
     if any(kind.startswith("float") for kind in annotation.dtypes):
         if not value.is_meta:  # a tensor without data has no entries to look at
-            check_finite(name, value.nan_to_num(torch.nan, 0, 0) if infinite else value)
+            copy = infinite and value.is_floating_point() and not all_finite(value)
+            check_finite(name, value.nan_to_num(torch.nan, 0, 0) if copy else value)
     elif value.is_floating_point() or value.is_complex():
         raise ValueError(f"{name}: must not be a floating-point tensor, got {value.dtype}")
     words = annotation.dim_str.split()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trajectory",
+    "all_finite",
     "check_choice",
     "check_finite",
     "check_integer",
@@ -64,13 +65,18 @@ def check_integer(name: str, value: object, *, least: int = 0) -> None:
         raise ValueError(f"{name} = {value!r}: must be an integer >= {least}")
 
 
+def all_finite(value: Tensor) -> bool:
+    """Whether all entries are finite: one pass and no copy where their sum is finite too."""
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
+
+
 def check_finite(name: str, value: Tensor) -> None:
     """Raise ValueError if `value` is not a floating tensor of finite numbers."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = getattr(value, "dtype", type(value).__name__)
         raise ValueError(f"{name}: must be a floating-point tensor, got {kind}")
-    finite = torch.isfinite(value)
-    if not bool(finite.all()):
+    if not all_finite(value):
+        finite = torch.isfinite(value)
         index = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(f"{name}[{index}] = {float(value[index])}: all entries must be finite")
 

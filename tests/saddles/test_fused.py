@@ -1,4 +1,4 @@
-"""The fused step against the plain products: same runs, stops and divergences, any shape."""
+"""The fused steps against the plain products: same runs, stops and divergences, any shape."""
 
 import subprocess
 import sys
@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings, strategies
 
 from learning_dynamics.activations import activation, leaky_relu
 from learning_dynamics.losses import cross_entropy, huber, logistic, squared
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import fused, two_layer
-from learning_dynamics.saddles.kernels import Data, DenseKernel, choose_kernel
+from learning_dynamics.saddles.kernels import (
+    Data,
+    DenseKernel,
+    ProductKernel,
+    choose_kernel,
+)
 from learning_dynamics.saddles.two_layer import (
     Stop,
     Weights,
@@ -22,10 +28,10 @@ from learning_dynamics.saddles.two_layer import (
 )
 
 pytest.importorskip("llvmlite")
-from learning_dynamics.saddles import step_code  # noqa: E402
+from learning_dynamics.saddles import code_writer, product_code, step_code  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
-    step_code.register_file() is None, reason="no fused multiply-add on this machine"
+    code_writer.register_file() is None, reason="no fused multiply-add on this machine"
 )
 RUNS = 5
 
@@ -50,20 +56,13 @@ def case(m0=4, m1=7, m2=3, n=13, loss="squared", own_data=False, dtype=torch.flo
 def both(monkeypatch, weights, problem, **options):
     """The trajectory by the fused kernel and by the plain one."""
     options = {"step_size": 0.05, "steps": 40, "activation": "relu"} | options
-    chosen = []
-
-    def note(*arguments):
-        chosen.append(choose_kernel(*arguments))
-        return chosen[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fused, "largest", lambda _: 100)  # right for any shape, if not fast
-        patch.setattr(two_layer, "choose_kernel", note)
-        one = gradient_descent(weights, problem, **options)
-        patch.setattr(two_layer, "choose_kernel", lambda *_: DenseKernel)
-        other = gradient_descent(weights, problem, **options)
-    assert chosen == [fused.FusedKernel]
-    return one, other
+    linear, ends = options["activation"] == "linear", []
+    kinds = (ProductKernel, fused.FusedProductKernel) if linear else (DenseKernel, fused.FusedKernel)
+    for kind in reversed(kinds):  # right for any shape, if not fast
+        with monkeypatch.context() as patch:
+            patch.setattr(two_layer, "choose_kernel", lambda *_, kind=kind: kind)
+            ends.append(gradient_descent(weights, problem, **options))
+    return ends
 
 
 def agree(one, other, tolerance=1e-12):
@@ -83,7 +82,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("act", ["relu", leaky_relu(0.2), leaky_relu(-0.5)], ids=lambda a: str(getattr(a, "name", a)))
+@pytest.mark.parametrize("act", ["linear", "relu", leaky_relu(0.2), leaky_relu(-0.5)], ids=lambda a: str(getattr(a, "name", a)))
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("own_data", [False, True])
 def test_the_runs_of_the_plain_kernel(monkeypatch, act, loss, own_data):
@@ -93,41 +92,64 @@ def test_the_runs_of_the_plain_kernel(monkeypatch, act, loss, own_data):
 
 
 @pytest.mark.parametrize("entries", [(), (RUNS,)])
-def test_weights_of_entries(monkeypatch, entries):
+@pytest.mark.parametrize("act", ["linear", "relu"])
+def test_weights_of_entries(monkeypatch, entries, act):
     weights, problem = case()
     omega = torch.rand(*entries, 3, 13, generator=generator("omega"), dtype=torch.float64)
-    agree(*both(monkeypatch, weights, problem, loss=squared(omega)))
+    agree(*both(monkeypatch, weights, problem, loss=squared(omega), activation=act))
 
 
+@pytest.mark.parametrize("act", ["linear", "relu"])
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 1, 1), (2, 50, 1, 5), (10, 50, 5, 200), (33, 9, 11, 40), (64, 6, 16, 24)]
+    "sizes", [(2, 50, 1, 5), (10, 50, 5, 200), (33, 19, 11, 40), (64, 36, 16, 24)]
 )
-def test_any_shape(monkeypatch, sizes):
-    agree(*both(monkeypatch, *case(*sizes), step_size=0.02, steps=20))
+def test_any_shape(monkeypatch, sizes, act):
+    agree(*both(monkeypatch, *case(*sizes), step_size=0.02, steps=20, activation=act))
 
 
-@pytest.mark.parametrize("sizes", [(4, 7, 3, 13), (33, 9, 11, 40)])
-def test_single_precision(monkeypatch, sizes):
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    strategies.sampled_from(["linear", "relu"]), strategies.integers(1, 20),
+    strategies.integers(20, 40), strategies.integers(1, 20), strategies.integers(1, 50),
+    strategies.booleans(), strategies.sampled_from(sorted(LOSSES)),
+)
+def test_every_shape_drawn(act, m0, m1, m2, n, own_data, loss):
+    """Any m0, m2 and n, with every remainder by the width of a register and by a block."""
+    with pytest.MonkeyPatch.context() as patch:
+        weights, problem = case(m0, m1, m2, n, loss, own_data)
+        agree(*both(patch, weights, problem, activation=act, loss=LOSSES[loss],
+                    step_size=0.02, steps=8))
+
+
+@pytest.mark.parametrize("act", ["linear", "relu"])
+@pytest.mark.parametrize("sizes", [(4, 7, 3, 13), (33, 19, 11, 40)])
+def test_single_precision(monkeypatch, sizes, act):
     """Forty steps of rounding at 6e-8, so a few hundred times that."""
-    agree(*both(monkeypatch, *case(*sizes, dtype=torch.float32), step_size=0.02), tolerance=3e-5)
+    runs = both(monkeypatch, *case(*sizes, dtype=torch.float32), step_size=0.02, activation=act)
+    agree(*runs, tolerance=3e-5)
 
 
 def test_with_few_registers(monkeypatch):
     """The code for machines with 16 registers of four numbers, run on any wider one."""
-    if step_code.register_file()[0] < 32:
+    if code_writer.register_file()[0] < 32:
         pytest.skip("narrower registers")
-    step_code.step_code.cache_clear()
-    monkeypatch.setattr(step_code, "register_file", lambda: (32, 16))
-    agree(*both(monkeypatch, *case(10, 9, 5, 30)))
-    step_code.step_code.cache_clear()
+    codes = step_code.step_code, product_code.product_code
+    for code in codes:
+        code.cache_clear()
+    monkeypatch.setattr(code_writer, "register_file", lambda: (32, 16))
+    for act in ("relu", "linear"):
+        agree(*both(monkeypatch, *case(10, 9, 5, 30), activation=act))
+    for code in codes:
+        code.cache_clear()
 
 
-def test_stops_and_divergences_at_the_same_steps(monkeypatch):
+@pytest.mark.parametrize("act", ["linear", "relu"])
+def test_stops_and_divergences_at_the_same_steps(monkeypatch, act):
     weights, problem = case()
     eta = torch.tensor([0.02, 0.05, 3.0, 0.1, 50.0], dtype=torch.float64)
     one, other = both(
         monkeypatch, weights, problem, step_size=eta, steps=300, on_divergence="mark",
-        stop=Stop(loss=0.6), record_at=uniform_grid(300, 5),
+        stop=Stop(loss=0.6), record_at=uniform_grid(300, 5), activation=act,
     )
     assert (other.diverged_at >= 0).sum() >= 1 and (other.stopped_at >= 0).sum() >= 1
     lost = other.diverged_at >= 0
@@ -143,33 +165,32 @@ def test_a_diverging_run_is_named():
         gradient_descent(weights, problem, step_size=1e6, steps=100, activation="relu")
 
 
-def test_a_run_does_not_depend_on_its_company():
+@pytest.mark.parametrize("act", ["linear", "relu"])
+def test_a_run_does_not_depend_on_its_company(act):
     """Bits, not tolerances: threads and chunks decide nothing."""
     weights, problem = case(10, 50, 5, 200)
     weights = Weights(*(w.repeat(8, 1, 1) for w in weights))
+    options = {"step_size": 0.05, "steps": 30, "activation": act}
     threads, ends = torch.get_num_threads(), []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            ends.append(gradient_descent(
-                weights, problem, step_size=0.05, steps=30, activation="relu"
-            ).final)
+            ends.append(gradient_descent(weights, problem, **options).final)
     finally:
         torch.set_num_threads(threads)
-    alone = gradient_descent(
-        Weights(*(w[3:4] for w in weights)), problem, step_size=0.05, steps=30,
-        activation="relu",
-    ).final
+    alone = gradient_descent(Weights(*(w[3:4] for w in weights)), problem, **options).final
     for k in (0, 1):
         assert torch.equal(ends[0][k], ends[1][k]) and torch.equal(ends[0][k], ends[2][k])
         assert torch.equal(ends[0][k][3:4], alone[k])
 
 
-def test_a_broken_number_stays_broken():
+@pytest.mark.parametrize(
+    "kind, act", [(fused.FusedKernel, "relu"), (fused.FusedProductKernel, "linear")]
+)
+def test_a_broken_number_stays_broken(kind, act):
     """relu(NaN) is NaN, as in torch: a run that is lost is seen to be lost."""
     weights, problem = case()
-    like, act = weights.w1, activation("relu")
-    kernel = fused.FusedKernel(RUNS, (4, 7, 3, 13), act, like)
+    kernel = kind(RUNS, (4, 7, 3, 13), activation(act), weights.w1)
     packed = kernel.pack(weights)
     packed[0][2, 4, 1] = torch.nan
     scale = torch.full((RUNS, 1, 1), 0.01, dtype=torch.float64)
@@ -184,6 +205,11 @@ def test_where_it_is_used():
     like = torch.empty(1, dtype=torch.float64)
     assert choose_kernel(relu, sizes, like) is fused.FusedKernel
     assert choose_kernel(leaky_relu(0.3), sizes, like.float()) is fused.FusedKernel
+    linear, small = activation("linear"), (4, 20, 3, 13)
+    assert choose_kernel(linear, small, like) is fused.FusedProductKernel
+    assert choose_kernel(linear, small, like.to("meta")) is ProductKernel
+    assert choose_kernel(linear, (90, 200, 40, 400), like) is ProductKernel
+    assert choose_kernel(linear, (4, 1, 3, 13), like) is DenseKernel  # two products are cheaper
     assert choose_kernel(relu, sizes, like.to("meta")) is DenseKernel
     assert choose_kernel(relu, sizes, like.half()) is DenseKernel
     assert choose_kernel(relu, (20, 7, 5, 13), like) is DenseKernel
@@ -194,6 +220,7 @@ def test_without_llvmlite_the_plain_kernel_is_chosen(monkeypatch):
     monkeypatch.setattr(fused, "find_spec", lambda name: None)
     like = torch.empty(1, dtype=torch.float64)
     assert choose_kernel(activation("relu"), (4, 7, 3, 13), like) is DenseKernel
+    assert choose_kernel(activation("linear"), (4, 20, 3, 13), like) is ProductKernel
 
 
 def test_the_slope_is_the_activation_s():
@@ -202,6 +229,8 @@ def test_the_slope_is_the_activation_s():
     assert fused.negative_slope(activation("gelu")) is None
     with pytest.raises(ValueError, match="activation gelu: allowed are relu and leaky_relu"):
         fused.FusedKernel(1, (1, 1, 1, 1), activation("gelu"), torch.empty(1))
+    with pytest.raises(ValueError, match="activation relu: this kernel is for linear nets"):
+        fused.FusedProductKernel(1, (1, 1, 1, 1), activation("relu"), torch.empty(1))
 
 
 def test_the_compiler_is_loaded_only_when_a_net_needs_it():

@@ -125,7 +125,7 @@ def test_imbalance_fails_for_tanh():
 def test_the_kernel_with_fewer_operations_is_chosen():
     linear, tanh = activation("linear"), activation("tanh")
     like = torch.empty(1, dtype=torch.float64)
-    assert choose_kernel(linear, (20, 50, 10, 40), like) is ProductKernel
+    assert choose_kernel(linear, (200, 500, 100, 400), like) is ProductKernel
     assert choose_kernel(linear, (100, 1, 100, 200), like) is DenseKernel
     assert choose_kernel(tanh, (20, 50, 10, 40), like) is DenseKernel
 

@@ -234,6 +234,9 @@ class Ensemble:
         if finished.is_meta:
             return
         keep = ~finished
+        if len(keep) == self._runs and not _any(keep):
+            self._final, self._active = self._packed, self._active[:0]
+            return
         for final, packed in zip(self._final, self._packed, strict=True):
             final[self._active[finished]] = packed[finished]
         self._active_data = self._active_data.select(keep)

@@ -1,11 +1,13 @@
-"""A whole step of a ReLU or leaky ReLU net in two passes over its samples, on a CPU.
+"""A whole step of a linear, ReLU or leaky ReLU net in two passes, on a CPU.
 
 With Z = W1 X, H = sigma(Z), residual R = l'(f) and P = sigma'(Z) * W2' R one step is
 
     W2' <- W2' - (eta/n) H R',        W1 <- W1 - (eta/n) P X'          (all weights old)
 
 as in `kernels.DenseKernel`, but H, P and the five products never meet in memory: one pass
-gives Z and f, the loss turns f into R, a second pass changes the weights (`step_code`).
+over the samples gives Z and f, the loss turns f into R, a second pass changes the weights
+(`step_code`). A linear net goes through W = W2 W1 as in `kernels.ProductKernel`; its five
+products stay in registers and in the fastest cache (`product_code`).
 The code is compiled for m0, m2, the slope and the dtype when a shape is first met.
 """
 
@@ -17,9 +19,15 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
-from learning_dynamics.saddles.kernels import Data, DenseKernel, TwoLayerBuffers, residual_
+from learning_dynamics.saddles.kernels import (
+    Data,
+    DenseKernel,
+    ProductKernel,
+    TwoLayerBuffers,
+    residual_,
+)
 
-__all__ = ["FusedKernel", "largest", "negative_slope", "runs_on"]
+__all__ = ["FusedKernel", "FusedProductKernel", "largest", "negative_slope", "runs_on"]
 
 
 def negative_slope(act: Activation) -> float | None:
@@ -29,21 +37,28 @@ def negative_slope(act: Activation) -> float | None:
     return -float(act.function(torch.tensor(-1.0, dtype=torch.float64)))
 
 
+#: Inputs and outputs of a linear net together beyond which library products win (measured).
+LARGEST_PRODUCT = 96
+
+
 def largest(registers: int) -> int:
     """Inputs and outputs together beyond which too little stays in registers (measured)."""
     return 8 + registers // 2
 
 
 def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> bool:
-    """Whether this kernel can train such a net with weights like these on this machine."""
-    if negative_slope(act) is None or find_spec("llvmlite") is None:
+    """Whether a kernel of this file can train such a net with weights like these here, fast."""
+    linear = act.name == "linear"
+    if (not linear and negative_slope(act) is None) or find_spec("llvmlite") is None:
         return False
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return False
-    from learning_dynamics.saddles.step_code import register_file
+    from learning_dynamics.saddles.code_writer import register_file
 
     file = register_file()
-    return file is not None and sizes[0] + sizes[2] <= largest(file[1])
+    if file is None:
+        return False
+    return sizes[0] + sizes[2] <= (LARGEST_PRODUCT if linear else largest(file[1]))
 
 
 class FusedKernel(TwoLayerBuffers):
@@ -95,3 +110,45 @@ class FusedKernel(TwoLayerBuffers):
             self._fresh = False
             residual_(f, y, loss)
             backward(*self._backward)
+
+
+class FusedProductKernel(TwoLayerBuffers):
+    """Linear nets on a CPU: the operations of `ProductKernel` in two passes over the weights."""
+
+    def __init__(
+        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
+    ) -> None:
+        from learning_dynamics.saddles.product_code import product_code
+
+        m0, _, m2, n = sizes
+        if act.name != "linear":
+            raise ValueError(f"activation {act.name}: this kernel is for linear nets")
+        self._code, self._sizes = product_code(m0, m2, like.element_size()), sizes
+        self._padded = -(-n // self._code.lanes) * self._code.lanes
+        super().__init__(chunk, {"f": (m2, self._padded)}, like)
+        self._scratch = like.new_empty(2 * m0 * m2)
+
+    @staticmethod
+    def elements(sizes: tuple[int, int, int, int]) -> int:
+        """Numbers of working memory per run."""
+        m0, m1, m2, n = sizes
+        return m2 * n + m1 * (m0 + m2)
+
+    flops = staticmethod(ProductKernel.flops)
+
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        self._cut(packed, data, loss, scale)
+        m0, m1, _, n = self._sizes
+        shared = data.inputs.ndim == 2
+        x = data.inputs.new_zeros((1 if shared else len(scale), m0, self._padded))
+        x[..., :n] = data.inputs
+        xt = x.mT.contiguous()
+        numbers = len(scale), 0 if shared else m0 * self._padded, m1, self._padded
+        ahead = self._w1, self._w2t, x, self._f, self._scratch
+        back = self._w1, self._w2t, xt, self._f, scale, self._scratch
+        self._kept, self._outputs = (*ahead, *back), self._f[..., :n]
+        self._forward = *(t.data_ptr() for t in ahead), *numbers
+        self._backward = *(t.data_ptr() for t in back), *numbers
+
+    outputs = FusedKernel.outputs
+    advance = FusedKernel.advance

@@ -241,11 +241,13 @@ def choose_kernel(
     act: Activation, sizes: tuple[int, int, int, int], like: Tensor
 ) -> type[Kernel]:
     """The fastest kernel for weights like these: through W2 W1 for linear nets unless m1 is
-    tiny; in two passes for ReLU nets on a CPU (`fused`); else by the five products.
+    tiny; in two passes for these and for ReLU nets on a CPU (`fused`); else by the five products.
     """
     from learning_dynamics.saddles import fused
 
-    linear = act.name == "linear"
-    if linear and ProductKernel.flops(sizes) <= DenseKernel.flops(sizes):
-        return ProductKernel
-    return fused.FusedKernel if fused.runs_on(act, sizes, like) else DenseKernel
+    here = fused.runs_on(act, sizes, like)
+    if act.name == "linear":
+        if ProductKernel.flops(sizes) > DenseKernel.flops(sizes):
+            return DenseKernel
+        return fused.FusedProductKernel if here else ProductKernel
+    return fused.FusedKernel if here else DenseKernel
