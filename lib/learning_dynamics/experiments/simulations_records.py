@@ -25,7 +25,12 @@ from learning_dynamics.experiments.simulations_representations import (
     Representations,
     representations,
 )
-from learning_dynamics.experiments.simulations_transfer import LARGE, Transfer, learning_rate_sweep
+from learning_dynamics.experiments.simulations_transfer import (
+    BETWEEN,
+    LARGE,
+    Transfer,
+    learning_rate_sweep,
+)
 from learning_dynamics.experiments.training_runs import run
 
 __all__ = ["RECORDS", "main"]
@@ -39,6 +44,7 @@ RECORDS: dict[str, tuple[Compute, object]] = {
     "simulations-representations": (representations, Representations()),
     "simulations-transfer": (learning_rate_sweep, Transfer()),
     "simulations-transfer-large": (learning_rate_sweep, LARGE),
+    "simulations-transfer-between": (learning_rate_sweep, BETWEEN),
     "simulations-thesis": (loss_curves, THESIS),
 }
 

@@ -23,8 +23,8 @@ __all__ = ["Representations", "representation_claim", "representations"]
 
 #: Step sizes near each scheme's best at the record's width (see the sweep over widths).
 STEP_SIZES: Mapping[str, float] = {
-    "standard": 2.0**-6, "mup-fan-in": 2.0**-3, "spectral": 2.0**-1, "ntk": 2.0**1,
-    "dp(1/4)": 2.0**0, "dp(1/2)": 2.0**-1,
+    "standard": 2.0**-6, "mup-fan-in": 2.0**-3, "mup-package": 2.0**-3, "spectral": 2.0**-1,
+    "ntk": 2.0**1, "dp(1/4)": 2.0**0, "dp(1/2)": 2.0**-1,
 }
 
 

@@ -24,7 +24,7 @@ from learning_dynamics.experiments.training_runs import TRAINING, TrainingRun, r
 from learning_dynamics.runtime import generator
 
 __all__ = [
-    "LARGE", "QUICK", "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling",
+    "BETWEEN", "LARGE", "QUICK", "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling",
     "swept_widths", "transfer_claim",
 ]
 
@@ -39,6 +39,7 @@ OCTAVES: Mapping[str, tuple[int, int]] = {
     "dp(1/3)": (-1, 3),
     "dp(2/5)": (-2, 2),
     "dp(1/8)": (0, 4),
+    "dp(3/8)": (-2, 2),
     "dp(1/2)": (-2, 2),
 }
 
@@ -209,6 +210,9 @@ LARGE = Transfer(
     schemes=("standard", "spectral", "dp(1/2)"), widths=(4096, 8192), spacing=1.0,
     ranges=(("standard", -12, -8), ("spectral", -3, 0), ("dp(1/2)", -3, 1)),
 )
+
+#: Two more values of r between those of the record.
+BETWEEN = Transfer(schemes=("dp(1/8)", "dp(3/8)"))
 
 #: A small sweep on 8 x 8 digits, for the chapter and the tests.
 QUICK = Transfer(

@@ -2,7 +2,9 @@
 
 The leading dimension of every tensor is the run: runs of equal widths may differ in seed and
 step size. No biases; one multiplier g_l per layer, as in thesis 002. The gradient of layer l
-is the outer product g_l delta_l h_{l-1}', which is added to W_l without being stored.
+is the outer product g_l delta_l h_{l-1}', which is added to W_l without being stored. Batches are
+stored one sample a row. W_l is larger than the caches, so the pass back works on panels of rows:
+each is multiplied by delta and updated while it is near.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +24,9 @@ __all__ = ["State", "batch_order", "hidden", "initialise", "sgd"]
 
 #: A run whose loss on a batch exceeds this, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
+
+#: Bytes of the panels of W in the backward pass: about half the private cache of a core.
+PANEL = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -114,16 +119,44 @@ def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
     if len(a) == 1 and len(b) == 1:
         out = a.new_empty(a.shape[1], b.shape[2])
         return torch.addmm(out, a[0], b[0], beta=0, alpha=scale, out=out)[None]
-    out = a.new_empty(len(a), a.shape[1], b.shape[2])
-    return torch.baddbmm(out, a, b.expand(len(a), -1, -1), beta=0, alpha=scale, out=out)
+    runs = max(len(a), len(b))
+    out = a.new_empty(runs, a.shape[1], b.shape[2])
+    a, b = a.expand(runs, -1, -1), b.expand(runs, -1, -1)
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
 
 
-def _accumulate(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b per run, in place."""
+def _accumulate(total: Tensor, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
+    """total += scale * a @ b per run, in place."""
     if len(total) == 1:
-        total[0].addmm_(a[0], b[0])
+        total[0].addmm_(a[0], b[0], alpha=scale)
     else:
-        total.baddbmm_(a, b)
+        total.baddbmm_(a, b, alpha=scale)
+
+
+def _panels(w: Tensor) -> list[slice]:
+    """Rows of W that are read and updated together, while they are in the cache of a core."""
+    _, rows, columns = w.shape
+    if len(w) > 1 or w.device.type != "cpu":
+        return [slice(None)]
+    size = max(64, PANEL // (columns * w.element_size()))
+    return [slice(i, i + size) for i in range(0, rows, size)] if rows > size else [slice(None)]
+
+
+def _forward(
+    weights: Sequence[Tensor], multipliers: Sequence[float], rows: Tensor, psi: Activation
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """h_0..h_{L-1}, f and z_1..z_L, one sample a row: (runs, samples, n_l).
+
+    For ReLU the z are None: h tells all.
+    """
+    h, z = [rows], []
+    for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
+        now = _product(h[-1], w.mT, g)
+        z.append(None if psi.name == "relu" else now)
+        if layer < len(weights) - 1:
+            now = now.relu_() if psi.name == "relu" else psi(now)
+        h.append(now)
+    return h, z
 
 
 def hidden(
@@ -136,14 +169,8 @@ def hidden(
 
     inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
     """
-    psi = find_activation(activation)
-    h = [inputs]
-    for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
-        z = _product(w, h[-1], g)
-        if layer < len(weights) - 1:
-            z = z.relu_() if psi.name == "relu" else psi(z)
-        h.append(z)
-    return h
+    found, _ = _forward(weights, multipliers, inputs.mT, find_activation(activation))
+    return [h.mT for h in found]
 
 
 def _through_activation(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
@@ -151,6 +178,30 @@ def _through_activation(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | N
     if z is None:
         return torch.ops.aten.threshold_backward(delta, h, 0)
     return psi.derivative(z) * delta
+
+
+def _backward(
+    w: Tensor, v: Tensor | None, h: Tensor, delta: Tensor, g: float, ratio: float, eta: Tensor,
+    momentum: float, back: bool,
+) -> Tensor:
+    """One layer: g delta W (empty unless `back`), while W and its velocity v take their step.
+
+    h, delta: (runs, samples, n_in) and (runs, samples, n_out). Each panel of W is read once
+    for both products.
+    """
+    below = delta.new_zeros(len(w), delta.shape[1], w.shape[2] if back else 0)
+    change = (delta * (-g * ratio * eta) if v is None else delta * (g * ratio)).mT
+    for rows in _panels(w):
+        panel = w[:, rows]
+        if back:
+            _accumulate(below, delta[..., rows], panel, g)
+        if v is None:
+            _accumulate(panel, change[:, rows], h)
+        else:
+            part = v[:, rows].mul_(momentum)
+            _accumulate(part, change[:, rows], h)
+            panel.sub_(eta * part)
+    return below
 
 
 def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: int) -> None:
@@ -244,31 +295,18 @@ def sgd(
     if step in wanted:
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
-        x, y = rows[index].mT, targets[index].mT
-        if psi.name == "relu":
-            h, z = hidden(weights, multipliers, x, psi), [None] * layers
-        else:
-            h, z = [x], []
-            for w, g in zip(weights, multipliers, strict=True):
-                z.append(_product(w, h[-1], g))
-                h.append(psi(z[-1]) if len(z) < layers else z[-1])
-        value = losses.value(h[-1], y)
-        bad = ~(value <= LOSS_LIMIT) & (diverged_at < 0)
+        h, z = _forward(weights, multipliers, rows[index], psi)
+        f, y = h[-1].mT, targets[index].mT
+        bad = ~(losses.value(f, y) <= LOSS_LIMIT) & (diverged_at < 0)
         diverged_at = torch.where(bad, step, diverged_at)
-        delta = losses.gradient(h[-1], y)
+        delta = losses.gradient(f, y).mT
         for layer in reversed(range(layers)):
-            w, g = weights[layer], multipliers[layer]
-            back = None
+            delta = _backward(
+                weights[layer], None if state.velocities is None else state.velocities[layer],
+                h[layer], delta, multipliers[layer], ratios[layer], eta, momentum, layer > 0,
+            )
             if layer:
-                back = _product(w.mT, delta, g)
-                back = _through_activation(psi, back, h[layer], z[layer - 1])
-            if state.velocities is None:
-                _accumulate(w, delta * (-g * ratios[layer] * eta), h[layer].mT)
-            else:
-                v = state.velocities[layer].mul_(momentum)
-                _accumulate(v, delta * (g * ratios[layer]), h[layer].mT)
-                w.sub_(eta * v)
-            delta = back
+                delta = _through_activation(psi, delta, h[layer], z[layer - 1])
         step += 1
         if step in wanted:
             look(step)
