@@ -105,6 +105,17 @@ class Contributions:
         pairs = [fit_slope(self.config.sizes, self.values[setting][..., k]) for k in range(LAYERS)]
         return [p[0] for p in pairs], [p[1] for p in pairs]
 
+    def half_width(self, setting: str, spread: float) -> float:
+        """95 % half-width of a slope, mean over layers, if every trial drew an image of its own.
+
+        spread : relative standard deviation of |x|^2 between images. All contributions are
+        proportional to |x|^2, so it adds spread / sqrt(trials) to each log mean.
+        """
+        logs = torch.tensor(self.config.sizes, dtype=torch.float64).log()
+        noise = 1.96 * spread / (self.config.trials * (logs - logs.mean()).square().sum()) ** 0.5
+        own = self.slopes(setting)[1]
+        return (torch.tensor(own).square().mean() + noise**2).sqrt().item()
+
     def levels(self, setting: str) -> Tensor:
         """Means over trials, (size, layer)."""
         return self.values[setting].mean(1)
