@@ -11,11 +11,13 @@
 #
 # Variables:  PYTHON=python3.12   the interpreter that creates .venv (3.11 or newer)
 #             JOBS=4              processes for tests, claims and notebooks
+#             CHAPTER=deep        make reference: only this chapter
 #             LAB_ARGS="..."      extra arguments for Jupyter, e.g. --no-browser
 #             PIP_ARGS="..."      extra arguments for pip, e.g. a package index with the CPU-only PyTorch
 
 PYTHON   ?= python3
 JOBS     ?= 2
+CHAPTER  ?=
 PIP_ARGS ?=
 TESTS    ?= tests
 
@@ -72,7 +74,7 @@ claims: $(READY)
 	$(PY) -m learning_dynamics claims --jobs $(JOBS)
 
 reference: $(READY)
-	@$(PY) _ext/notebooks.py reference --jobs $(JOBS)
+	@$(PY) _ext/notebooks.py reference $(CHAPTER) --jobs $(JOBS)
 
 bench: $(BENCH)
 	$(PY) -m pytest -o addopts="--import-mode=importlib -q" -p no:xdist benchmarks

@@ -73,11 +73,14 @@ def is_exempt(cell):
 
 
 def comparable(outputs):
-    """Outputs without images, metadata and counts."""
+    """Outputs without images, metadata and counts; a text that arrived in pieces is one."""
     kept = []
     for output in outputs:
         if output["output_type"] == "stream":
-            kept.append({"output_type": "stream", "name": output["name"], "text": output["text"]})
+            if kept and kept[-1].get("name") == output["name"]:
+                kept[-1]["text"] += output["text"]
+            else:
+                kept.append({"output_type": "stream", "name": output["name"], "text": output["text"]})
         elif "data" in output:
             data = {k: v for k, v in output["data"].items() if k not in IMAGES}
             if set(output["data"]) & set(IMAGES):
@@ -122,7 +125,7 @@ def assemble(folder, chapters=None):
         outputs = json.loads(file.read_text())["cells"] if file.exists() else []
         if len(outputs) != len(cells):
             # A note in place of the outputs: nbval shows it beside what the cell printed.
-            note = f"no reference for this cell: run `make reference NAME={chapter.stem}`\n"
+            note = f"no reference for this cell: run `make reference CHAPTER={chapter.stem}`\n"
             missing = [{"output_type": "stream", "name": "stdout", "text": note}]
             outputs = outputs[: len(cells)] + [missing] * (len(cells) - len(outputs))
         for number, (cell, kept) in enumerate(zip(cells, outputs, strict=False), 1):
@@ -140,7 +143,8 @@ def _executed(chapter, use_build=False):
         return chapter, None, f"{type(error).__name__}: {error}"
 
 
-def _execute_all(chapters, jobs, use_build=False):
+def execute_all(chapters, jobs, use_build=False):
+    """(chapter, executed notebook) of each, in order; exits with 1 at the end if one failed."""
     failed = []
     with ProcessPoolExecutor(jobs) as pool:
         work = partial(_executed, use_build=use_build)
@@ -156,7 +160,7 @@ def _execute_all(chapters, jobs, use_build=False):
 
 def run(folder, jobs):
     """Write executed notebooks below `folder`."""
-    for chapter, notebook in _execute_all(notebook_chapters(), jobs, use_build=True):
+    for chapter, notebook in execute_all(notebook_chapters(), jobs, use_build=True):
         target = Path(folder) / chapter.relative_to(CHAPTERS).with_suffix(".ipynb")
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
@@ -188,8 +192,10 @@ def renew(names, jobs, use_build=False):
     from numeric_comparison import same_outputs
 
     chapters = [c for c in notebook_chapters() if not names or c.stem in names]
+    if not chapters:
+        raise SystemExit(f"{', '.join(names)}: no chapter with code has this name")
     REFERENCE.mkdir(exist_ok=True)
-    for chapter, notebook in _execute_all(chapters, jobs, use_build):
+    for chapter, notebook in execute_all(chapters, jobs, use_build):
         new = [comparable(cell.outputs) for cell in code(notebook)]
         file = reference_file(chapter)
         old = json.loads(file.read_text())["cells"] if file.exists() else []

@@ -66,6 +66,13 @@ def test_images_are_not_compared_but_their_text_neighbours_are():
     assert comparable([figure, table])[0]["data"] == {"text/plain": "1.5"}
 
 
+def test_a_text_that_arrived_in_pieces_is_one():
+    pieces = [new_output("stream", name="stdout", text=text) for text in ("loss ", "0.25\n")]
+    assert [output["text"] for output in comparable(pieces)] == ["loss 0.25\n"]
+    value = new_output("display_data", {"text/plain": "1"})
+    assert len(comparable([pieces[0], value, pieces[1]])) == 3
+
+
 NBVAL_CASES = [
     ("print('loss 0.2500000001')", "loss 0.2500000000", True),
     ("print('loss 0.2501')", "loss 0.2500", False),
