@@ -16,6 +16,7 @@ from typing import Any
 
 import learning_dynamics
 from learning_dynamics.claims import Claim, measure, moved, record
+from learning_dynamics.files import write_atomically
 
 __all__ = ["RECORDED", "code_digest", "header", "measure_all", "measured_record", "read_ledger",
            "recorded", "settle", "write_ledger"]
@@ -121,6 +122,5 @@ def write_ledger(path: Path, head: Mapping[str, str], records: Iterable[Mapping[
 
     entries = ",\n  ".join(block(entry, "  ") for entry in records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(f'{{\n "header": {block(head, " ")},\n "claims": [\n  {entries}\n ]\n}}\n')
-    fresh.replace(path)
+    text = f'{{\n "header": {block(head, " ")},\n "claims": [\n  {entries}\n ]\n}}\n'
+    write_atomically(path, text.encode())

@@ -6,7 +6,10 @@ import torch
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.training import batch_order, hidden, initialise, sgd
+from learning_dynamics.scales import passes
+from learning_dynamics.scales.checkpoints import load, save
+from learning_dynamics.scales.passes import hidden
+from learning_dynamics.scales.training import batch_order, initialise, sgd
 
 WIDTHS = (5, 12, 4, 12, 3)
 MULTIPLIERS = (0.7, 1.3, 0.9, 0.5)
@@ -96,6 +99,53 @@ def test_resuming_continues_bit_for_bit(momentum, runs):
         assert torch.equal(a, b)
     for a, b in zip(whole.final.weights, half.final.weights, strict=True):
         assert not torch.equal(a, b)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_checkpoint_file_continues_bit_for_bit(tmp_path, momentum):
+    p, options = problem(), {"seeds": [0, 1], "step_size": 0.05, "batch_size": 4}
+    options["momentum"] = momentum
+    whole = sgd(p, start([0, 1], momentum > 0), MULTIPLIERS, steps=23, **options)
+    half = sgd(p, start([0, 1], momentum > 0), MULTIPLIERS, steps=9, **options)
+    save(half.final, tmp_path / "run.npz")
+    rest = sgd(p, load(tmp_path / "run.npz"), MULTIPLIERS, steps=23, **options)
+    assert rest.final.step == 23 and torch.equal(rest.diverged_at, whole.diverged_at)
+    for a, b in zip(whole.final.weights, rest.final.weights, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    save(start(), path)
+    whole = path.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
+    for content in (b"", whole[:-40], whole[: len(whole) // 2], b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"run\.npz': not a checkpoint, or cut short"):
+            load(path)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("rows", [64, 100, 128, 150])
+def test_panels_change_nothing(monkeypatch, momentum, rows):
+    """Weights read and updated panel by panel (64 rows, a rest of any size), or at once."""
+    g = generator("panels", rows)
+    w, h, delta = (torch.randn(1, *s, generator=g, dtype=torch.float64)
+                   for s in ((rows, 30), (7, 30), (7, rows)))
+    eta, found = torch.tensor(0.1, dtype=torch.float64), []
+    for panel in (1, 1 << 30):
+        monkeypatch.setattr(passes, "PANEL", panel)
+        now, v = w.clone(), torch.ones_like(w) if momentum else None
+        below = passes.backward(now, v, h, delta, 0.7, 2.0, eta, momentum, True)
+        found.append((now, below))
+    assert len(passes._panels(w)) == 1
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(found[0][1], 0.7 * delta @ w, rtol=1e-13, atol=1e-13)
+    change = 0.7 * 2.0 * delta.mT @ h + momentum * torch.ones_like(w)
+    torch.testing.assert_close(found[0][0], w - 0.1 * change, rtol=1e-13, atol=1e-13)
 
 
 def test_divergence_is_recorded_and_never_dropped():

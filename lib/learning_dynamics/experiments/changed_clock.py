@@ -14,7 +14,7 @@ from torch import Tensor
 
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
-from learning_dynamics.scales.training import hidden
+from learning_dynamics.scales.passes import hidden
 
 __all__ = ["Descent", "clock_power", "clocked_descent"]
 

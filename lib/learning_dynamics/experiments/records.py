@@ -4,7 +4,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from learning_dynamics.experiments.store import decode, encode, write_atomically
+from learning_dynamics.experiments.store import decode, encode
+from learning_dynamics.files import write_atomically
 
 __all__ = ["RESULTS", "read_record", "write_record"]
 

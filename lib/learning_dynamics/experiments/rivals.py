@@ -6,7 +6,6 @@ runs what is missing (about half an hour on one core).
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path as File
 from typing import Any
@@ -17,6 +16,7 @@ from learning_dynamics.experiments.records import RESULTS
 from learning_dynamics.experiments.rivals_measures import measures
 from learning_dynamics.experiments.rivals_methods import METHODS, best_settings, kind_of
 from learning_dynamics.experiments.rivals_problems import CASES, case
+from learning_dynamics.files import write_atomically
 from learning_dynamics.saddles.objective import Path
 
 __all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison", "rounded"]
@@ -84,9 +84,7 @@ def compare_all(record: File = RECORD, problems: Sequence[str] = CASES) -> dict[
                 _, reference = best_settings(REFERENCE, case(problem), max_steps=3000)
             have.update(compare(problem, [name], reference=reference))
             body = {"torch": torch.__version__.split("+")[0], "seed": 0, "problems": table}
-            part = record.with_suffix(".part")
-            part.write_text(json.dumps(body, indent=1) + "\n")
-            os.replace(part, record)
+            write_atomically(record, (json.dumps(body, indent=1) + "\n").encode())
     return table
 
 

@@ -9,7 +9,6 @@ with other code.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path as File
 from typing import Any
@@ -27,6 +26,7 @@ from learning_dynamics.experiments.rivals_methods import (
     try_settings,
 )
 from learning_dynamics.experiments.rivals_problems import CASES, Case, case
+from learning_dynamics.files import write_atomically
 from learning_dynamics.saddles.objective import Path
 
 __all__ = ["FIXED", "RANDOM", "SEEDS", "SEEDS_RECORD", "STARTS", "nearby_best", "read_seeds",
@@ -149,9 +149,8 @@ def run_seeds(
                     start = read_comparison()[problem][REFERENCE]["settings"]
                     _, reference = nearby_best(REFERENCE, case(problem, seed), start, seed=seed)
                 entries[str(seed)] = run_one(problem, name, seed, reference)
-                part = record.with_suffix(".part")
-                part.write_text(json.dumps(body, indent=None, separators=(",", ":")) + "\n")
-                os.replace(part, record)
+                text = json.dumps(body, indent=None, separators=(",", ":")) + "\n"
+                write_atomically(record, text.encode())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ the parts that are missing (a few minutes on one core).
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path as File
 from typing import Any
@@ -16,6 +15,7 @@ from learning_dynamics.experiments.records import RESULTS
 from learning_dynamics.experiments.skipping import measure_visits, sensitivity
 from learning_dynamics.experiments.skipping_completion import Recovery, recover
 from learning_dynamics.experiments.skipping_speed import measure_speed
+from learning_dynamics.files import write_atomically
 
 __all__ = ["STUDIES", "read_recovery", "read_studies", "run_studies"]
 
@@ -50,9 +50,7 @@ def run_studies(record: File = STUDIES) -> dict[str, Any]:
     for name, part in PARTS.items():
         if name not in studies:
             studies[name] = part()
-            temporary = record.with_suffix(".part")
-            temporary.write_text(json.dumps(studies, indent=1) + "\n")
-            os.replace(temporary, record)
+            write_atomically(record, (json.dumps(studies, indent=1) + "\n").encode())
     return studies
 
 

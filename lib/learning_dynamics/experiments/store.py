@@ -7,10 +7,8 @@ users, hold the length and the SHA-256 of the rest. Any netCDF tool can open it.
 import fcntl
 import hashlib
 import io
-import os
 import re
 import sys
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -19,7 +17,9 @@ from pathlib import Path
 
 import xarray as xr
 
-__all__ = ["DamagedResult", "Store", "decode", "encode", "write_atomically"]
+from learning_dynamics.files import write_atomically
+
+__all__ = ["DamagedResult", "Store", "decode", "encode"]
 
 HEADER = 512
 MARK = b"learning_dynamics result\n"
@@ -59,24 +59,6 @@ def decode(data: bytes) -> xr.Dataset:
         raise ValueError("the checksum does not match the content")
     with xr.open_dataset(io.BytesIO(body), engine="h5netcdf") as dataset:
         return dataset.load()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either wholly there or not there, whenever the machine stops."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @dataclass(frozen=True)

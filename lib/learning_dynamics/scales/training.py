@@ -1,10 +1,7 @@
 """Stochastic gradient descent on f(x) = g_L W_L h_{L-1}, h_l = psi(g_l W_l h_{l-1}), h_0 = x.
 
 The leading dimension of every tensor is the run: runs of equal widths may differ in seed and
-step size. No biases; one multiplier g_l per layer, as in thesis 002. The gradient of layer l
-is the outer product g_l delta_l h_{l-1}', which is added to W_l without being stored. Batches are
-stored one sample a row. W_l is larger than the caches, so the pass back works on panels of rows:
-each is multiplied by delta and updated while it is near.
+step size. No biases; one multiplier g_l per layer, as in thesis 002.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +16,12 @@ from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_integer, check_positive, check_shape
 from learning_dynamics.runtime import generator
+from learning_dynamics.scales.passes import backward, forward, hidden, through_activation
 
-__all__ = ["State", "batch_order", "hidden", "initialise", "sgd"]
+__all__ = ["State", "batch_order", "initialise", "sgd"]
 
 #: A run whose loss on a batch exceeds this, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
-
-#: Bytes of the panels of W in the backward pass: about half the private cache of a core.
-PANEL = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -112,96 +107,6 @@ def _batches(
             orders = torch.stack([batch_order(s, epoch, samples) for s in seeds]).to(device)
         first = (step % per_pass) * batch_size
         yield orders[:, first : first + batch_size]
-
-
-def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """scale * a @ b per run; for one run a plain GEMM, which is faster than a batched one."""
-    if len(a) == 1 and len(b) == 1:
-        out = a.new_empty(a.shape[1], b.shape[2])
-        return torch.addmm(out, a[0], b[0], beta=0, alpha=scale, out=out)[None]
-    runs = max(len(a), len(b))
-    out = a.new_empty(runs, a.shape[1], b.shape[2])
-    a, b = a.expand(runs, -1, -1), b.expand(runs, -1, -1)
-    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
-
-
-def _accumulate(total: Tensor, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
-    """total += scale * a @ b per run, in place."""
-    if len(total) == 1:
-        total[0].addmm_(a[0], b[0], alpha=scale)
-    else:
-        total.baddbmm_(a, b, alpha=scale)
-
-
-def _panels(w: Tensor) -> list[slice]:
-    """Rows of W that are read and updated together, while they are in the cache of a core."""
-    _, rows, columns = w.shape
-    if len(w) > 1 or w.device.type != "cpu":
-        return [slice(None)]
-    size = max(64, PANEL // (columns * w.element_size()))
-    return [slice(i, i + size) for i in range(0, rows, size)] if rows > size else [slice(None)]
-
-
-def _forward(
-    weights: Sequence[Tensor], multipliers: Sequence[float], rows: Tensor, psi: Activation
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """h_0..h_{L-1}, f and z_1..z_L, one sample a row: (runs, samples, n_l).
-
-    For ReLU the z are None: h tells all.
-    """
-    h, z = [rows], []
-    for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
-        now = _product(h[-1], w.mT, g)
-        z.append(None if psi.name == "relu" else now)
-        if layer < len(weights) - 1:
-            now = now.relu_() if psi.name == "relu" else psi(now)
-        h.append(now)
-    return h, z
-
-
-def hidden(
-    weights: Sequence[Tensor],
-    multipliers: Sequence[float],
-    inputs: Float[Tensor, "_ n0 samples"],
-    activation: str | Activation = "relu",
-) -> list[Tensor]:
-    """h_0 = x, h_1, ..., h_{L-1}, and the output f: a list of (runs, n_l, samples).
-
-    inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
-    """
-    found, _ = _forward(weights, multipliers, inputs.mT, find_activation(activation))
-    return [h.mT for h in found]
-
-
-def _through_activation(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    """psi'(z) * delta; for ReLU h > 0 tells the same as z > 0."""
-    if z is None:
-        return torch.ops.aten.threshold_backward(delta, h, 0)
-    return psi.derivative(z) * delta
-
-
-def _backward(
-    w: Tensor, v: Tensor | None, h: Tensor, delta: Tensor, g: float, ratio: float, eta: Tensor,
-    momentum: float, back: bool,
-) -> Tensor:
-    """One layer: g delta W (empty unless `back`), while W and its velocity v take their step.
-
-    h, delta: (runs, samples, n_in) and (runs, samples, n_out). Each panel of W is read once
-    for both products.
-    """
-    below = delta.new_zeros(len(w), delta.shape[1], w.shape[2] if back else 0)
-    change = (delta * (-g * ratio * eta) if v is None else delta * (g * ratio)).mT
-    for rows in _panels(w):
-        panel = w[:, rows]
-        if back:
-            _accumulate(below, delta[..., rows], panel, g)
-        if v is None:
-            _accumulate(panel, change[:, rows], h)
-        else:
-            part = v[:, rows].mul_(momentum)
-            _accumulate(part, change[:, rows], h)
-            panel.sub_(eta * part)
-    return below
 
 
 def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: int) -> None:
@@ -295,18 +200,18 @@ def sgd(
     if step in wanted:
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
-        h, z = _forward(weights, multipliers, rows[index], psi)
+        h, z = forward(weights, multipliers, rows[index], psi)
         f, y = h[-1].mT, targets[index].mT
         bad = ~(losses.value(f, y) <= LOSS_LIMIT) & (diverged_at < 0)
         diverged_at = torch.where(bad, step, diverged_at)
         delta = losses.gradient(f, y).mT
         for layer in reversed(range(layers)):
-            delta = _backward(
+            delta = backward(
                 weights[layer], None if state.velocities is None else state.velocities[layer],
                 h[layer], delta, multipliers[layer], ratios[layer], eta, momentum, layer > 0,
             )
             if layer:
-                delta = _through_activation(psi, delta, h[layer], z[layer - 1])
+                delta = through_activation(psi, delta, h[layer], z[layer - 1])
         step += 1
         if step in wanted:
             look(step)
