@@ -27,32 +27,41 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
 DOCTOR := _ext/doctor.py
-SPHINX := $(BIN)/jupyter-book build . -n -W --keep-going
+
+# $(call sphinx,BUILDER). Sphinx trusts what it finds in _build, also half a page or half a picture. A run
+# that was cut short leaves no mark of completion, and the next one of this builder starts afresh.
+# After an error all builders read the pages again, so that none hides the warning of another.
+define sphinx
+	@test -e _build/$(1)/.complete || rm -rf _build/.doctrees _build/jupyter_execute _build/$(1)
+	@rm -f _build/$(1)/.complete
+	@$(BIN)/jupyter-book build . -n -W --keep-going --builder $(1) || { rm -rf _build/.doctrees; exit 1; }
+	@touch _build/$(1)/.complete
+endef
 
 export PYTHONHASHSEED    ?= 0
 # One thread a process: the kernels are small, and several processes run side by side.
 export OMP_NUM_THREADS   ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: book pdf pdf-tagged browser test notebooks lab claims reference bench audit lock clean distclean environment
+.PHONY: book pdf pdf-tagged browser test notebooks lab claims reference bench audit lock clean distclean environment place
 
 book: $(READY)
-	@$(PY) $(DOCTOR) book
-	@$(SPHINX) --builder html || { rm -rf _build/.doctrees; exit 1; }
+	@$(PY) $(DOCTOR) home book
+	$(call sphinx,html)
 	@$(PY) _ext/check_site.py _build/html
 	@echo "Open file://$(CURDIR)/_build/html/index.html"
 
 pdf: $(READY)
-	@$(PY) $(DOCTOR) book tex
-	@$(SPHINX) --builder latex || { rm -rf _build/.doctrees; exit 1; }
+	@$(PY) $(DOCTOR) home book tex
+	$(call sphinx,latex)
 	@$(PY) _ext/typeset.py _build/latex
 	@$(PY) _ext/check_pdf.py _build/latex
 	@$(PY) _ext/printed_copy.py _build
 	@echo "Open file://$(CURDIR)/_build/latex/learning_dynamics.pdf"
 
 pdf-tagged: $(READY)
-	@$(PY) $(DOCTOR) book
-	@$(SPHINX) --builder singlehtml || { rm -rf _build/.doctrees; exit 1; }
+	@$(PY) $(DOCTOR) home book
+	$(call sphinx,singlehtml)
 	@$(PY) _ext/tagged_pdf.py _build/singlehtml _build/tagged/learning_dynamics.pdf
 	@echo "Open file://$(CURDIR)/_build/tagged/learning_dynamics.pdf"
 
@@ -60,7 +69,7 @@ browser: book
 	@$(PY) _ext/check_browser.py _build/html
 
 test: $(READY)
-	@$(PY) $(DOCTOR) book
+	@$(PY) $(DOCTOR) home book
 	@$(PY) _ext/notebooks.py assemble _build/nbval
 	$(PY) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --nbval $(TESTS) _build/nbval
 
@@ -83,27 +92,37 @@ audit: $(READY)
 	$(PY) -m learning_dynamics claims --jobs $(JOBS) --audit
 	$(PY) -m pytest -n $(JOBS) --dist loadscope -m audit tests
 
-# The environment: rebuilt when the lock changes, otherwise ready at once.
+# The environment: rebuilt when the lock changes, otherwise ready at once. pip counts a package as installed
+# although it was killed before it wrote the package's commands. So the mark of a finished installation goes
+# before pip starts, and an environment without it is made anew.
 environment: $(READY)
 
-$(READY): requirements.lock requirements-alone.lock pyproject.toml
+place:
+	@$(PYTHON) $(DOCTOR) place
+
+$(READY): requirements.lock requirements-alone.lock pyproject.toml | place
 	@$(PYTHON) $(DOCTOR) python
-	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@{ test -e $@ && $(PY) -m pip --version >/dev/null 2>&1; } || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $@
 	@echo "Installing requirements.lock into $(VENV) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --requirement requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --requirement requirements-alone.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH): $(READY) requirements-bench.lock
+	@rm -f $(READY)
 	$(PY) -m pip install $(PIP_ARGS) --requirement requirements-bench.lock
+	@touch $(READY)
 	@touch $@
 
 lock: $(READY)
 	@$(PY) _ext/lock.py
 
+# Marks first: what a killed `rm` leaves must not look complete.
 clean:
-	rm -rf _build .pytest_cache .hypothesis .benchmarks
+	rm -rf _build/*/.complete _build .pytest_cache .hypothesis .benchmarks
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
 
 distclean: clean
-	rm -rf $(VENV) lib/*.egg-info
+	rm -rf $(READY) $(VENV) lib/*.egg-info

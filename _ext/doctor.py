@@ -1,18 +1,31 @@
 """One sentence, not a traceback, when the machine lacks something.
 
-Called by the Makefile as `python doctor.py python book tex`: each word is one check. Written for
+Called by the Makefile as `python doctor.py place python home book tex`: each word is one check. Written for
 any Python, because an old one must be able to read it.
 """
 
 from __future__ import print_function
 
+import os
 import sys
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST = (3, 11)
 TEX_PACKAGES = (
     "texlive-xetex texlive-latex-extra texlive-fonts-recommended tex-gyre latexmk lmodern "
     "fonts-noto-cjk fonts-dejavu-core"
 )
+
+
+def check_place(root=ROOT, access=os.access):
+    """None, or what to do when this folder or what was built in it cannot be written to."""
+    for folder in (root, os.path.join(root, "_build")):
+        if os.path.exists(folder) and not access(folder, os.W_OK):
+            return (
+                "%s cannot be written to, and everything is built inside it: copy or clone the book "
+                "to a folder of your own and run make there." % folder
+            )
+    return None
 
 
 def check_python(version=None):
@@ -23,6 +36,18 @@ def check_python(version=None):
     return "Python %s is too old: install Python 3.11 or newer and run `make PYTHON=python3.11 ...`." % (
         ".".join(map(str, version)),
     )
+
+
+def check_home(origin=None):
+    """None, or what to do when this environment was made for another folder, or for this one elsewhere."""
+    if origin is None:
+        from importlib.util import find_spec
+
+        spec = find_spec("learning_dynamics")
+        origin = (spec and spec.origin) or ""
+    if os.path.realpath(origin).startswith(os.path.join(os.path.realpath(ROOT), "")):
+        return None
+    return "The environment in .venv was not made for %s: run `make distclean` and try again." % ROOT
 
 
 def check_book(version=None):
@@ -56,7 +81,7 @@ def check_tex(which=None):
     )
 
 
-CHECKS = {"python": check_python, "book": check_book, "tex": check_tex}
+CHECKS = {"place": check_place, "python": check_python, "home": check_home, "book": check_book, "tex": check_tex}
 
 
 def main(words):

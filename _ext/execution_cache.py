@@ -2,24 +2,30 @@
 
 Jupyter's cache compares the cells of a notebook only. Here each chapter gets its own cache
 folder, named by the digest of `dependencies.chapter_digest`; Sphinx reads a chapter again when
-its digest changed. A change of comments, docstrings or modules that the chapter does not import
-changes no digest; going back to an earlier state finds the earlier outputs.
+its digest changed, or when its page is older than its last reading, which may have been for
+print. A change of comments, docstrings or modules that the chapter does not import changes no
+digest; going back to an earlier state finds the earlier outputs.
 
 Sphinx executes chapters one after another, as it reads them. Here the chapters that it is about
 to read are executed before, as many at a time as the machine has processors (or JOBS says), each
 in its own kernel, so that Sphinx finds their outputs. One that fails is left to Sphinx, which
 runs it again and reports the error with its place.
+
+A build may be killed at any moment: what it half wrote into a cache folder is found and removed.
 """
 
 import logging
 import os
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
 import dependencies
+from jupyter_cache import get_cache
 from sphinx.util.logging import getLogger
+from sqlalchemy.exc import SQLAlchemyError
 
 logger = getLogger(__name__)
 
@@ -39,12 +45,39 @@ def _outdated(app, env, added, changed, removed):
         for docname, path in _chapters(app, env)
     }
     env.chapter_digests = fresh
-    return [docname for docname, digest in fresh.items() if stored.get(docname) != digest]
+    outdated = {docname for docname, digest in fresh.items() if stored.get(docname) != digest}
+    return sorted(outdated | set(_old_pages(app, env)))
+
+
+def _old_pages(app, env):
+    """Docnames of pages written before their last reading: Sphinx compares them with the source only."""
+    if app.builder.name == "html":
+        for docname, microseconds in env.all_docs.items():
+            page = Path(app.builder.get_outfilename(docname))
+            if page.exists() and page.stat().st_mtime < microseconds / 1e6:
+                yield docname
+
+
+def is_whole(folder):
+    """False if a build was killed while it wrote into this cache folder: then nothing in it is used.
+
+    Jupyter's cache enters a notebook into its list before it writes the file.
+    """
+    cache = get_cache(str(folder))
+    try:
+        cache.list_project_records()
+        for record in cache.list_cache_records():
+            cache.get_cache_bundle(record.pk)
+    except (KeyError, ValueError, SQLAlchemyError):
+        return False
+    return True
 
 
 def cache_folder(root, docname, digest):
-    """Where the outputs of a chapter are kept, made if need be."""
+    """Where the outputs of a chapter are kept, made if need be, emptied if it is not whole."""
     folder = Path(root) / "_build" / ".executed" / docname.replace("/", "-") / digest
+    if folder.exists() and not is_whole(folder):
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

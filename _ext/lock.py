@@ -7,6 +7,8 @@ benchmarks need goes into its own file.
 from importlib.metadata import distributions
 from pathlib import Path
 
+from learning_dynamics.files import write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"
 BENCH = {"jax", "jaxlib", "ml-dtypes", "opt-einsum"}
@@ -63,9 +65,9 @@ def main():
            "requirements-bench.lock": (bench, "`make bench` adds")}
     for file, (pins, words) in use.items():
         if pins:
-            (ROOT / file).write_text(HEAD.format(use=words) + "\n".join(pins) + "\n")
+            write_atomically(ROOT / file, (HEAD.format(use=words) + "\n".join(pins) + "\n").encode())
             print(f"{file}: {len(pins)} packages")
-    (ROOT / "environment.yml").write_text(environment(book))
+    write_atomically(ROOT / "environment.yml", environment(book).encode())
 
 
 if __name__ == "__main__":

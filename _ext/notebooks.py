@@ -107,7 +107,10 @@ def built(chapter):
     folder = ROOT / "_build" / ".executed" / name / chapter_digest(ROOT, chapter) / "executed"
     notebook = read(chapter)
     for path in folder.glob("*/base.ipynb"):
-        done = code(nbformat.read(path, as_version=4))
+        try:
+            done = code(nbformat.read(path, as_version=4))
+        except ValueError:  # a build was killed while it wrote
+            continue
         if [cell.source for cell in done] == [cell.source for cell in code(notebook)]:
             for cell, old in zip(code(notebook), done, strict=True):
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
@@ -191,6 +194,8 @@ def renew(names, jobs, use_build=False):
     """Execute chapters (or, with `use_build`, take what the book build executed), write their references and print what changed."""
     from numeric_comparison import same_outputs
 
+    from learning_dynamics.files import write_atomically
+
     chapters = [c for c in notebook_chapters() if not names or c.stem in names]
     if not chapters:
         raise SystemExit(f"{', '.join(names)}: no chapter with code has this name")
@@ -202,7 +207,8 @@ def renew(names, jobs, use_build=False):
         if len(old) == len(new) and all(map(same_outputs, old, new)):
             print(f"{chapter.relative_to(ROOT)}: unchanged")
             continue
-        file.write_text(json.dumps({"cells": new}, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps({"cells": new}, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(file, text.encode())
         print(f"{chapter.relative_to(ROOT)}: changed", *differences(old, new), sep="\n  ")
     if not names:
         expected = {reference_file(c) for c in notebook_chapters()}

@@ -10,6 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from learning_dynamics.files import write_atomically
+
 __all__ = ["place"]
 
 NAME = "learning_dynamics.pdf"
@@ -29,7 +31,7 @@ def place(build):
     text = landing.read_text(encoding="utf8")
     wanted = text.replace(HIDDEN, SHOWN) if target.exists() else text.replace(SHOWN, HIDDEN)
     if wanted != text:
-        landing.write_text(wanted, encoding="utf8")
+        write_atomically(landing, wanted.encode())
     return target.exists()
 
 

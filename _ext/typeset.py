@@ -1,4 +1,8 @@
-"""Run LaTeX over Sphinx's output and say briefly what went wrong."""
+"""Run LaTeX over Sphinx's output and say briefly what went wrong.
+
+LaTeX that was killed leaves half an auxiliary file, at which every later run would stop. A mark lies
+in the folder while LaTeX runs; one that is found there tells to remove the auxiliary files first.
+"""
 
 import re
 import subprocess
@@ -6,6 +10,7 @@ import sys
 from pathlib import Path
 
 DOCUMENT = "learning_dynamics"
+RUNNING = ".latex-runs"
 
 
 def errors(log):
@@ -22,10 +27,16 @@ def missing_characters(log):
 def main(folder):
     """Typeset; 0 if all is well."""
     folder = Path(folder)
+    running = folder / RUNNING
+    if running.exists():
+        subprocess.run(["latexmk", "-C", "-silent", f"{DOCUMENT}.tex"], cwd=folder, check=True,
+                       capture_output=True)
+    running.touch()
     # One run of latexmk may end with "no output" while references settle; it repeats by itself.
     command = ["latexmk", "-xelatex", "-interaction=nonstopmode", "-halt-on-error", "-silent",
                f"{DOCUMENT}.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    running.unlink()
     log_file = folder / f"{DOCUMENT}.log"
     log = log_file.read_text(errors="replace") if log_file.exists() else done.stderr
     if done.returncode:

@@ -135,10 +135,14 @@ def test_complaints_are_one_sentence():
     old = doctor.check_python((3, 9, 2))
     new = doctor.check_book("2.1.0")
     tex = doctor.check_tex(lambda program: None)
+    home = doctor.check_home("/usr/lib/python3/learning_dynamics/__init__.py")
+    place = doctor.check_place(ROOT, lambda folder, mode: False)
     assert "3.9.2" in old and "3.11" in old
     assert "2.1.0" in new and "1.x" in new
     assert "xelatex and latexmk" in tex and "texlive-xetex" in tex
-    assert all("\n" not in complaint for complaint in (old, new, tex))
+    assert str(ROOT) in place and "copy" in place
+    assert all("\n" not in complaint for complaint in (old, new, tex, place, home))
+    assert doctor.check_place() is None and doctor.check_home() is None
     assert doctor.check_python() is None
     assert doctor.check_python((3, 11)) is None
     assert doctor.check_book() is None

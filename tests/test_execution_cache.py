@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import notebooks
 import pytest
 from dependencies import chapter_digest, code_cells, imported_modules, record_files
+from execution_cache import cache_folder
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from notebooks import built
 
 ROOT = Path(__file__).parent.parent
 HEAD = """---
@@ -137,7 +142,41 @@ def test_every_chapter_can_be_read():
         assert re.fullmatch(r"[0-9a-f]{16}", chapter_digest(ROOT, chapter))
 
 
-def sphinx(book):
+@pytest.fixture
+def cached(book, monkeypatch):
+    """The file in which the book keeps the executed chapter."""
+    monkeypatch.setattr(notebooks, "ROOT", book)
+    folder = cache_folder(book, "chapters/one", digest(book))
+    notebook = notebooks.read(book / "chapters" / "one.md")
+    get_cache(str(folder)).cache_notebook_bundle(
+        CacheBundleIn(notebook, "one"), check_validity=False
+    )
+    (file,) = folder.rglob("base.ipynb")
+    return file
+
+
+def test_a_whole_cache_folder_is_kept(book, cached):
+    assert cache_folder(book, "chapters/one", digest(book)) in cached.parents
+    assert cached.exists()
+    assert built(book / "chapters" / "one.md") is not None
+
+
+@pytest.mark.parametrize("left", ["no file", "half a file", "an empty file", "half a database"])
+def test_what_a_killed_build_left_in_the_cache_is_not_used(book, cached, left):
+    if left == "half a database":
+        database = cached.parents[2] / "global.db"
+        database.write_bytes(database.read_bytes()[:5000])
+    elif left == "no file":
+        cached.unlink()
+    else:
+        whole = cached.read_text()
+        cached.write_text(whole[: len(whole) // 2 if left == "half a file" else 0])
+        assert built(book / "chapters" / "one.md") is None
+    folder = cache_folder(book, "chapters/one", digest(book))
+    assert folder.is_dir() and not list(folder.iterdir())
+
+
+def sphinx(book, builder="html"):
     """Build with Sphinx in a process of its own; two kernels at a time."""
     (book / "conf.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT / '_ext')!r})\n"
@@ -147,7 +186,8 @@ def sphinx(book):
         "exclude_patterns = ['_build', 'lib']\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "sphinx", "-b", "html", ".", "_build/html"],
+        [sys.executable, "-m", "sphinx", "-b", builder, "-d", "_build/.doctrees", ".",
+         f"_build/{builder}"],
         cwd=book, capture_output=True, text=True, env={**os.environ, "JOBS": "2"},
     )
 
@@ -174,6 +214,19 @@ def test_sphinx_runs_a_chapter_again_exactly_when_it_must(book):
     assert build(book) == 2
     (lib / "losses.py").write_text('"""Doc."""\nA = 1\n')
     assert build(book) == 2  # the earlier outputs are still there
+
+
+def test_a_page_is_written_again_though_another_builder_read_the_change(book):
+    cell, page = book / "chapters" / "one.md", book / "_build/html/chapters/one.html"
+    counting = CHAPTER.replace("print(1 + 1)", 'print(len(Path("../runs.txt").read_text().split("\\n")))')
+    cell.write_text(counting.replace("learning_dynamics.wing import used", "learning_dynamics import losses"))
+    losses = book / "lib" / "learning_dynamics" / "losses.py"
+    losses.write_text("A = 1\n")
+    assert build(book) == 1  # prints 2, as `build` asks for
+    losses.write_text("A = 2\n")
+    assert sphinx(book, "latex").returncode == 0
+    assert sphinx(book).returncode == 0
+    assert ">3\n" in page.read_text()
 
 
 MEET = """
