@@ -91,6 +91,7 @@ bench: $(BENCH)
 audit: $(READY)
 	$(PY) -m learning_dynamics claims --jobs $(JOBS) --audit
 	$(PY) -m pytest -n $(JOBS) --dist loadscope -m audit tests
+	@$(MAKE) --no-print-directory bench
 
 # The environment: rebuilt when the lock changes, otherwise ready at once. pip counts a package as installed
 # although it was killed before it wrote the package's commands. So the mark of a finished installation goes

@@ -134,11 +134,12 @@ def test_panels_change_nothing(monkeypatch, momentum, rows):
     g = generator("panels", rows)
     w, h, delta = (torch.randn(1, *s, generator=g, dtype=torch.float64)
                    for s in ((rows, 30), (7, 30), (7, rows)))
-    eta, found = torch.tensor(0.1, dtype=torch.float64), []
+    eta, found = 0.1, []
     for panel in (1, 1 << 30):
         monkeypatch.setattr(passes, "PANEL", panel)
         now, v = w.clone(), torch.ones_like(w) if momentum else None
-        below = passes.backward(now, v, h, delta, 0.7, 2.0, eta, momentum, True)
+        below = torch.full_like(h, torch.nan)
+        passes.backward(now, v, h, delta, 0.7, 2.0, eta, momentum, below)
         found.append((now, below))
     assert len(passes._panels(w)) == 1
     for a, b in zip(*found, strict=True):

@@ -14,29 +14,34 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 
-__all__ = ["backward", "forward", "hidden", "through_activation"]
+__all__ = ["Buffers", "backward", "forward", "hidden", "through_activation_"]
 
-#: Bytes of the panels of W in the backward pass: about half the private cache of a core.
-PANEL = 1 << 19
-
-
-def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """scale * a @ b per run; for one run a plain GEMM, which is faster than a batched one."""
-    if len(a) == 1 and len(b) == 1:
-        out = a.new_empty(a.shape[1], b.shape[2])
-        return torch.addmm(out, a[0], b[0], beta=0, alpha=scale, out=out)[None]
-    runs = max(len(a), len(b))
-    out = a.new_empty(runs, a.shape[1], b.shape[2])
-    a, b = a.expand(runs, -1, -1), b.expand(runs, -1, -1)
-    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
+#: Bytes of the panels of W in the backward pass: about the private cache of a core.
+PANEL = 1 << 20
 
 
-def _accumulate(total: Tensor, a: Tensor, b: Tensor, scale: float = 1.0) -> None:
-    """total += scale * a @ b per run, in place."""
-    if len(total) == 1:
-        total[0].addmm_(a[0], b[0], alpha=scale)
+class Buffers:
+    """Memory for the products of a step, kept from step to step: asking the system for it anew
+    takes as long as a thin product."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+
+    def get(self, name: str, layer: int, like: Tensor, *shape: int) -> Tensor:
+        """Uninitialised memory of this shape; the same for the same name, layer and shape."""
+        key = (name, layer, *shape)
+        if key not in self._kept:
+            self._kept[key] = like.new_empty(shape)
+        return self._kept[key]
+
+
+def _product(out: Tensor, a: Tensor, b: Tensor, scale: float, beta: float = 0.0) -> None:
+    """out <- beta * out + scale * a @ b per run; a plain GEMM for one run, which is faster."""
+    if len(out) == 1:
+        torch.addmm(out[0], a[0], b[0], beta=beta, alpha=scale, out=out[0])
     else:
-        total.baddbmm_(a, b, alpha=scale)
+        a, b = a.expand(len(out), -1, -1), b.expand(len(out), -1, -1)
+        torch.baddbmm(out, a, b, beta=beta, alpha=scale, out=out)
 
 
 def _panels(w: Tensor) -> list[slice]:
@@ -49,15 +54,18 @@ def _panels(w: Tensor) -> list[slice]:
 
 
 def forward(
-    weights: Sequence[Tensor], multipliers: Sequence[float], rows: Tensor, psi: Activation
+    weights: Sequence[Tensor], multipliers: Sequence[float], rows: Tensor, psi: Activation,
+    buffers: Buffers | None = None,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """h_0..h_{L-1}, f and z_1..z_L, one sample a row: (runs, samples, n_l).
 
-    For ReLU the z are None: h tells all.
+    For ReLU the z are None: h tells all. With `buffers` the results live there, until the next
+    pass.
     """
-    h, z = [rows], []
+    h, z, buffers = [rows], [], buffers or Buffers()
     for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
-        now = _product(h[-1], w.mT, g)
+        now = buffers.get("forward", layer, w, len(w), rows.shape[1], w.shape[1])
+        _product(now, h[-1], w.mT, g)
         z.append(None if psi.name == "relu" else now)
         if layer < len(weights) - 1:
             now = now.relu_() if psi.name == "relu" else psi(now)
@@ -79,32 +87,35 @@ def hidden(
     return [h.mT for h in found]
 
 
-def through_activation(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    """psi'(z) * delta; for ReLU h > 0 tells the same as z > 0."""
+def through_activation_(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
+    """psi'(z) * delta, written over delta; for ReLU h > 0 tells the same as z > 0."""
     if z is None:
-        return torch.ops.aten.threshold_backward(delta, h, 0)
-    return psi.derivative(z) * delta
+        return torch.ops.aten.threshold_backward.grad_input(delta, h, 0, grad_input=delta)
+    return delta.mul_(psi.derivative(z))
 
 
 def backward(
-    w: Tensor, v: Tensor | None, h: Tensor, delta: Tensor, g: float, ratio: float, eta: Tensor,
-    momentum: float, back: bool,
-) -> Tensor:
-    """One layer: g delta W (empty unless `back`), while W and its velocity v take their step.
+    w: Tensor, v: Tensor | None, h: Tensor, delta: Tensor, g: float, ratio: float,
+    eta: float | Tensor, momentum: float, below: Tensor | None,
+) -> None:
+    """One layer: below <- g delta W (unless None), while W and its velocity v take their step.
 
-    h, delta: (runs, samples, n_in) and (runs, samples, n_out). Each panel of W is read once
-    for both products.
+    h, delta, below: (runs, samples, n_in), (runs, samples, n_out), (runs, samples, n_in).
+    eta: one number, or (runs, 1, 1). Each panel of W is read once for both products.
     """
-    below = delta.new_zeros(len(w), delta.shape[1], w.shape[2] if back else 0)
-    change = (delta * (-g * ratio * eta) if v is None else delta * (g * ratio)).mT
-    for rows in _panels(w):
-        panel = w[:, rows]
-        if back:
-            _accumulate(below, delta[..., rows], panel, g)
-        if v is None:
-            _accumulate(panel, change[:, rows], h)
+    change, scale = delta.mT, g * ratio
+    if v is None:
+        if isinstance(eta, Tensor):
+            change = change * -eta
         else:
-            part = v[:, rows].mul_(momentum)
-            _accumulate(part, change[:, rows], h)
+            scale = -scale * eta
+    for number, rows in enumerate(_panels(w)):
+        panel = w[:, rows]
+        if below is not None:
+            _product(below, delta[..., rows], panel, g, beta=min(number, 1))
+        if v is None:
+            _product(panel, change[:, rows], h, scale, beta=1)
+        else:
+            part = v[:, rows]
+            _product(part, change[:, rows], h, scale, beta=momentum)
             panel.sub_(eta * part)
-    return below

@@ -16,7 +16,13 @@ from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_integer, check_positive, check_shape
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.passes import backward, forward, hidden, through_activation
+from learning_dynamics.scales.passes import (
+    Buffers,
+    backward,
+    forward,
+    hidden,
+    through_activation_,
+)
 
 __all__ = ["State", "batch_order", "initialise", "sgd"]
 
@@ -166,12 +172,14 @@ def sgd(
     weights, layers = state.weights, len(state.weights)
     device, dtype = weights[0].device, weights[0].dtype
     eta = torch.as_tensor(step_size, dtype=dtype, device=device).expand(runs)[:, None, None]
+    eta = float(eta) if runs == 1 and not eta.is_meta else eta
     ratios = step_ratios or (1.0,) * layers
     diverged_at = state.diverged_at.clone()
     rows, targets = problem.inputs.mT.contiguous(), problem.targets.mT.contiguous()
     wanted = {int(s) for s in record}
     taken: list[int] = []
     seen: dict[str, list[Tensor]] = {}
+    buffers = Buffers()
 
     def look(step: int) -> None:
         taken.append(step)
@@ -200,18 +208,19 @@ def sgd(
     if step in wanted:
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
-        h, z = forward(weights, multipliers, rows[index], psi)
+        h, z = forward(weights, multipliers, rows[index], psi, buffers)
         f, y = h[-1].mT, targets[index].mT
         bad = ~(losses.value(f, y) <= LOSS_LIMIT) & (diverged_at < 0)
         diverged_at = torch.where(bad, step, diverged_at)
         delta = losses.gradient(f, y).mT
         for layer in reversed(range(layers)):
-            delta = backward(
+            below = buffers.get("backward", layer, delta, *h[layer].shape) if layer else None
+            backward(
                 weights[layer], None if state.velocities is None else state.velocities[layer],
-                h[layer], delta, multipliers[layer], ratios[layer], eta, momentum, layer > 0,
+                h[layer], delta, multipliers[layer], ratios[layer], eta, momentum, below,
             )
-            if layer:
-                delta = through_activation(psi, delta, h[layer], z[layer - 1])
+            if below is not None:
+                delta = through_activation_(psi, below, h[layer], z[layer - 1])
         step += 1
         if step in wanted:
             look(step)
