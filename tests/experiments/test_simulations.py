@@ -95,6 +95,15 @@ def test_a_scheme_with_layer_rates_becomes_one_with_multipliers():
     assert package.multipliers[1] == pytest.approx((19 / 80) ** 0.5)
 
 
+def test_double_precision_starts_from_the_same_draws():
+    single, double = (run(small_run(dtype=d)) for d in ("float32", "float64"))
+    assert single.train_loss.dtype == "float32" and double.train_loss.dtype == "float64"
+    np.testing.assert_allclose(single.train_loss, double.train_loss, rtol=1e-5)
+    assert (single.train_loss != double.train_loss).any()
+    with pytest.raises(ValueError, match="dtype = 'float16': allowed are float32, float64"):
+        run(small_run(dtype="float16"))
+
+
 def test_representing_adds_named_observables():
     found = run(small_run(represent=True, records=(0, 20)))
     assert found["rank"].shape == (2, 2) and found.alignment.shape == (2, 3)

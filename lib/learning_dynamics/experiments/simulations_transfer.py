@@ -57,6 +57,7 @@ class Transfer:
     spacing: float = 0.5  # octaves between step sizes
     ranges: tuple[tuple[str, int, int], ...] = ()  # scheme, first and last octave, if not OCTAVES
     images: Images = Images(pool=4)
+    dtype: str = "float32"
 
 
 def _octaves(scheme: str, config: Transfer) -> np.ndarray:
@@ -107,7 +108,7 @@ def learning_rate_sweep(
             mine = _octaves(scheme, config)
             base = training_run(
                 scheme, widths, step_size=1.0, seed=0, steps=config.steps, images=config.images,
-                batch_size=config.batch_size,
+                batch_size=config.batch_size, dtype=config.dtype,
                 records=sorted({0, config.steps // 20, config.steps // 6, config.steps // 2,
                                 config.steps}),
             )
@@ -221,6 +222,7 @@ QUICK = Transfer(
     images=Images(source="sklearn", classes=(3, 8), pool=1),
     ranges=(("standard", -8, -1), ("mup-fan-in", -5, 0), ("spectral", -3, 1), ("ntk", -1, 4),
             ("dp(1/2)", -3, 1)),
+    dtype="float64",  # large steps amplify rounding: the chapter's numbers repeat everywhere
 )
 
 

@@ -61,13 +61,14 @@ def compare(
 
 def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Descent]:
     """One ReLU net on digits by every method, until `level` of the loss of f = 0."""
-    train, _ = small_digits(config.samples, 10)
+    train, _ = small_digits(config.samples, 10, dtype=torch.float64)
     n, m = config.wide, config.bottleneck
     widths = (train.inputs.shape[0], n, m, n, m, n, train.targets.shape[0])
     found = {}
     for name, (which, changed) in METHODS.items():
         p = scheme(which)(widths)
-        start = [w[0] for w in initialise(widths, p.weight_stds, [seed]).weights]
+        state = initialise(widths, p.weight_stds, [seed]).to(torch.float64)
+        start = [w[0] for w in state.weights]
         found[name] = clocked_descent(
             start, p.multipliers, train, step_size=config.step_size, steps=config.most_steps,
             clock=clock_power(3) if changed else 0.0, stop=config.level,

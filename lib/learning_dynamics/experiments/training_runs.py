@@ -8,6 +8,7 @@ import xarray as xr
 
 from learning_dynamics.experiments.image_data import Images, load
 from learning_dynamics.experiments.sweep import Experiment
+from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_choice
 from learning_dynamics.scales.representations import summarise
 from learning_dynamics.scales.training import initialise, sgd
@@ -31,6 +32,8 @@ class TrainingRun:
     steps, batch_size, momentum, step_size, loss, seed : of the SGD run, see `training.sgd`.
     records   : steps at which the whole training and test set are evaluated.
     represent : whether to summarise the bottleneck layers as well.
+    dtype     : "float32", or "float64" from the same draws, for numbers that repeat on every
+                processor.
     """
 
     images: Images
@@ -45,6 +48,7 @@ class TrainingRun:
     momentum: float = 0.0
     loss: str = "squared"
     represent: bool = False
+    dtype: str = "float32"
 
     @property
     def weights(self) -> int:
@@ -63,11 +67,15 @@ def _train(configs: Sequence[TrainingRun]) -> Trajectory:
     """All runs of one group at once."""
     shared, where = configs[0], device()
     check_choice("loss", shared.loss, ("squared", "cross_entropy"))
-    train, test = load(shared.images, where)
+    check_choice("dtype", shared.dtype, ("float32", "float64"))
+    dtype = getattr(torch, shared.dtype)
+    train, test = (
+        Problem(p.inputs.to(dtype), p.targets.to(dtype)) for p in load(shared.images, where)
+    )
     seeds = [c.seed for c in configs]
     state = initialise(
         shared.widths, shared.init_stds, seeds, momentum=shared.momentum != 0, device=where
-    )
+    ).to(dtype)
 
     def observe(now: object) -> dict[str, torch.Tensor]:
         return summarise(now.weights, shared.multipliers, train, test)

@@ -45,6 +45,11 @@ class State:
     step: int
     diverged_at: Int[Tensor, " runs"]
 
+    def to(self, dtype: torch.dtype) -> "State":
+        """The same numbers in another precision."""
+        copy = None if self.velocities is None else tuple(v.to(dtype) for v in self.velocities)
+        return replace(self, weights=tuple(w.to(dtype) for w in self.weights), velocities=copy)
+
     def clone(self) -> "State":
         """A copy that later updates leave alone."""
         copy = None if self.velocities is None else tuple(v.clone() for v in self.velocities)
