@@ -131,6 +131,8 @@ def best_against_width(
                 color=COLOUR[scheme], ls=LINES.get(scheme, "-"), label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, 2**-1.1), max(high, 2**1.1))  # two octaves at least: small is seen small
     ax.set_xticks(list(widths), [str(w) for w in widths])
     ax.set(xlabel="width n", ylabel="best step size, relative")
     ax.legend(title="octaves per doubling of n", loc="center left", bbox_to_anchor=(1.0, 0.5))
