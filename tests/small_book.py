@@ -63,13 +63,19 @@ def make_book(folder):
     return folder
 
 
+def surroundings(**more):
+    """The environment of a shell: what a `make` that runs these tests tells its children is taken out."""
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+    return {name: value for name, value in os.environ.items() if name not in of_make} | more
+
+
 def start(book, *targets, before=()):
     """`make` in a session of its own; it installs nothing, and proxies lead it nowhere."""
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     return subprocess.Popen(
         [*before, "make", "-o", ".venv/.installed", *targets], cwd=book, start_new_session=True,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, **nowhere, "PYTHONPATH": str(book / "lib"), "JOBS": "2"},
+        env=surroundings(**nowhere, PYTHONPATH=str(book / "lib"), JOBS="2"),
     )
 
 

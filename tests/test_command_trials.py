@@ -13,7 +13,17 @@ import time
 import pytest
 from audit_record import note
 from counting import wait_for
-from small_book import articles, build, end, kill, make_book, shows, start, write
+from small_book import (
+    articles,
+    build,
+    end,
+    kill,
+    make_book,
+    shows,
+    start,
+    surroundings,
+    write,
+)
 
 pytestmark = pytest.mark.audit
 
@@ -105,7 +115,7 @@ def test_a_read_only_folder_is_refused_in_one_sentence(book):
     mount = f"mount --bind '{folder}' '{folder}' && mount -o remount,ro,bind '{folder}' && cd '{folder}'"
     for target in targets:
         done = subprocess.run([*prefix, f'{mount} && exec make "$@"', "sh", target], cwd=folder,
-                              text=True, capture_output=True)
+                              text=True, capture_output=True, env=surroundings())
         lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
         told += done.returncode != 0 and len(lines) == 1 and "cannot be written to" in lines[0]
     note("folder that cannot be written to", {"commands": len(targets), "told in one sentence": told})
