@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
+from learning_dynamics.experiments import simulations_richness
 from learning_dynamics.experiments.image_data import CIFAR_FOLDER, Images, load
 from learning_dynamics.experiments.records import RESULTS, read_record
 from learning_dynamics.experiments.simulations import (
@@ -121,6 +122,17 @@ def test_sweep_stores_runs_and_reads_them_back(tmp_path):
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}
     only = [small_run()]
     assert sweep(TRAINING, only, store=tmp_path, progress=False)[0].attrs["device"]
+
+
+def test_the_records_hold_five_values_of_r():
+    """Every r at three widths: the same seeds, at least nine step sizes, none of them missing."""
+    record = simulations_richness.read()
+    assert list(record.scheme.values) == list(simulations_richness.FAMILY)
+    assert record.sizes["width"] == 3 and record.sizes["seed"] == 5
+    for scheme in simulations_richness.FAMILY:
+        tried = record.train_loss.sel(scheme=scheme).notnull()
+        assert int(tried.any(["width", "seed"]).sum()) >= 9
+        assert bool((tried.all(["width", "seed"]) == tried.any(["width", "seed"])).all())
 
 
 def test_best_step_size():

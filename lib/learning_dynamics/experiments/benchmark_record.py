@@ -138,15 +138,17 @@ def training_text(record: dict[str, Any]) -> str:
     if not {"coordinate check", *names} <= set(record):
         return MISSING
     wide, narrow = (record[n]["share of a large product"] for n in names)
-    bars = [record[n]["share of a large product"] / record[n]["share of its products"] for n in names]
+    bars = [
+        record[n]["share of a large product"] / record[n]["share of its products"] for n in names
+    ]
     return (
         "A training step is held against two bars: the time of its matrix products, each at its own "
         "shape in the faster of two layouts, and the rate of a large square product. A batch of 100 "
         "makes thin products: the library itself reaches "
         f"{100 * bars[0]:.0f} % of the large rate on them at $m = 792$ and {100 * bars[1]:.0f} % at "
-        f"$m = 42$, the step {100 * wide:.0f} % and {100 * narrow:.0f} %. It comes so near because "
-        "the pass back and the update share one reading of each panel of the weights. A coordinate "
-        "check without the spectral norms of the initial weights, which all schemes share, costs "
+        f"$m = 42$, the step {100 * wide:.0f} % and {100 * narrow:.0f} %. What saves time is that "
+        "the pass back and the update share one reading of each panel of the weights, and that "
+        "memory is kept from step to step. A coordinate check without the spectral norms of the initial weights, which all schemes share, costs "
         f"{record['coordinate check']['without spectral norms']:.2f} times its bare steps."
     )
 

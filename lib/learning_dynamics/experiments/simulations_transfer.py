@@ -24,8 +24,8 @@ from learning_dynamics.experiments.training_runs import TRAINING, TrainingRun, r
 from learning_dynamics.runtime import generator
 
 __all__ = [
-    "BETWEEN", "LARGE", "QUICK", "Transfer", "best_step_size", "learning_rate_sweep", "shift_per_doubling",
-    "swept_widths", "transfer_claim",
+    "BETWEEN", "LARGE", "QUICK", "Transfer", "best_step_size", "learning_rate_sweep",
+    "shift_per_doubling", "swept_widths", "transfer_claim",
 ]
 
 #: Octaves log2(step size) searched, scheme by scheme.
@@ -169,9 +169,10 @@ def shift_per_doubling(
 ) -> dict[str, object]:
     """Slope of log2(best step size) in log2(width), with a bootstrap interval over seeds.
 
-    Only the widths of `swept_widths` count; ValueError if there are not two. Returns `widths`, `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge`
-    (number of widths whose best point is at an end of the grid). Seeds are resampled with
-    replacement, jointly for all step sizes of a width (they share their noise).
+    Only the widths of `swept_widths` count; ValueError if there are not two. Returns `widths`,
+    `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge` (number
+    of widths whose best point is at an end of the grid). Seeds are resampled with replacement,
+    jointly for all step sizes of a width (they share their noise).
     """
     chosen = sweep_result.sel(scheme=scheme)
     if widths is not None:

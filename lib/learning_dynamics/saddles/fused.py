@@ -13,6 +13,7 @@ The code is compiled for m0, m2, the slope and the dtype when a shape is first m
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,9 @@ from learning_dynamics.saddles.kernels import (
     residual_,
 )
 
-__all__ = ["FusedKernel", "FusedProductKernel", "largest", "negative_slope", "runs_on"]
+__all__ = [
+    "FusedKernel", "FusedProductKernel", "TwoPasses", "largest", "negative_slope", "runs_on",
+]
 
 
 def negative_slope(act: Activation) -> float | None:
@@ -61,25 +64,21 @@ def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> 
     return sizes[0] + sizes[2] <= (LARGEST_PRODUCT if linear else largest(file[1]))
 
 
-class FusedKernel(TwoLayerBuffers):
-    """ReLU and leaky ReLU on a CPU: the operations of `DenseKernel` in two passes."""
+class TwoPasses(TwoLayerBuffers):
+    """What the kernels share: samples padded to whole registers, the loss between two passes."""
 
     def __init__(
-        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
+        self, code: Any, chunk: int, sizes: tuple[int, int, int, int], buffers: dict[str, int],
+        like: Tensor,
     ) -> None:
-        from learning_dynamics.saddles.step_code import step_code
+        """code: `StepCode` or `ProductCode`. buffers: name -> rows of one number per sample."""
+        self._code, self._sizes = code, sizes
+        self._padded = -(-sizes[3] // code.lanes) * code.lanes
+        super().__init__(chunk, {k: (rows, self._padded) for k, rows in buffers.items()}, like)
 
-        m0, m1, m2, n = sizes
-        slope = negative_slope(act)
-        if slope is None:
-            raise ValueError(f"activation {act.name}: allowed are relu and leaky_relu")
-        self._code, self._sizes = step_code(m0, m2, slope, like.element_size()), sizes
-        self._padded = -(-n // self._code.lanes) * self._code.lanes
-        super().__init__(chunk, {"z": (m1, self._padded), "f": (m2, self._padded)}, like)
-        self._scratch = like.new_empty(m2 * self._padded)
-
-    elements = staticmethod(DenseKernel.elements)
-    flops = staticmethod(DenseKernel.flops)
+    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What the two passes get, in order. x: (1 or runs, m0, padded), zero beyond n."""
+        raise NotImplementedError
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         self._cut(packed, data, loss, scale)
@@ -87,15 +86,11 @@ class FusedKernel(TwoLayerBuffers):
         shared = data.inputs.ndim == 2
         x = data.inputs.new_zeros((1 if shared else len(scale), m0, self._padded))
         x[..., :n] = data.inputs
-        # tile after tile: (runs, tiles, m0, lanes)
-        self._tiles = x.unflatten(-1, (-1, self._code.lanes)).transpose(1, 2).contiguous()
-        stride = 0 if shared else m0 * self._padded
-        numbers = len(scale), stride, m1, self._padded
-        tensors = self._w1, self._w2t, self._tiles, self._z, self._f
-        self._kept = *tensors, scale, self._scratch
+        numbers = len(scale), 0 if shared else m0 * self._padded, m1, self._padded
+        self._kept = ahead, back = self._tensors(x, scale)
         self._outputs = self._f[..., :n]
-        self._forward = *(t.data_ptr() for t in tensors), *numbers
-        self._backward = *(t.data_ptr() for t in self._kept), *numbers
+        self._forward = *(t.data_ptr() for t in ahead), *numbers
+        self._backward = *(t.data_ptr() for t in back), *numbers
 
     def outputs(self) -> Tensor:
         self._code.forward(*self._forward)
@@ -112,7 +107,33 @@ class FusedKernel(TwoLayerBuffers):
             backward(*self._backward)
 
 
-class FusedProductKernel(TwoLayerBuffers):
+class FusedKernel(TwoPasses):
+    """ReLU and leaky ReLU on a CPU: the operations of `DenseKernel` in two passes."""
+
+    def __init__(
+        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
+    ) -> None:
+        from learning_dynamics.saddles.step_code import step_code
+
+        m0, m1, m2, _ = sizes
+        slope = negative_slope(act)
+        if slope is None:
+            raise ValueError(f"activation {act.name}: allowed are relu and leaky_relu")
+        code = step_code(m0, m2, slope, like.element_size())
+        super().__init__(code, chunk, sizes, {"z": m1, "f": m2}, like)
+        self._scratch = like.new_empty(m2 * self._padded)
+
+    elements = staticmethod(DenseKernel.elements)
+    flops = staticmethod(DenseKernel.flops)
+
+    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        # tile after tile: (runs, tiles, m0, lanes)
+        tiles = x.unflatten(-1, (-1, self._code.lanes)).transpose(1, 2).contiguous()
+        both = self._w1, self._w2t, tiles, self._z, self._f
+        return both, (*both, scale, self._scratch)
+
+
+class FusedProductKernel(TwoPasses):
     """Linear nets on a CPU: the operations of `ProductKernel` in two passes over the weights."""
 
     def __init__(
@@ -120,12 +141,11 @@ class FusedProductKernel(TwoLayerBuffers):
     ) -> None:
         from learning_dynamics.saddles.product_code import product_code
 
-        m0, _, m2, n = sizes
+        m0, _, m2, _ = sizes
         if act.name != "linear":
             raise ValueError(f"activation {act.name}: this kernel is for linear nets")
-        self._code, self._sizes = product_code(m0, m2, like.element_size()), sizes
-        self._padded = -(-n // self._code.lanes) * self._code.lanes
-        super().__init__(chunk, {"f": (m2, self._padded)}, like)
+        code = product_code(m0, m2, like.element_size())
+        super().__init__(code, chunk, sizes, {"f": m2}, like)
         self._scratch = like.new_empty(2 * m0 * m2)
 
     @staticmethod
@@ -136,19 +156,7 @@ class FusedProductKernel(TwoLayerBuffers):
 
     flops = staticmethod(ProductKernel.flops)
 
-    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        self._cut(packed, data, loss, scale)
-        m0, m1, _, n = self._sizes
-        shared = data.inputs.ndim == 2
-        x = data.inputs.new_zeros((1 if shared else len(scale), m0, self._padded))
-        x[..., :n] = data.inputs
-        xt = x.mT.contiguous()
-        numbers = len(scale), 0 if shared else m0 * self._padded, m1, self._padded
-        ahead = self._w1, self._w2t, x, self._f, self._scratch
-        back = self._w1, self._w2t, xt, self._f, scale, self._scratch
-        self._kept, self._outputs = (*ahead, *back), self._f[..., :n]
-        self._forward = *(t.data_ptr() for t in ahead), *numbers
-        self._backward = *(t.data_ptr() for t in back), *numbers
-
-    outputs = FusedKernel.outputs
-    advance = FusedKernel.advance
+    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        weights = self._w1, self._w2t
+        ahead = *weights, x, self._f, self._scratch
+        return ahead, (*weights, x.mT.contiguous(), self._f, scale, self._scratch)
