@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typeset
+from small_book import surroundings
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +39,7 @@ def make(folder, target, kill_at=""):
     calls.write_text("")
     done = subprocess.run(
         ["make", f"PYTHON={folder}/python", target], cwd=folder, capture_output=True,
-        start_new_session=True, env={**os.environ, "KILL_AT": kill_at},
+        start_new_session=True, env=surroundings(KILL_AT=kill_at),
     )
     return done.returncode, calls.read_text()
 
