@@ -53,6 +53,7 @@ class Writer:
         self.build = ir.IRBuilder(function.append_basic_block())
 
     def vector(self, lanes: int) -> ir.VectorType:
+        """The type of a vector of so many numbers."""
         return ir.VectorType(self.real, lanes)
 
     def at(self, base: ir.Value, *terms: "ir.Value | int | tuple") -> ir.Value:
@@ -64,12 +65,15 @@ class Writer:
         return base
 
     def times(self, a: ir.Value, b: "ir.Value | int") -> ir.Value:
+        """The product of two integers."""
         return self.build.mul(a, INT(b) if isinstance(b, int) else b)
 
     def load(self, address: ir.Value, lanes: int) -> ir.Value:
+        """The numbers at an address and behind it, as one vector."""
         return self.build.load(address, typ=self.vector(lanes), align=self.size)
 
     def store(self, value: ir.Value, address: ir.Value) -> None:
+        """Write a vector to an address."""
         self.build.store(value, address, align=self.size)
 
     def spread(self, address: ir.Value, lanes: int) -> ir.Value:
@@ -80,6 +84,7 @@ class Writer:
         return self.shuffle(first, first, [0] * lanes)
 
     def shuffle(self, a: ir.Value, b: ir.Value, index: Sequence[int]) -> ir.Value:
+        """The numbers of a, then b, at these places."""
         mask = ir.Constant(ir.VectorType(SHORT, len(index)), list(index))
         return self.build.shuffle_vector(a, b, mask)
 

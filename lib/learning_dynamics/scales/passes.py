@@ -88,7 +88,10 @@ def hidden(
 
 
 def through_activation_(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    """psi'(z) * delta, written over delta; for ReLU h > 0 tells the same as z > 0."""
+    """psi'(z) * delta, written over delta; all (runs, samples, n_l).
+
+    z is None for ReLU, where h > 0 tells the same as z > 0.
+    """
     if z is None:
         return torch.ops.aten.threshold_backward.grad_input(delta, h, 0, grad_input=delta)
     return delta.mul_(psi.derivative(z))
