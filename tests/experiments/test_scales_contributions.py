@@ -7,6 +7,8 @@ import torch
 
 from learning_dynamics.experiments.scales_contributions import (
     FULL,
+    MORE,
+    MORE_RECORD,
     PUBLISHED,
     QUICK,
     RECORD,
@@ -118,3 +120,22 @@ def test_half_width_with_images_by_resampling():
     assert found.half_width(name, 0.0) == pytest.approx(
         sum(h * h for h in found.slopes(name)[1]) ** 0.5 / 6**0.5
     )
+
+
+def test_more_trials_come_nearer_to_the_published_slopes():
+    """The first thirty trials are those of the other record; all 120 lie within 0.06."""
+    (name,) = MORE.settings
+    few, more = read(RECORD), read(MORE_RECORD)
+    assert more.config == MORE
+    assert torch.equal(more.values[name][:, : FULL.trials], few.values[name])
+    slopes, half = more.slopes(name)
+    assert max(half) < min(few.slopes(name)[1])
+    assert all(abs(a - b) <= 0.06 for a, b in zip(slopes, SETTINGS[name].published, strict=True))
+    assert all(abs(a) <= h for a, h in zip(slopes, half, strict=True))
+
+
+def test_one_setting_alone_gives_the_same_numbers():
+    """The draws do not depend on the settings that are computed."""
+    name = "Spectral, m = n/5"
+    alone = run(replace(TINY, settings=(name,)))
+    assert torch.equal(alone.values[name], run(TINY).values[name])

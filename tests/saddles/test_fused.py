@@ -28,7 +28,8 @@ from learning_dynamics.saddles.two_layer import (
 )
 
 pytest.importorskip("llvmlite")
-from learning_dynamics.saddles import code_writer, product_code, step_code  # noqa: E402
+from learning_dynamics import code_writer  # noqa: E402
+from learning_dynamics.saddles import product_code, step_code  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     code_writer.register_file() is None, reason="no fused multiply-add on this machine"

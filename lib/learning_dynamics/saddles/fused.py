@@ -56,7 +56,7 @@ def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> 
         return False
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return False
-    from learning_dynamics.saddles.code_writer import register_file
+    from learning_dynamics.code_writer import register_file
 
     file = register_file()
     if file is None:

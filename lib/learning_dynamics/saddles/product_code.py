@@ -17,14 +17,12 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from learning_dynamics.saddles.code_writer import INT, Writer, compiled, registers
+from learning_dynamics.code_writer import INT, Pieces, Writer, compiled, registers
 
 __all__ = ["ProductCode", "product_code"]
 
 #: Registers that hold a row of B at a time; units or columns taken together at most.
 ACROSS, TOGETHER = 4, 8
-
-Pieces = list[tuple[int, int]]  # (offset, numbers) of the vectors that make up a row
 
 
 class ProductCode(NamedTuple):
@@ -60,32 +58,6 @@ def _equal(total: int, most: int) -> Iterator[range]:
     return (range(i, min(i + size, total)) for i in range(0, total, size))
 
 
-def _block(
-    w: Writer,
-    length: ir.Value,
-    pieces: Pieces,
-    rows: Sequence[ir.Value],
-    a_step: "ir.Value | int",
-    b: ir.Value,
-    b_step: "ir.Value | int",
-) -> list[list[ir.Value]]:
-    """sum_k A[k,a] B[k,b], k < length: a list over rows a of the vectors over b.
-
-    rows: addresses of A[0,a]; a_step, b_step: numbers from k to k + 1.
-    """
-    nothing = [ir.Constant(w.vector(count), None) for _ in rows for _, count in pieces]
-    widths = sorted({count for _, count in pieces}, reverse=True)
-    with w.loop(INT(0), length, 1, nothing) as (k, old, new):
-        line = w.at(b, (k, b_step))
-        vectors = [w.load(w.at(line, at), count) for at, count in pieces]
-        for number, row in enumerate(rows):
-            address = w.at(row, (k, a_step))
-            spread = {count: w.spread(address, count) for count in widths}
-            for vector, total in zip(vectors, old[number * len(pieces) :], strict=False):
-                new.append(w.plus(total, spread[vector.type.count], vector))
-    return [old[i : i + len(pieces)] for i in range(0, len(old), len(pieces))]
-
-
 def _write_forward(w: Writer, m0: int, m2: int, room: int) -> None:
     w1, w2t, x, f, scratch, runs, x_stride, m1, padded = w.arguments
     zero = INT(0)
@@ -98,7 +70,7 @@ def _write_forward(w: Writer, m0: int, m2: int, room: int) -> None:
             pieces = [row[i] for i in group]
             for some in _equal(m2, room // len(group) - 1):
                 rows = [w.at(units2, j) for j in some]
-                sums = _block(w, m1, pieces, rows, m2, units1, m0)
+                sums = w.block(m1, pieces, rows, m2, units1, m0)
                 for j, line in zip(some, sums, strict=True):
                     for (at, _), value in zip(pieces, line, strict=True):
                         w.store(value, w.at(scratch, j * m0 + at))
@@ -109,7 +81,7 @@ def _write_forward(w: Writer, m0: int, m2: int, room: int) -> None:
             for start, stop, count in ((zero, whole, wide), (whole, padded, w.lanes)):
                 with w.loop(start, stop, count) as (t, _, _):
                     pieces = _pieces(count, w.lanes)
-                    sums = _block(w, INT(m0), pieces, rows, 1, w.at(inputs, t), padded)
+                    sums = w.block(INT(m0), pieces, rows, 1, w.at(inputs, t), padded)
                     for j, line in zip(some, sums, strict=True):
                         for (at, _), value in zip(pieces, line, strict=True):
                             w.store(value, w.at(outputs, (padded, j), t, at))
@@ -131,7 +103,7 @@ def _write_backward(w: Writer, m0: int, m2: int, room: int) -> None:
             pieces = [row[i] for i in group]
             for some in _equal(m2, room // len(group) - 1):
                 rows = [w.at(errors, (padded, j)) for j in some]
-                sums = _block(w, padded, pieces, rows, 1, inputs, m0)
+                sums = w.block(padded, pieces, rows, 1, inputs, m0)
                 for j, line in zip(some, sums, strict=True):
                     for (at, count), value in zip(pieces, line, strict=True):
                         scaled = w.build.fmul(value, w.spread(eta, count))
@@ -149,10 +121,10 @@ def _write_backward(w: Writer, m0: int, m2: int, room: int) -> None:
                 units = [w.build.add(i, INT(u)) for u in range(count)]
                 rows1 = [w.at(units1, (unit, m0)) for unit in units]
                 rows2 = [w.at(units2, (unit, m2)) for unit in units]
-                changes = _block(w, INT(m0), column, rows1, 1, turned, m2)
+                changes = w.block(INT(m0), column, rows1, 1, turned, m2)
                 for group in _equal(len(row), ACROSS):  # W2' is still the old one
                     pieces = [row[k] for k in group]
-                    sums = _block(w, INT(m2), pieces, rows2, 1, scratch, m0)
+                    sums = w.block(INT(m2), pieces, rows2, 1, scratch, m0)
                     for unit, line in zip(rows1, sums, strict=True):
                         for (at, _), value in zip(pieces, line, strict=True):
                             address = w.at(unit, at)

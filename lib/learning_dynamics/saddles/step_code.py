@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from learning_dynamics.saddles.code_writer import INT, Writer, compiled, registers
+from learning_dynamics.code_writer import INT, Writer, compiled, registers
 
 __all__ = ["StepCode", "step_code"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 
-__all__ = ["Buffers", "backward", "forward", "hidden", "through_activation_"]
+__all__ = ["Buffers", "Passes", "backward", "forward", "hidden", "through_activation_"]
 
 #: Bytes of the panels of W in the backward pass: about the private cache of a core.
 PANEL = 1 << 20
@@ -122,3 +122,36 @@ def backward(
             part = v[:, rows]
             _product(part, change[:, rows], h, scale, beta=momentum)
             panel.sub_(eta * part)
+
+
+class Passes:
+    """Both passes of a step of SGD with the products of torch: any runs, any device."""
+
+    def __init__(
+        self, weights: Sequence[Tensor], velocities: Sequence[Tensor] | None,
+        multipliers: Sequence[float], ratios: Sequence[float], psi: Activation,
+        eta: float | Tensor, momentum: float = 0.0,
+    ) -> None:
+        """eta: one number, or (runs, 1, 1). ratios: step size of layer l over eta."""
+        self._weights, self._velocities, self._multipliers = weights, velocities, multipliers
+        self._ratios, self._psi, self._eta, self._momentum = ratios, psi, eta, momentum
+        self._buffers = Buffers()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """f (runs, samples, n_L) of samples (runs, samples, n_0); what `backward` needs is kept."""
+        self._h, self._z = forward(
+            self._weights, self._multipliers, rows, self._psi, self._buffers
+        )
+        return self._h[-1]
+
+    def backward(self, delta: Tensor) -> None:
+        """Every weight takes its step. delta: dloss/df, (runs, samples, n_L)."""
+        for layer in reversed(range(len(self._weights))):
+            h = self._h[layer]
+            below = self._buffers.get("backward", layer, delta, *h.shape) if layer else None
+            backward(
+                self._weights[layer], self._velocities and self._velocities[layer], h, delta,
+                self._multipliers[layer], self._ratios[layer], self._eta, self._momentum, below,
+            )
+            if below is not None:
+                delta = through_activation_(self._psi, below, h, self._z[layer - 1])

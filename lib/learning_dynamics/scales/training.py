@@ -16,13 +16,8 @@ from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_integer, check_positive, check_shape
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.passes import (
-    Buffers,
-    backward,
-    forward,
-    hidden,
-    through_activation_,
-)
+from learning_dynamics.scales.passes import Passes, hidden
+from learning_dynamics.scales.thin_passes import thin_passes
 
 __all__ = ["State", "batch_order", "initialise", "sgd"]
 
@@ -124,6 +119,10 @@ def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: i
     widths = [state.weights[0].shape[2], *(w.shape[1] for w in state.weights)]
     check_shape("problem.inputs", problem.inputs, (widths[0], None))
     check_shape("problem.targets", problem.targets, (widths[-1], None))
+    for name, tensor in (("inputs", problem.inputs), ("targets", problem.targets)):
+        if tensor.dtype != state.weights[0].dtype:
+            raise ValueError(f"problem.{name}: {tensor.dtype}, the weights are "
+                             f"{state.weights[0].dtype}; convert it with .to()")
     if problem.inputs.ndim != 2:
         raise ValueError("problem.inputs: must have shape (n_0, samples), shared by all runs")
     if len(multipliers) != len(state.weights):
@@ -174,17 +173,18 @@ def sgd(
     check_positive("step_size", step_size)
     if (momentum != 0) != (state.velocities is not None):
         raise ValueError(f"momentum = {momentum}: state must hold velocities exactly if it is not 0")
-    weights, layers = state.weights, len(state.weights)
+    weights = state.weights
     device, dtype = weights[0].device, weights[0].dtype
     eta = torch.as_tensor(step_size, dtype=dtype, device=device).expand(runs)[:, None, None]
     eta = float(eta) if runs == 1 and not eta.is_meta else eta
-    ratios = step_ratios or (1.0,) * layers
+    ratios = step_ratios or (1.0,) * len(weights)
     diverged_at = state.diverged_at.clone()
     rows, targets = problem.inputs.mT.contiguous(), problem.targets.mT.contiguous()
     wanted = {int(s) for s in record}
     taken: list[int] = []
     seen: dict[str, list[Tensor]] = {}
-    buffers = Buffers()
+    parts = weights, state.velocities, multipliers, ratios, psi, eta
+    plain, thin = Passes(*parts, momentum), thin_passes(*parts, min(batch_size, len(rows)))
 
     def look(step: int) -> None:
         taken.append(step)
@@ -213,19 +213,11 @@ def sgd(
     if step in wanted:
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
-        h, z = forward(weights, multipliers, rows[index], psi, buffers)
-        f, y = h[-1].mT, targets[index].mT
+        passes = thin if thin is not None and index.shape[1] == thin.batch else plain
+        f, y = passes.forward(rows[index]).mT, targets[index].mT
         bad = ~(losses.value(f, y) <= LOSS_LIMIT) & (diverged_at < 0)
         diverged_at = torch.where(bad, step, diverged_at)
-        delta = losses.gradient(f, y).mT
-        for layer in reversed(range(layers)):
-            below = buffers.get("backward", layer, delta, *h[layer].shape) if layer else None
-            backward(
-                weights[layer], None if state.velocities is None else state.velocities[layer],
-                h[layer], delta, multipliers[layer], ratios[layer], eta, momentum, below,
-            )
-            if below is not None:
-                delta = through_activation_(psi, below, h[layer], z[layer - 1])
+        passes.backward(losses.gradient(f, y).mT)
         step += 1
         if step in wanted:
             look(step)

@@ -13,7 +13,9 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-__all__ = ["INT", "Writer", "compiled", "register_file", "registers"]
+__all__ = ["INT", "Pieces", "Writer", "compiled", "register_file", "registers"]
+
+Pieces = list[tuple[int, int]]  # (offset, numbers) of the vectors that make up a row
 
 INT, PTR, SHORT = ir.IntType(64), ir.PointerType(), ir.IntType(32)
 
@@ -68,6 +70,26 @@ class Writer:
         """The product of two integers."""
         return self.build.mul(a, INT(b) if isinstance(b, int) else b)
 
+    def add(self, *terms: "ir.Value | int") -> ir.Value:
+        """The sum of integers."""
+        total, *others = (INT(t) if isinstance(t, int) else t for t in terms)
+        for term in others:
+            total = self.build.add(total, term)
+        return total
+
+    def least(self, a: "ir.Value | int", b: ir.Value) -> ir.Value:
+        """The smaller of two integers."""
+        a = INT(a) if isinstance(a, int) else a
+        return self.build.select(self.build.icmp_signed("<", a, b), a, b)
+
+    def whole(self, length: ir.Value, size: int) -> ir.Value:
+        """The largest multiple of `size` up to a length."""
+        return self.times(self.build.sdiv(length, INT(size)), size)
+
+    def zero(self, lanes: int) -> ir.Value:
+        """A vector of zeros."""
+        return ir.Constant(self.vector(lanes), None)
+
     def load(self, address: ir.Value, lanes: int) -> ir.Value:
         """The numbers at an address and behind it, as one vector."""
         return self.build.load(address, typ=self.vector(lanes), align=self.size)
@@ -75,6 +97,53 @@ class Writer:
     def store(self, value: ir.Value, address: ir.Value) -> None:
         """Write a vector to an address."""
         self.build.store(value, address, align=self.size)
+
+    def within(self, count: ir.Value, lanes: int) -> ir.Value:
+        """Which of the lanes 0, 1, ... lie below `count`."""
+        empty = ir.Constant(ir.VectorType(INT, lanes), ir.Undefined)
+        first = self.build.insert_element(empty, count, SHORT(0))
+        lane = ir.Constant(empty.type, list(range(lanes)))
+        return self.build.icmp_signed("<", lane, self.shuffle(first, first, [0] * lanes))
+
+    def _masked(self, what: str, *types: ir.Type) -> ir.Function:
+        kind = next(t for t in types if isinstance(t, ir.VectorType) and t.element == self.real)
+        name = f"llvm.masked.{what}.v{kind.count}f{8 * self.size}.p0"
+        result = kind if what == "load" else ir.VoidType()
+        return self.module.globals.get(name) or ir.Function(
+            self.module, ir.FunctionType(result, types), name
+        )
+
+    def load_part(self, address: ir.Value, count: ir.Value, lanes: int) -> ir.Value:
+        """The first `count` numbers at an address, zero in the other lanes."""
+        mask, zero = self.within(count, lanes), self.zero(lanes)
+        call = self._masked("load", PTR, SHORT, mask.type, zero.type)
+        return self.build.call(call, [address, SHORT(self.size), mask, zero])
+
+    def store_part(self, value: ir.Value, address: ir.Value, count: ir.Value) -> None:
+        """Write the first `count` lanes of a vector."""
+        mask = self.within(count, value.type.count)
+        call = self._masked("store", value.type, PTR, SHORT, mask.type)
+        self.build.call(call, [value, address, SHORT(self.size), mask])
+
+    def fetch(self, address: ir.Value) -> None:
+        """Ask for the numbers at an address ahead of their use."""
+        kind = ir.FunctionType(ir.VoidType(), [PTR, SHORT, SHORT, SHORT])
+        name = "llvm.prefetch.p0"
+        call = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        self.build.call(call, [address, SHORT(0), SHORT(2), SHORT(1)])
+
+    def transposed(self, rows: Sequence[ir.Value]) -> list[ir.Value]:
+        """The columns of a square of 2^k rows of 2^k numbers: blocks are exchanged, ever wider."""
+        rows, lanes, size = list(rows), len(rows), 1
+        while size < lanes:
+            upper = [k if not k & size else lanes + k - size for k in range(lanes)]
+            lower = [k + size if not k & size else lanes + k for k in range(lanes)]
+            for i in range(lanes):
+                if not i & size:
+                    a, b = rows[i], rows[i + size]
+                    rows[i], rows[i + size] = self.shuffle(a, b, upper), self.shuffle(a, b, lower)
+            size *= 2
+        return rows
 
     def spread(self, address: ir.Value, lanes: int) -> ir.Value:
         """One number in all lanes."""
@@ -145,18 +214,47 @@ class Writer:
         build.position_at_end(done)
 
 
+    def block(
+        self,
+        length: ir.Value,
+        pieces: Pieces,
+        rows: Sequence[ir.Value],
+        a_step: "ir.Value | int",
+        b: ir.Value,
+        b_step: "ir.Value | int",
+    ) -> list[list[ir.Value]]:
+        """sum_k A[k,a] B[k,b], k < length: a list over rows a of the vectors over b.
+
+        pieces: the vectors that make up b. rows: addresses of A[0,a]; a_step, b_step: numbers from
+        k to k + 1. The sums stay in registers.
+        """
+        nothing = [self.zero(count) for _ in rows for _, count in pieces]
+        widths = sorted({count for _, count in pieces}, reverse=True)
+        with self.loop(INT(0), length, 1, nothing) as (k, old, new):
+            line = self.at(b, (k, b_step))
+            vectors = [self.load(self.at(line, at), count) for at, count in pieces]
+            for number, row in enumerate(rows):
+                address = self.at(row, (k, a_step))
+                spread = {count: self.spread(address, count) for count in widths}
+                for vector, total in zip(vectors, old[number * len(pieces) :], strict=False):
+                    new.append(self.plus(total, spread[vector.type.count], vector))
+        return [old[i : i + len(pieces)] for i in range(0, len(old), len(pieces))]
+
+
 def compiled(
-    functions: Mapping[str, tuple[int, int, Callable[[Writer], None]]], size: int, lanes: int
+    functions: Mapping[str, tuple[int, int, Callable[[Any], None]]], size: int, lanes: int,
+    writer: Callable[..., Writer] = Writer,
 ) -> dict[str, Any]:
     """name -> callable for name -> (pointers, integers, what writes the body).
 
-    The callables take addresses, then integers. "engine" keeps the code alive.
+    The callables take addresses, then integers. "engine" keeps the code alive. `writer` makes the
+    writer that a body is given, from the arguments of `Writer`.
     """
     module = ir.Module("step")
     for name, (pointers, integers, write) in functions.items():
-        writer = Writer(module, name, pointers, integers, size, lanes)
-        write(writer)
-        writer.build.ret_void()
+        made = writer(module, name, pointers, integers, size, lanes)
+        write(made)
+        made.build.ret_void()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     parsed = llvm.parse_assembly(str(module))
