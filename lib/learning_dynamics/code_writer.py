@@ -222,15 +222,16 @@ class Writer:
         a_step: "ir.Value | int",
         b: ir.Value,
         b_step: "ir.Value | int",
+        before: Sequence[ir.Value] | None = None,
     ) -> list[list[ir.Value]]:
-        """sum_k A[k,a] B[k,b], k < length: a list over rows a of the vectors over b.
+        """before + sum_k A[k,a] B[k,b], k < length: a list over rows a of the vectors over b.
 
         pieces: the vectors that make up b. rows: addresses of A[0,a]; a_step, b_step: numbers from
         k to k + 1. The sums stay in registers.
         """
-        nothing = [self.zero(count) for _ in rows for _, count in pieces]
+        before = before or [self.zero(count) for _ in rows for _, count in pieces]
         widths = sorted({count for _, count in pieces}, reverse=True)
-        with self.loop(INT(0), length, 1, nothing) as (k, old, new):
+        with self.loop(INT(0), length, 1, before) as (k, old, new):
             line = self.at(b, (k, b_step))
             vectors = [self.load(self.at(line, at), count) for at, count in pieces]
             for number, row in enumerate(rows):

@@ -89,8 +89,8 @@ def _write_forward(w: Layer) -> None:
         rows = [w.at(weights, (w.add(i, m), n_in), k) for m in range(size)]
         for start, across in strips:
             pieces, b = w.pieces(across), w.at(turned, (k, w.padded), start)
-            sums = w.block(length, pieces, rows, 1, b, w.padded)
-            w.add_to(w.at(scratch, (w.build.sub(i, i0), w.padded), start), w.padded, sums, pieces)
+            place = w.at(scratch, (w.build.sub(i, i0), w.padded), start)
+            w.add_block(place, w.padded, length, pieces, rows, 1, b, w.padded)
         for m in range(0, size, few) if samples else ():
             remainder(w.build.sub(w.add(i, m), i0), rows[m : m + few], k, length)
 
@@ -197,8 +197,8 @@ def _write_backward(w: Layer, back: bool) -> None:
             for start, stop, size in near_equal(w.batch, w.together(len(pieces))):
                 with w.loop(INT(start), INT(stop), size) as (b, _, _):
                     rows = [w.at(turned, (i0, w.padded), b, m) for m in range(size)]
-                    sums = w.block(w.build.sub(end, i0), pieces, rows, w.padded, panel, wide)
-                    w.add_to(w.at(found, place, (b, wide)), wide, sums, pieces)
+                    w.add_block(w.at(found, place, (b, wide)), wide, w.build.sub(end, i0),
+                                pieces, rows, w.padded, panel, wide)
         row_after = w.build.icmp_signed("<", w.add(j, wide), last)
         to_come = w.build.select(row_after, INT(0), INT(BACKWARD_DEPTH))
         column = w.build.select(row_after, w.add(j, wide), first)

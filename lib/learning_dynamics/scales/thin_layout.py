@@ -4,7 +4,7 @@ Matrices are turned: one feature a row, samples padded to whole registers. Sampl
 to fill another register also lie one sample a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -82,14 +82,16 @@ class Layer(Writer):
         """Rows of a block: it, a row of B and a number of A share the registers."""
         return min(12, (self.sizes.room - across) // across)
 
-    def add_to(
-        self, address: ir.Value, step: int, sums: list[list[ir.Value]], pieces: Pieces
+    def add_block(
+        self, address: ir.Value, step: int, length: ir.Value, pieces: Pieces,
+        rows: Sequence[ir.Value], a_step: int, b: ir.Value, b_step: int,
     ) -> None:
-        """Add a block to rows that are `step` numbers apart."""
-        for row, line in enumerate(sums):
-            for (at, count), value in zip(pieces, line, strict=True):
-                place = self.at(address, row * step + at)
-                self.store(self.build.fadd(self.load(place, count), value), place)
+        """Add a `block` to what stands at an address, its rows `step` numbers apart."""
+        places = [self.at(address, m * step + at) for m in range(len(rows)) for at, _ in pieces]
+        before = [self.load(place, self.lanes) for place in places]
+        sums = self.block(length, pieces, rows, a_step, b, b_step, before)
+        for place, value in zip(places, (v for line in sums for v in line), strict=True):
+            self.store(value, place)
 
     def tiles(
         self, first: ir.Value, last: ir.Value, most: int, body: Callable[[ir.Value, int], None]
