@@ -1,5 +1,7 @@
 """The SGD kernel against autograd and torch.optim; passes, divergence, resuming."""
 
+from copy import copy
+
 import pytest
 import torch
 
@@ -222,3 +224,13 @@ def test_a_gpu_gives_the_same_run():
     )
     for a, b in zip(here.final.weights, there.final.weights, strict=True):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-10, atol=1e-12)
+
+
+def test_data_of_another_dtype_or_device_are_refused():
+    """Weights in float64 on the CPU: the compiled step reads memory by address."""
+    p = problem()
+    away = copy(p)  # a problem checks its numbers, which a tensor on "meta" does not have
+    object.__setattr__(away, "inputs", p.inputs.to("meta"))
+    for other in (Problem(p.inputs.float(), p.targets), Problem(p.inputs, p.targets.float()), away):
+        with pytest.raises(ValueError, match=r"problem\.(inputs|targets): .* the weights are"):
+            sgd(other, start(), MULTIPLIERS, seeds=[0], step_size=0.05, steps=1, batch_size=6)

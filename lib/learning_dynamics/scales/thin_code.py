@@ -1,8 +1,9 @@
 """Machine code of one layer of a ReLU net, written at run time for the size of a batch.
 
-A layer larger than the caches meets a batch of a hundred: thin products, in which a library spends
-a third of the time on copies of W. Here W is read where it lies, once for the pass ahead and once
-for pass back and update together, and a block of the result stays in registers (`Writer.block`):
+A layer larger than the caches meets a batch of a hundred: thin products, in which a library reaches
+two thirds of its rate for large ones (page Performance). Here W is read where it lies, once for the
+pass ahead and once for pass back and update together, and a block of the result stays in registers
+(`Writer.block`):
 
 * forward  : h = psi(g W h_below), by groups of rows of W, samples along the registers;
 * backward : delta_below = psi'(h_below) * (g W' delta) and W <- W + s delta h_below', by groups of

@@ -119,10 +119,11 @@ def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: i
     widths = [state.weights[0].shape[2], *(w.shape[1] for w in state.weights)]
     check_shape("problem.inputs", problem.inputs, (widths[0], None))
     check_shape("problem.targets", problem.targets, (widths[-1], None))
+    there = state.weights[0]
     for name, tensor in (("inputs", problem.inputs), ("targets", problem.targets)):
-        if tensor.dtype != state.weights[0].dtype:
-            raise ValueError(f"problem.{name}: {tensor.dtype}, the weights are "
-                             f"{state.weights[0].dtype}; convert it with .to()")
+        if (tensor.dtype, tensor.device) != (there.dtype, there.device):
+            raise ValueError(f"problem.{name}: {tensor.dtype} on {tensor.device}, the weights are "
+                             f"{there.dtype} on {there.device}; convert it with .to()")
     if problem.inputs.ndim != 2:
         raise ValueError("problem.inputs: must have shape (n_0, samples), shared by all runs")
     if len(multipliers) != len(state.weights):
