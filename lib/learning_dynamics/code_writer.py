@@ -17,6 +17,9 @@ __all__ = ["INT", "Pieces", "Writer", "compiled", "register_file", "registers"]
 
 Pieces = list[tuple[int, int]]  # (offset, numbers) of the vectors that make up a row
 
+#: Terms of a sum that `Writer.block` adds per turn of its loop.
+UNROLLED = 4
+
 INT, PTR, SHORT = ir.IntType(64), ir.PointerType(), ir.IntType(32)
 
 
@@ -193,7 +196,8 @@ class Writer:
 
     @contextmanager
     def loop(
-        self, start: ir.Value, stop: ir.Value, step: int, carried: Sequence[ir.Value] = ()
+        self, start: ir.Value, stop: ir.Value, step: "ir.Value | int",
+        carried: Sequence[ir.Value] = (),
     ) -> Iterator[tuple[ir.Value, list[ir.Value], list[ir.Value]]]:
         """for i in range(start, stop, step): gives i, the carried values, a list for the new."""
         build, before = self.build, self.build.block
@@ -207,7 +211,7 @@ class Writer:
         build.position_at_end(body)
         new: list[ir.Value] = []
         yield phis[0], phis[1:], new
-        following = [build.add(phis[0], INT(step)), *new]
+        following = [self.add(phis[0], step), *new]
         for phi, value in zip(phis, following, strict=True):
             phi.add_incoming(value, build.block)
         build.branch(head)
@@ -231,15 +235,25 @@ class Writer:
         """
         before = before or [self.zero(count) for _ in rows for _, count in pieces]
         widths = sorted({count for _, count in pieces}, reverse=True)
-        with self.loop(INT(0), length, 1, before) as (k, old, new):
-            line = self.at(b, (k, b_step))
+
+        def term(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
+            line, new = self.at(b, (k, b_step)), []
             vectors = [self.load(self.at(line, at), count) for at, count in pieces]
             for number, row in enumerate(rows):
                 address = self.at(row, (k, a_step))
                 spread = {count: self.spread(address, count) for count in widths}
-                for vector, total in zip(vectors, old[number * len(pieces) :], strict=False):
+                for vector, total in zip(vectors, sums[number * len(pieces) :], strict=False):
                     new.append(self.plus(total, spread[vector.type.count], vector))
-        return [old[i : i + len(pieces)] for i in range(0, len(old), len(pieces))]
+            return new
+
+        sums, whole = list(before), self.whole(length, UNROLLED)
+        for start, stop, step in ((INT(0), whole, UNROLLED), (whole, length, 1)):
+            with self.loop(start, stop, step, sums) as (k, sums, new):
+                inside = sums
+                for ahead in range(step):
+                    inside = term(self.add(k, ahead), inside)
+                new.extend(inside)
+        return [sums[i : i + len(pieces)] for i in range(0, len(sums), len(pieces))]
 
 
 def compiled(

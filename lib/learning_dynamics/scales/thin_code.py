@@ -25,6 +25,7 @@ from learning_dynamics.scales.thin_layout import (
     BACKWARD_DEPTH,
     COLUMNS,
     FORWARD_DEPTH,
+    MANY_ROWS,
     ROWS,
     TOGETHER,
     Layer,
@@ -73,7 +74,7 @@ def _write_turn(w: Layer) -> None:
 
 
 def _write_forward(w: Layer) -> None:
-    weights, turned, rest, turned_next, rest_next, scratch, scales, *numbers = w.arguments
+    weights, turned, rest, turned_next, rest_next, scales, *numbers = w.arguments
     n_in, n_out, first, last, bend = numbers
     stride, stride_next = (w.whole(w.add(n, w.lanes - 1), w.lanes) for n in (n_in, n_out))
     samples = range(w.sizes.rest)
@@ -83,75 +84,76 @@ def _write_forward(w: Layer) -> None:
         for a, b, size in near_equal(w.filled // w.lanes, w.sizes.across)
         for start in range(a * w.lanes, b * w.lanes, size * w.lanes)
     ]
-    g = w.spread(scales, w.lanes)
     relu = w.build.icmp_signed("!=", bend, INT(0))
 
-    def tile(i: ir.Value, size: int, i0: ir.Value, k: ir.Value, length: ir.Value) -> None:
+    def bent(z: ir.Value) -> ir.Value:
+        z = w.build.fmul(w.spread(scales, z.type.count), z)
+        return w.build.select(relu, w.bend(z, z, 0.0), z)
+
+    def tile(i: ir.Value, size: int, k: ir.Value, length: ir.Value) -> None:
+        """Terms k to k + length of the sums that begin at 0 and are bent in the end."""
+        new, ready = (w.build.icmp_signed("==", a, b)
+                      for a, b in ((k, INT(0)), (w.add(k, length), n_in)))
+
+        def begun(place: ir.Value, lanes: int) -> ir.Value:
+            return w.build.select(new, w.zero(lanes), w.load(place, lanes))
+
+        def keep(value: ir.Value, place: ir.Value) -> None:
+            w.store(w.build.select(ready, bent(value), value), place)
+
         rows = [w.at(weights, (w.add(i, m), n_in), k) for m in range(size)]
         for start, across in strips:
             pieces, b = w.pieces(across), w.at(turned, (k, w.padded), start)
-            place = w.at(scratch, (w.build.sub(i, i0), w.padded), start)
-            w.add_block(place, w.padded, length, pieces, rows, 1, b, w.padded)
+            places = [w.at(turned_next, (w.add(i, m), w.padded), start + at)
+                      for m in range(size) for at, _ in pieces]
+            before = [begun(place, w.lanes) for place in places]
+            sums = w.block(length, pieces, rows, 1, b, w.padded, before)
+            for place, value in zip(places, (v for line in sums for v in line), strict=True):
+                keep(value, place)
         for m in range(0, size, few) if samples else ():
-            remainder(w.build.sub(w.add(i, m), i0), rows[m : m + few], k, length)
+            sums = remainder(rows[m : m + few], k, length)
+            for b, total in zip(samples, sums, strict=True):
+                place = w.at(rest_next, (stride_next, b), w.add(i, m))
+                keep(w.build.fadd(begun(place, total.type.count), total), place)
 
-    def partial(i: ir.Value, m: int, b: int) -> ir.Value:
-        """Where the sums of row i + m and sample b stand, to be added up over the lanes."""
-        return w.at(scratch, ROWS * w.padded, (w.add(i, m), len(samples) * w.lanes), b * w.lanes)
-
-    def remainder(i: ir.Value, rows: Sequence[ir.Value], k: ir.Value, length: ir.Value) -> None:
-        places = [partial(i, m, b) for m in range(len(rows)) for b in samples]
-        sums = [w.load(place, w.lanes) for place in places]
+    def remainder(rows: Sequence[ir.Value], k: ir.Value, length: ir.Value) -> list[ir.Value]:
+        """For every sample its sums, one for each of 2^k rows."""
+        sums = [w.zero(w.lanes) for _ in samples for _ in rows]
         whole = w.whole(length, w.lanes)
         for start, stop in ((INT(0), whole), (whole, length)):
             with w.loop(start, stop, w.lanes, sums) as (t, sums, new):
                 inputs = [w.load(w.at(rest, (stride, b), k, t), w.lanes) for b in samples]
-                for m, row in enumerate(rows):
-                    if stop is whole:
-                        line = w.load(w.at(row, t), w.lanes)
-                    else:
-                        line = w.load_part(w.at(row, t), w.build.sub(length, t), w.lanes)
-                    old = sums[m * len(samples) :]
-                    new.extend(w.plus(o, line, x) for o, x in zip(old, inputs, strict=False))
-        for place, value in zip(places, sums, strict=True):
-            w.store(value, place)
+                if stop is whole:
+                    lines = [w.load(w.at(row, t), w.lanes) for row in rows]
+                else:
+                    left = w.build.sub(length, t)
+                    lines = [w.load_part(w.at(row, t), left, w.lanes) for row in rows]
+                pairs = ((line, x) for x in inputs for line in lines)
+                new.extend(w.plus(old, *pair) for old, pair in zip(sums, pairs, strict=True))
+        return [w.totals(sums[b * len(rows) : (b + 1) * len(rows)]) for b in samples]
 
-    def bent(z: ir.Value) -> ir.Value:
-        z = w.build.fmul(g, z)
-        return w.build.select(relu, w.bend(z, z, 0.0), z)
+    def turn(i: ir.Value) -> None:
+        """The last samples of `lanes` features, also one feature a row."""
+        columns = [w.load(w.at(rest_next, (stride_next, b), i), w.lanes) for b in samples]
+        columns += [w.zero(w.lanes)] * (w.lanes - len(columns))
+        for m, row in enumerate(w.transposed(columns)):
+            w.store(row, w.at(turned_next, (w.add(i, m), w.padded), w.filled))
 
-    def write(i: ir.Value, i0: ir.Value) -> None:
-        """lanes rows of the result, their last samples also one sample a row."""
-        inside = w.build.sub(i, i0)
-        for m in range(w.lanes):
-            for at in range(0, w.filled, w.lanes):
-                z = w.load(w.at(scratch, (w.add(inside, m), w.padded), at), w.lanes)
-                w.store(bent(z), w.at(turned_next, (w.add(i, m), w.padded), at))
-        columns = []
-        for b in samples:
-            sums = [w.load(partial(inside, m, b), w.lanes) for m in range(w.lanes)]
-            columns.append(bent(w.totals(sums)))
-            w.store(columns[-1], w.at(rest_next, (stride_next, b), i))
-        if columns:
-            columns += [w.zero(w.lanes)] * (w.lanes - len(columns))
-            for m, row in enumerate(w.transposed(columns)):
-                w.store(row, w.at(turned_next, (w.add(i, m), w.padded), w.filled))
-
-    with w.loop(first, last, ROWS) as (i0, _, _):
-        end = w.least(w.add(i0, ROWS), last)
-        with w.loop(INT(0), INT(w.sizes.ahead), w.lanes) as (at, _, _):
-            w.store(w.zero(w.lanes), w.at(scratch, at))
-        with w.loop(INT(0), n_in, FORWARD_DEPTH) as (k, _, _):
-            length = w.least(FORWARD_DEPTH, w.build.sub(n_in, k))
-            w.tiles(i0, end, TOGETHER, lambda i, size: tile(i, size, i0, k, length))
-        with w.loop(i0, end, w.lanes) as (i, _, _):
-            write(i, i0)
+    parts = w.build.sdiv(w.add(n_in, FORWARD_DEPTH - 1), INT(FORWARD_DEPTH))
+    depth = w.whole(w.add(w.build.sdiv(w.build.sub(n_in, INT(1)), parts), w.lanes), w.lanes)
+    group = w.build.select(w.build.icmp_signed("==", parts, INT(1)), INT(ROWS), INT(MANY_ROWS))
+    with w.loop(first, last, group) as (i0, _, _):
+        end = w.least(w.add(i0, group), last)
+        with w.loop(INT(0), n_in, depth) as (k, _, _):
+            length = w.least(depth, w.build.sub(n_in, k))
+            w.tiles(i0, end, TOGETHER, lambda i, size: tile(i, size, k, length))
+    if samples:
+        with w.loop(first, last, w.lanes) as (i, _, _):
+            turn(i)
 
 
 def _write_backward(w: Layer, back: bool) -> None:
-    weights, turned, h, *others = w.arguments  # h is turned, too
-    below = others.pop(0) if back else None
-    scratch, scales, n_in, n_out, first, last = others
+    weights, turned, h, scratch, scales, n_in, n_out, first, last = w.arguments
     inputs, found = scratch, w.at(scratch, w.batch * COLUMNS)  # h and delta_below, by strips
     panel = w.at(scratch, 2 * w.batch * COLUMNS)  # a piece of W
     g, s = w.spread(scales, w.lanes), w.spread(w.at(scales, 1), w.lanes)
@@ -234,7 +236,7 @@ def _write_backward(w: Layer, back: bool) -> None:
                     else:
                         rows.append(w.zero(count))
                 for m, column in enumerate(w.transposed(rows)):
-                    w.store(column, w.at(below, (w.add(j, at + m), w.padded), b))
+                    w.store(column, w.at(h, (w.add(j, at + m), w.padded), b))
 
     strips(gather)
     with w.loop(INT(0), n_out, BACKWARD_DEPTH) as (i0, _, _):
@@ -252,8 +254,8 @@ def thin_code(batch: int, size: int) -> ThinCode:
     code = compiled(
         {
             "turn": (2, 1, _write_turn),
-            "forward": (7, 5, _write_forward),
-            "backward": (6, 4, lambda w: _write_backward(w, True)),
+            "forward": (6, 5, _write_forward),
+            "backward": (5, 4, lambda w: _write_backward(w, True)),
             "update": (5, 4, lambda w: _write_backward(w, False)),
         },
         size,

@@ -11,13 +11,15 @@ from llvmlite import ir
 
 from learning_dynamics.code_writer import Pieces, Writer
 
-__all__ = ["BACKWARD_DEPTH", "COLUMNS", "FORWARD_DEPTH", "ROWS", "TOGETHER", "Layer", "Sizes",
+__all__ = ["BACKWARD_DEPTH", "COLUMNS", "FORWARD_DEPTH", "MANY_ROWS", "ROWS", "TOGETHER", "Layer", "Sizes",
            "near_equal"]
 
-#: Columns of W that one call of `backward` may be given; rows that `forward` takes together.
-COLUMNS, ROWS = 480, 96
+#: Columns of W that one call of `backward` may be given.
+COLUMNS = 480
 #: Terms of a sum taken together, so that what they need stays in the private cache of a core.
-FORWARD_DEPTH, BACKWARD_DEPTH = 256, 64
+FORWARD_DEPTH, BACKWARD_DEPTH = 800, 64
+#: Rows that `forward` takes together where all terms are, and where h comes anew for each group.
+ROWS, MANY_ROWS = 96, 800
 #: Rows of W that meet a strip of samples together.
 TOGETHER = 8
 
@@ -56,14 +58,9 @@ class Sizes(NamedTuple):
         return self.across * self.lanes
 
     @property
-    def ahead(self) -> int:
-        """Numbers of working memory of `forward`."""
-        return ROWS * (self.padded + self.rest * self.lanes)
-
-    @property
     def scratch(self) -> int:
-        """Numbers of working memory of any call."""
-        return max(self.ahead, 2 * self.batch * COLUMNS + BACKWARD_DEPTH * self.strip)
+        """Numbers of working memory of `backward` and `update`."""
+        return 2 * self.batch * COLUMNS + BACKWARD_DEPTH * self.strip
 
 
 class Layer(Writer):

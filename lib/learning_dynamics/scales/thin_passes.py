@@ -60,7 +60,7 @@ class ThinPasses:
         rounded = [-(-n // sizes.lanes) * sizes.lanes for n in self._widths]
         self._h = [first.new_zeros(n, sizes.padded) for n in rounded]
         self._rest = [first.new_zeros(sizes.rest, n) for n in rounded]
-        self._delta = [first.new_zeros(n, sizes.padded) for n in rounded]
+        self._delta = first.new_zeros(rounded[-1], sizes.padded)
         self._scales = [
             first.new_tensor([g, -eta * ratio * g])
             for g, ratio in zip(multipliers, ratios, strict=True)
@@ -94,20 +94,18 @@ class ThinPasses:
             scales, bend = self._scales[layer].data_ptr(), int(layer < len(self._weights) - 1)
 
             def ahead(scratch: Tensor, first: int, last: int) -> None:
-                code.forward(*places, scratch.data_ptr(), scales, *sizes, first, last, bend)
+                code.forward(*places, scales, *sizes, first, last, bend)
 
             self._share(sizes[1], self._rows, ahead)
         return h[-1][None, : self._widths[-1], : self.batch].mT
 
     def backward(self, delta: Tensor) -> None:
         """Every weight takes its step. delta: dloss/df, (1, batch, n_L)."""
-        code = self._code
-        self._delta[-1][: self._widths[-1], : self.batch] = delta[0].mT
+        code, above = self._code, self._delta
+        above[: self._widths[-1], : self.batch] = delta[0].mT
         for layer in reversed(range(len(self._weights))):
-            w, h, above = self._weights[layer], self._h[layer], self._delta[layer + 1]
+            w, h = self._weights[layer], self._h[layer]
             places = [t.data_ptr() for t in (w, above, h)]
-            if layer:
-                places.append(self._delta[layer].data_ptr())
             sizes = self._widths[layer : layer + 2]
             scales, run = self._scales[layer].data_ptr(), code.backward if layer else code.update
 
@@ -117,3 +115,4 @@ class ThinPasses:
                     run(*places, scratch.data_ptr(), scales, *sizes, start, stop)
 
             self._share(sizes[0], self._sizes.strip, back)
+            above = h  # which now holds delta
