@@ -14,7 +14,7 @@ from timing import gemm, interleaved, ratio
 from learning_dynamics.problems import Problem
 from learning_dynamics.scales.training import initialise, sgd
 
-N, INPUTS, BATCH, STEPS, ROUNDS = 4096, 784, 100, 12, 7
+N, INPUTS, BATCH, STEPS, ROUNDS = 4096, 784, 100, 6, 17
 
 
 def products(widths: tuple[int, ...]):

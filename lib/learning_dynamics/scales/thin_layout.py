@@ -15,7 +15,7 @@ __all__ = ["BACKWARD_DEPTH", "COLUMNS", "FORWARD_DEPTH", "MANY_ROWS", "ROWS", "T
            "near_equal"]
 
 #: Columns of W that one call of `backward` may be given.
-COLUMNS = 480
+COLUMNS = 816
 #: Terms of a sum taken together, so that what they need stays in the private cache of a core.
 FORWARD_DEPTH, BACKWARD_DEPTH = 800, 64
 #: Rows that `forward` takes together where all terms are, and where h comes anew for each group.
