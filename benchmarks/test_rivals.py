@@ -58,14 +58,13 @@ def test_against_rivals(name, benchmark, record):
         tolerance = 1e-10 if w1.dtype == torch.float64 else 1e-4
         torch.testing.assert_close(w1, check.w1[: len(w1)], rtol=0, atol=tolerance)
         torch.testing.assert_close(w2, check.w2[: len(w2)], rtol=0, atol=tolerance)
-    product, operations = gemm(weights.w1.dtype)
-    calls["GEMM"] = product
+    flops = kernel.flops(sizes)
+    calls["GEMM"], operations = gemm(weights.w1.dtype, flops * runs * STEPS)
     seconds = interleaved(calls, ROUNDS)
     per = {
         rival: [s / steps[rival] / (1 if rival == "torch.nn loop" else runs) for s in times]
         for rival, times in seconds.items() if rival != "GEMM"
     }
-    flops = kernel.flops(sizes)
     share = median(
         (flops / own) / (operations / peak)
         for own, peak in zip(per["ours"], seconds["GEMM"], strict=True)

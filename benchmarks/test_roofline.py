@@ -101,7 +101,7 @@ def test_shares_of_the_peak(name, benchmark, record):
     runs, m1, m0 = weights.w1.shape
     kernel = ProductKernel if act == "linear" else DenseKernel
     flops = kernel.flops((m0, m1, *problem.targets.shape)) * runs * STEPS
-    product, operations = gemm(weights.w1.dtype)
+    product, operations = gemm(weights.w1.dtype, flops)
     two_passes = ours(weights, problem, act, STEPS)
     calls = {
         "a large product": product,

@@ -1,8 +1,7 @@
 """Speed of one SGD step against the matrix products it consists of, and against a large product.
 
 The thesis's scheme of widths n, m, n, m, n with n = 4096, batch 100, float32, one thread. One bar
-are the library's products at their own shapes, the other the rate of a large square product,
-repeated for as many operations as the steps have: the clock of a processor falls under load.
+are the library's products at their own shapes, the other the rate of a large square product.
 """
 
 from statistics import median
@@ -65,18 +64,12 @@ def test_a_step_takes_little_more_than_its_products(m: int, share: float, record
 
     flops = 2 * BATCH * (3 * sum(a * b for a, b in zip(widths, widths[1:], strict=False))
                          - widths[0] * widths[1])  # nothing flows back to the inputs
-    one, operations = gemm(torch.float32)
-    repeats = max(1, round(STEPS * flops / operations))
-
-    def large() -> None:
-        for _ in range(repeats):
-            one()
-
+    large, operations = gemm(torch.float32, STEPS * flops)
     seconds = interleaved({"step": train, "products": products(widths), "large": large}, ROUNDS)
     steps = [s / STEPS for s in seconds["step"]]
     bare = ratio(seconds["products"], steps)
     record(f"training speed, m = {m}", {
         "milliseconds": 1e3 * median(steps), "share of its products": bare,
-        "share of a large product": flops / (repeats * operations) * ratio(seconds["large"], steps),
+        "share of a large product": flops / operations * ratio(seconds["large"], steps),
     })
     assert bare >= share

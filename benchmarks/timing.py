@@ -32,11 +32,22 @@ def ratio(slow: list[float], fast: list[float]) -> float:
     return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def gemm(dtype: torch.dtype, size: int = 1024) -> tuple[Callable[[], object], int]:
-    """A square matrix product and its operations: the machine's peak for this dtype."""
+def gemm(
+    dtype: torch.dtype, operations: float = 0.0, size: int = 1024
+) -> tuple[Callable[[], object], int]:
+    """A large square matrix product and its operations: the machine's peak for this dtype.
+
+    It is repeated for about as many `operations` as the work beside it has: the clock of a
+    processor falls under load, and a single short product would meet a faster one.
+    """
     a, b = torch.randn(2, size, size, dtype=dtype)
-    out = torch.empty_like(a)
-    return lambda: torch.mm(a, b, out=out), 2 * size**3
+    out, repeats = torch.empty_like(a), max(1, round(operations / (2 * size**3)))
+
+    def product() -> None:
+        for _ in range(repeats):
+            torch.mm(a, b, out=out)
+
+    return product, repeats * 2 * size**3
 
 
 def slope(x: list[float], y: list[float]) -> float:

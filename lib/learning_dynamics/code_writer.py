@@ -217,7 +217,6 @@ class Writer:
         build.branch(head)
         build.position_at_end(done)
 
-
     def block(
         self,
         length: ir.Value,

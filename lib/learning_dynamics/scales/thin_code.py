@@ -40,11 +40,11 @@ class ThinCode(NamedTuple):
     """Compiled code; integers are sizes, pointers are addresses of contiguous numbers.
 
     turn    (source, target, columns): the transpose of source (batch, columns).
-    forward (w, h, rest of h, next, rest of next, scratch, scales, n_in, n_out, first, last, bend):
+    forward (w, h, rest of h, next, rest of next, scales, n_in, n_out, first, last, bend):
             features first..last - 1 of next; bend = 1 for ReLU, 0 for none.
-    backward(w, delta, h, delta below, scratch, scales, n_in, n_out, first, last): columns
-            first..last - 1 of W (at most COLUMNS) and features of delta below.
-    update  : the same without delta below, which is not found then.
+    backward(w, delta, h, scratch, scales, n_in, n_out, first, last): columns first..last - 1 of W
+            (at most COLUMNS) take their step, and those features of delta below take h's place.
+    update  : the same without delta below; h stays.
     scales  : (g, s). h, next, delta are turned: (features rounded up to `lanes`, padded samples),
             zero where there is none. The rest are the samples from `filled` on, one a row, also
             padded. first is a multiple of `lanes`.
