@@ -5,12 +5,10 @@ from statistics import median
 import pytest
 import torch
 from rivals import RIVALS
-from timing import gemm, interleaved, ratio
+from timing import interleaved, ratio
 
-from learning_dynamics.activations import activation
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.kernels import choose_kernel
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 
 #: name -> activation, widths, samples, runs, dtype
@@ -45,7 +43,6 @@ def test_against_rivals(name, benchmark, record):
     act, weights, problem = build(name)
     runs, m1, m0 = weights.w1.shape
     sizes = (m0, m1, weights.w2.shape[-2], problem.inputs.shape[-1])
-    kernel = choose_kernel(activation(act), sizes, weights.w1)
     # slower contenders take fewer steps; all numbers are per run and step
     steps = {"ours": STEPS, "torch.nn loop": STEPS, "JAX scan": 40}
     calls = {"ours": ours(weights, problem, act, STEPS)}
@@ -58,26 +55,17 @@ def test_against_rivals(name, benchmark, record):
         tolerance = 1e-10 if w1.dtype == torch.float64 else 1e-4
         torch.testing.assert_close(w1, check.w1[: len(w1)], rtol=0, atol=tolerance)
         torch.testing.assert_close(w2, check.w2[: len(w2)], rtol=0, atol=tolerance)
-    flops = kernel.flops(sizes)
-    calls["GEMM"], operations = gemm(weights.w1.dtype, flops * runs * STEPS)
     seconds = interleaved(calls, ROUNDS)
     per = {
         rival: [s / steps[rival] / (1 if rival == "torch.nn loop" else runs) for s in times]
-        for rival, times in seconds.items() if rival != "GEMM"
+        for rival, times in seconds.items()
     }
-    share = median(
-        (flops / own) / (operations / peak)
-        for own, peak in zip(per["ours"], seconds["GEMM"], strict=True)
-    )
     record(
         name,
         {
             "runs": runs, "sizes": sizes, "dtype": str(weights.w1.dtype).split(".")[-1],
             "microseconds": {k: 1e6 * median(v) for k, v in per.items()},
             "ratios": {k: ratio(v, per["ours"]) for k, v in per.items() if k != "ours"},
-            "flops": flops, "gemm_gflops": 1e-9 * operations / median(seconds["GEMM"]),
-            "gemm_share": share,
         },
     )
-    benchmark.extra_info["share of GEMM peak"] = share
     benchmark.pedantic(calls["ours"], rounds=3, warmup_rounds=1)

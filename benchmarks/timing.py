@@ -1,4 +1,7 @@
-"""Interleaved repeats: every contender once a round, so that all meet the same machine."""
+"""Interleaved repeats: every contender once a round, so that all meet the same machine.
+
+Every other round goes backwards: who runs after a heavy one meets a slower clock.
+"""
 
 import os
 import time
@@ -19,7 +22,7 @@ def interleaved(
     rounds = max(1, round(rounds * float(os.environ.get("BENCH_EFFORT", "1"))))
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for r in range(rounds + 1):
-        for name, call in contenders.items():
+        for name, call in list(contenders.items())[:: 1 if r % 2 else -1]:
             begin = time.perf_counter()
             call()
             if r:
