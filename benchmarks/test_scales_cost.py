@@ -2,16 +2,14 @@
 
     python -m pytest benchmarks/test_scales_cost.py
 
-Six-layer net of widths 256 to 2048, batch 64, float32. Times are interleaved, so that a busy
-machine slows both sides alike; medians are compared.
+Six-layer net of widths 256 to 2048, batch 64, float32, one thread: medians of same-round ratios.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
+from timing import interleaved, ratio
 from torch import nn
 
 from learning_dynamics.losses import squared
@@ -23,7 +21,7 @@ from learning_dynamics.scales.parametrizations import scheme
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WIDTHS = (256, 2048, 256, 2048, 512, 2048, 10)
-BATCH = 64
+BATCH, ROUNDS = 64, 60
 
 
 def plain() -> nn.Sequential:
@@ -31,24 +29,6 @@ def plain() -> nn.Sequential:
     for m, n in zip(WIDTHS[:-1], WIDTHS[1:], strict=True):
         layers += [nn.Linear(m, n, bias=False), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def interleaved(
-    jobs: dict[str, Callable[[], object]], rounds: int = 40
-) -> dict[str, list[float]]:
-    """Processor times of each job, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for k in range(rounds + 3):
-        for name, job in jobs.items():
-            start = time.process_time()
-            job()
-            if k >= 3:
-                times[name].append(time.process_time() - start)
-    return times
-
-
-def median_ratio(times: dict[str, list[float]], a: str, b: str) -> float:
-    return statistics.median(times[a]) / statistics.median(times[b])
 
 
 def trainer(model: nn.Module, groups) -> Callable[[], None]:
@@ -74,10 +54,10 @@ def test_a_training_step_costs_what_plain_torch_costs(record):
         "plain": trainer(theirs, [
             {"params": [w], "lr": rate} for w in theirs.parameters()
         ]),
-    })
-    ratio = median_ratio(times, "ours", "plain")
-    record("training step", {"ratio": ratio})
-    assert ratio <= 1.05
+    }, ROUNDS)
+    cost = ratio(times["ours"], times["plain"])
+    record("training step", {"ratio": cost})
+    assert cost <= 1.05
 
 
 def test_a_coordinate_check_costs_at_most_half_more_than_its_bare_steps(record):
@@ -105,10 +85,10 @@ def test_a_coordinate_check_costs_at_most_half_more_than_its_bare_steps(record):
         )
 
     times = interleaved(
-        {"check": lambda: check(known), "with norms": check, "bare": bare}, rounds=20
+        {"check": lambda: check(known), "with norms": check, "bare": bare}, ROUNDS
     )
-    ratio = median_ratio(times, "with norms", "bare")
+    cost = ratio(times["with norms"], times["bare"])
     record("coordinate check", {
-        "ratio": ratio, "without spectral norms": median_ratio(times, "check", "bare"),
+        "ratio": cost, "without spectral norms": ratio(times["check"], times["bare"]),
     })
-    assert ratio <= 1.5
+    assert cost <= 1.5

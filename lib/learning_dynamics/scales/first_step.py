@@ -47,7 +47,12 @@ class FirstStep:
 
 
 def _norm(v: Tensor) -> Tensor:
-    return v.square().sum((-2, -1)).sqrt()
+    return torch.linalg.vector_norm(v, dim=(-2, -1))
+
+
+def _length(v: Tensor) -> Tensor:
+    """Euclidean length of columns (..., n, 1), as (..., 1, 1)."""
+    return torch.linalg.vector_norm(v, dim=-2, keepdim=True)
 
 
 def _inner(u: Tensor, v: Tensor) -> Tensor:
@@ -80,19 +85,17 @@ def spectral_norm(
     size = matrix.shape[-1]
     start = torch.cos(torch.arange(1, size + 1, dtype=torch.float64) ** 2)
     v = start.to(matrix).expand(*matrix.shape[:-2], size).unsqueeze(-1)
-    v = v / _norm(v)[..., None, None]
+    v = v / _length(v)
     rights, images = [], []
     for left in reversed(range(min(steps, size))):
         rights.append(v)
         images.append(matrix @ v)
         if not left:
             break
-        v = matrix.mT @ images[-1]
+        v, basis = matrix.mT @ images[-1], torch.cat(rights, -1)
         for _ in range(2):  # against all before, twice: orthogonal to rounding
-            basis = torch.cat(rights, -1)
             v = v - basis @ (basis.mT @ v)
-        length = _norm(v)[..., None, None]
-        v = v / torch.where(length > 0, length, 1)
+        v = v / _length(v).clamp(min=torch.finfo(v.dtype).tiny)  # zero stays zero
     images = torch.cat(images, -1)
     if not images.isfinite().all():  # a fault shows in the products: no pass over a sound matrix
         check_finite("matrix", matrix)
@@ -140,7 +143,7 @@ def first_step(
     scale = [m * s for m, s in zip(g, p.weight_stds, strict=True)] if drawn else list(g)
     h, z = [inputs], []
     for k in range(depth):
-        z.append(scale[k] * (weights[k] @ h[k]))
+        z.append((weights[k] @ h[k]).mul_(scale[k]))
         if k < depth - 1:
             h.append(acts[k](z[k]))
     slope = [acts[k].derivative(z[k]) for k in range(depth - 1)]
@@ -149,7 +152,7 @@ def first_step(
     check_shape("output_gradient", delta[0], tuple(z[-1].shape[-2:]))
     passed = []  # g W' delta before the slope
     for k in range(depth - 1, 0, -1):
-        passed.insert(0, scale[k] * (weights[k].mT @ delta[0]))
+        passed.insert(0, (weights[k].mT @ delta[0]).mul_(scale[k]))
         delta.insert(0, slope[k - 1] * passed[0])
 
     rate = [(1.0 if step_size is None else step_size) * e for e in p.learning_rates]
@@ -160,11 +163,13 @@ def first_step(
     for k in range(depth):
         gram_h, gram_d = grams_h[k], grams_d[k]
         if step_size is None:
-            own = -rate[k] * g[k] ** 2 * (delta[k] @ gram_h)
+            own = delta[k] @ (-rate[k] * g[k] ** 2 * gram_h)
             upstream = None if change is None else scale[k] * (weights[k] @ (slope[k - 1] * change))
         else:
-            own = -rate[k] * g[k] ** 2 * (delta[k] @ (h[k].mT @ moved))
-            upstream = None if change is None else scale[k] * (weights[k] @ moved) - z[k]
+            own = delta[k] @ (-rate[k] * g[k] ** 2 * (h[k].mT @ moved))
+            upstream = None
+            if change is not None:
+                upstream = (weights[k] @ moved).mul_(scale[k]).sub_(z[k])
         change = own if upstream is None else own + upstream
         if step_size is not None and k < depth - 1:
             moved = acts[k](z[k] + change)
