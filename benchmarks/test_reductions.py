@@ -12,7 +12,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear import compress, linear_descent, narrow
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 
-STEPS, ROUNDS = 400, 15
+STEPS, ROUNDS = 400, 25
 
 
 def test_width_reduction(benchmark, record):

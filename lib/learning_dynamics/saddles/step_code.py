@@ -7,8 +7,9 @@ the samples, a tile of them (as many as one register holds) at a time:
 
 * forward, tile by tile: the m0 registers of X' stay; for each unit z = sum_k W1[i,k] X[k] is
   summed, stored, and h = sigma(z) goes straight into the m2 sums f[k] += W2[k,i] h;
-* backward, unit by unit: z is read once; p = sigma'(z) sum_k W2[k,i] R[k] and h go straight into
-  the sums over samples of p X' and h R', which change the weights in place.
+* backward, two units at a time, which share what is read of X and R: z is read once;
+  p = sigma'(z) sum_k W2[k,i] R[k] and h go straight into the sums over samples of p X' and h R',
+  which change the weights in place.
 
 X and R lie tile after tile, so that a tile is one run of memory. The order of all sums depends
 on the shape and the width of a register only: results do not depend on threads or chunks.
@@ -24,8 +25,9 @@ from learning_dynamics.code_writer import INT, Writer, compiled, registers
 
 __all__ = ["StepCode", "step_code"]
 
-#: Units whose forward sums are interleaved, so that loads are shared and latencies hidden.
-TOGETHER = 4
+#: Units whose sums are interleaved, so that loads are shared and latencies hidden: groups of the
+#: first size, then of the next where too few are left.
+FORWARD, BACKWARD = (6, 2, 1), (2, 1)
 
 
 class StepCode(NamedTuple):
@@ -43,11 +45,23 @@ class StepCode(NamedTuple):
     engine: Any
 
 
+def _groups(
+    w: Writer, length: ir.Value, sizes: Sequence[int]
+) -> list[tuple[ir.Value, ir.Value, int]]:
+    """range(length) in groups of the first size, then of the next: (start, stop, size)."""
+    groups, start = [], INT(0)
+    for size in sizes:
+        stop = w.add(start, w.whole(w.build.sub(length, start), size))
+        groups.append((start, stop, size))
+        start = stop
+    return groups
+
+
 def _write_forward(w: Writer, m0: int, m2: int, slope: float) -> None:
     w1, w2, x, z, f, runs, x_stride, m1, padded = w.arguments
     zero, lanes = INT(0), w.lanes
     nothing = [ir.Constant(w.vector(lanes), None)] * m2
-    whole = w.times(w.build.sdiv(m1, INT(TOGETHER)), TOGETHER)
+    groups = _groups(w, m1, FORWARD)
     with w.loop(zero, runs, 1) as (r, _, _):
         first, inputs = w.times(r, m1), w.at(x, (r, x_stride))
         rows1, rows2 = w.at(w1, (first, m0)), w.at(w2, (first, m2))
@@ -55,7 +69,7 @@ def _write_forward(w: Writer, m0: int, m2: int, slope: float) -> None:
         with w.loop(zero, padded, lanes) as (j, _, _):
             tile = [w.load(w.at(inputs, (j, m0), k * lanes), lanes) for k in range(m0)]
             sums = nothing
-            for start, stop, count in ((zero, whole, TOGETHER), (whole, m1, 1)):
+            for start, stop, count in groups:
                 with w.loop(start, stop, count, sums) as (i, sums, new):
                     units, total = [w.build.add(i, INT(u)) for u in range(count)], list(sums)
                     values: list[ir.Value | None] = [None] * count
@@ -79,11 +93,6 @@ def _write_backward(w: Writer, m0: int, m2: int, slope: float, room: int) -> Non
     w1, w2, x, z, f, scale, scratch, runs, x_stride, m1, padded = w.arguments
     zero, lanes = INT(0), w.lanes
     nothing = ir.Constant(w.vector(lanes), None)
-    # as many sums in one pass as there are registers; the others take p from where z was
-    ends = [min(m0, max(0, room - 3 * m2))]
-    while ends[-1] < m0:
-        ends.append(min(m0, ends[-1] + room))
-
     def change(row: ir.Value, sums: Sequence[ir.Value], eta: ir.Value) -> None:
         """row -= eta * sums, in vectors as long as fit."""
         k = 0
@@ -94,6 +103,49 @@ def _write_backward(w: Writer, m0: int, m2: int, slope: float, room: int) -> Non
             w.store(step, at)
             k += count
 
+    def step(numbers: Sequence[ir.Value], inputs: ir.Value, eta: ir.Value) -> None:
+        """Sums over samples for some units at once, which share what is read of X and R."""
+        # as many sums in one pass as there are registers; the others take p from where z was
+        count = len(numbers)
+        ends = [min(m0, max(0, (room - m2) // count - 2 * m2))]
+        while ends[-1] < m0:
+            ends.append(min(m0, ends[-1] + room // count))
+        rows = [w.at(z, (unit, padded)) for unit in numbers]
+        weights = [
+            [w.spread(w.at(w2, (unit, m2), k), lanes) for k in range(m2)] for unit in numbers
+        ]
+        size = m2 + ends[0]
+        with w.loop(zero, padded, lanes, [nothing] * (count * size)) as (j, old, new):
+            back = [w.load(w.at(scratch, (j, m2), k * lanes), lanes) for k in range(m2)]
+            bent = []
+            for row, weight in zip(rows, weights, strict=True):
+                value, p = w.load(w.at(row, j), lanes), None
+                for k in range(m2):
+                    p = w.plus(p, weight[k], back[k])
+                p, h = w.bend(value, p, slope), w.bend(value, value, slope)
+                if len(ends) > 1:
+                    w.store(p, w.at(row, j))
+                bent.append((p, h))
+            tiles = [w.load(w.at(inputs, (j, m0), k * lanes), lanes) for k in range(ends[0])]
+            for u, (p, h) in enumerate(bent):
+                mine = old[u * size : (u + 1) * size]
+                new += [w.plus(mine[k], h, back[k]) for k in range(m2)]
+                new += [w.plus(mine[m2 + k], p, tile) for k, tile in enumerate(tiles)]
+        for u, unit in enumerate(numbers):
+            change(w.at(w2, (unit, m2)), old[u * size : u * size + m2], eta)
+            change(w.at(w1, (unit, m0)), old[u * size + m2 : (u + 1) * size], eta)
+        for begin, end in zip(ends, ends[1:], strict=False):
+            size = end - begin
+            with w.loop(zero, padded, lanes, [nothing] * (count * size)) as (j, old, new):
+                tiles = [
+                    w.load(w.at(inputs, (j, m0), k * lanes), lanes) for k in range(begin, end)
+                ]
+                for u, row in enumerate(rows):
+                    p = w.load(w.at(row, j), lanes)
+                    new += [w.plus(old[u * size + k], p, tile) for k, tile in enumerate(tiles)]
+            for u, unit in enumerate(numbers):
+                change(w.at(w1, (unit, m0), begin), old[u * size : (u + 1) * size], eta)
+
     with w.loop(zero, runs, 1) as (r, _, _):
         first, inputs, eta = w.times(r, m1), w.at(x, (r, x_stride)), w.at(scale, r)
         outputs = w.at(f, (w.times(r, m2), padded))
@@ -101,31 +153,9 @@ def _write_backward(w: Writer, m0: int, m2: int, slope: float, room: int) -> Non
             for k in range(m2):
                 value = w.load(w.at(outputs, (padded, k), j), lanes)
                 w.store(value, w.at(scratch, (j, m2), k * lanes))
-        with w.loop(zero, m1, 1) as (i, _, _):
-            unit = w.build.add(first, i)
-            row, row1, row2 = w.at(z, (unit, padded)), w.at(w1, (unit, m0)), w.at(w2, (unit, m2))
-            weights = [w.spread(w.at(row2, k), lanes) for k in range(m2)]
-            with w.loop(zero, padded, lanes, [nothing] * (m2 + ends[0])) as (j, old, new):
-                back = [w.load(w.at(scratch, (j, m2), k * lanes), lanes) for k in range(m2)]
-                value, p = w.load(w.at(row, j), lanes), None
-                for k in range(m2):
-                    p = w.plus(p, weights[k], back[k])
-                p, h = w.bend(value, p, slope), w.bend(value, value, slope)
-                if len(ends) > 1:
-                    w.store(p, w.at(row, j))
-                new += [w.plus(old[k], h, back[k]) for k in range(m2)]
-                for k in range(ends[0]):
-                    tile = w.load(w.at(inputs, (j, m0), k * lanes), lanes)
-                    new.append(w.plus(old[m2 + k], p, tile))
-            change(row2, old[:m2], eta)
-            change(row1, old[m2:], eta)
-            for begin, end in zip(ends, ends[1:], strict=False):
-                with w.loop(zero, padded, lanes, [nothing] * (end - begin)) as (j, old, new):
-                    p = w.load(w.at(row, j), lanes)
-                    for k in range(begin, end):
-                        tile = w.load(w.at(inputs, (j, m0), k * lanes), lanes)
-                        new.append(w.plus(old[k - begin], p, tile))
-                change(w.at(row1, begin), old, eta)
+        for start, stop, count in _groups(w, m1, BACKWARD):
+            with w.loop(start, stop, count) as (i, _, _):
+                step([w.add(first, i, u) for u in range(count)], inputs, eta)
 
 
 @lru_cache(maxsize=256)
