@@ -30,6 +30,7 @@ def test_targets_are_compared_in_the_right_direction(tmp_path):
     path.write_text(json.dumps({
         "linear 20-50-10": case(3.0), "ReLU 10-50-5": case(2.4),
         "roofline ReLU 10-50-5": {"gflops": 1.0, "shares": {"kernel in two passes": 0.51}},
+        "scaling linear batch": {"at": [1, 2], "microseconds": [1.0, 1.0], "slope": 0.0},
         "width reduction": {"ratio": 1.05}, "fast-forward": {"ratio": 1.2},
         "training step": {"ratio": 1.06}, "coordinate check": {"ratio": 1.5},
         "training speed, m = 792": {"share of its products": 0.79, "share of a large product": 0.8},

@@ -31,7 +31,7 @@ def read_benchmarks(path: Path = RESULTS / "benchmarks.json") -> dict[str, Any]:
 
 
 def _cases(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if isinstance(v, dict) and "microseconds" in v}
+    return {k: v for k, v in record.items() if isinstance(v, dict) and {"runs", "ratios"} <= set(v)}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
