@@ -52,8 +52,9 @@ def agree(ours, theirs, tolerance):
 
 @pytest.mark.parametrize("batch", [1, 5, 8, 12, 16, 100])
 def test_the_numbers_of_the_library(batch):
-    """Widths below, at and beyond one register, one strip, one group of rows and of columns."""
-    widths = (531, 97, 3, 48, 200, 1)
+    """Widths below, at and beyond a register, a strip, a block of terms and groups of rows and
+    of columns."""
+    widths = (1700, 97, 3, 48, 900, 820, 1)
     agree(*(steps(k, widths, batch, torch.float64) for k in (ThinPasses, Passes)), 1e-12)
 
 
@@ -61,6 +62,18 @@ def test_the_numbers_of_the_library(batch):
 @given(st.lists(st.integers(1, 150), min_size=2, max_size=4), st.sampled_from([1, 7, 13, 20, 33]))
 def test_any_widths(widths, batch):
     agree(*(steps(k, widths, batch, torch.float64) for k in (ThinPasses, Passes)), 1e-12)
+
+
+@pytest.mark.parametrize("batch", [5, 12, 16])
+def test_blocks_of_any_size(batch, monkeypatch):
+    """Blocks so small that every layer has whole and cut ones of each kind."""
+    thin_code.thin_code.cache_clear()
+    sizes = {"FORWARD_DEPTH": 16, "BACKWARD_DEPTH": 8, "ROWS": 16, "MANY_ROWS": 32}
+    for name, value in sizes.items():
+        monkeypatch.setattr(thin_code, name, value)
+    widths = (70, 45, 13, 100, 2)
+    agree(*(steps(k, widths, batch, torch.float64) for k in (ThinPasses, Passes)), 1e-12)
+    thin_code.thin_code.cache_clear()
 
 
 @pytest.mark.parametrize("batch", [9, 24, 100])

@@ -11,14 +11,15 @@ from llvmlite import ir
 
 from learning_dynamics.code_writer import Pieces, Writer
 
-__all__ = ["BACKWARD_DEPTH", "COLUMNS", "FORWARD_DEPTH", "MANY_ROWS", "ROWS", "TOGETHER", "Layer", "Sizes",
-           "near_equal"]
+__all__ = ["BACKWARD_DEPTH", "COLUMNS", "FORWARD_DEPTH", "MANY_ROWS", "ROWS", "TOGETHER", "Layer",
+           "Sizes", "near_equal"]
 
 #: Columns of W that one call of `backward` may be given.
 COLUMNS = 816
 #: Terms of a sum taken together, so that what they need stays in the private cache of a core.
 FORWARD_DEPTH, BACKWARD_DEPTH = 800, 64
-#: Rows that `forward` takes together where all terms are, and where h comes anew for each group.
+#: Rows of W that `forward` takes together: few where they meet all terms at once, many where h is
+#: read again, block by block of terms, for each group of rows.
 ROWS, MANY_ROWS = 96, 800
 #: Rows of W that meet a strip of samples together.
 TOGETHER = 8
