@@ -17,8 +17,9 @@ __all__ = ["INT", "Pieces", "Writer", "compiled", "register_file", "registers"]
 
 Pieces = list[tuple[int, int]]  # (offset, numbers) of the vectors that make up a row
 
-#: Terms of a sum that `Writer.block` adds per turn of its loop.
-UNROLLED = 4
+#: Terms that `Writer.block` adds per turn of its loop if it has so many sums; else one. Smaller
+#: blocks are edges, not worth the time that compiling them takes.
+UNROLLED, WORTH = 4, 24
 
 INT, PTR, SHORT = ir.IntType(64), ir.PointerType(), ir.IntType(32)
 
@@ -245,8 +246,10 @@ class Writer:
                     new.append(self.plus(total, spread[vector.type.count], vector))
             return new
 
-        sums, whole = list(before), self.whole(length, UNROLLED)
-        for start, stop, step in ((INT(0), whole, UNROLLED), (whole, length, 1)):
+        sums, whole, parts = list(before), self.whole(length, UNROLLED), [(INT(0), length, 1)]
+        if len(before) >= WORTH:
+            parts = [(INT(0), whole, UNROLLED), (whole, length, 1)]
+        for start, stop, step in parts:
             with self.loop(start, stop, step, sums) as (k, sums, new):
                 inside = sums
                 for ahead in range(step):
