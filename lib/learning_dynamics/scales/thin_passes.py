@@ -16,7 +16,7 @@ from learning_dynamics.activations import Activation
 __all__ = ["ThinPasses", "thin_passes"]
 
 #: Measured: the code is faster up to 100 samples, not from 256 on; for smaller nets, whose steps
-#: are short, the two seconds of compiling weigh more than the gain.
+#: are short, the seconds of compiling weigh more than the gain.
 LEAST_WEIGHTS, LARGEST_BATCH = 1 << 20, 128
 
 
