@@ -1,6 +1,6 @@
 """Machine code written at run time: a thin layer over LLVM for loops over vectors of numbers.
 
-LLVM (through `llvmlite`) turns it into instructions in a tenth of a second per shape.
+LLVM (through `llvmlite`) turns it into instructions, in a tenth of a second or in some seconds.
 """
 
 import ctypes
@@ -17,8 +17,7 @@ __all__ = ["INT", "Pieces", "Writer", "compiled", "register_file", "registers"]
 
 Pieces = list[tuple[int, int]]  # (offset, numbers) of the vectors that make up a row
 
-#: Terms that `Writer.block` adds per turn of its loop if it has so many sums; else one. Smaller
-#: blocks are edges, not worth the time that compiling them takes.
+#: Terms that `Writer.block` adds per turn if it has so many sums; else one, to compile faster.
 UNROLLED, WORTH = 4, 24
 
 INT, PTR, SHORT = ir.IntType(64), ir.PointerType(), ir.IntType(32)
@@ -217,6 +216,17 @@ class Writer:
             phi.add_incoming(value, build.block)
         build.branch(head)
         build.position_at_end(done)
+
+    def groups(
+        self, start: ir.Value, stop: ir.Value, sizes: Sequence[int]
+    ) -> list[tuple[ir.Value, ir.Value, int]]:
+        """range(start, stop) in groups of the first size, then of the next: (start, stop, size)."""
+        found = []
+        for size in sizes:
+            end = self.add(start, self.whole(self.build.sub(stop, start), size))
+            found.append((start, end, size))
+            start = end
+        return found
 
     def block(
         self,

@@ -45,23 +45,11 @@ class StepCode(NamedTuple):
     engine: Any
 
 
-def _groups(
-    w: Writer, length: ir.Value, sizes: Sequence[int]
-) -> list[tuple[ir.Value, ir.Value, int]]:
-    """range(length) in groups of the first size, then of the next: (start, stop, size)."""
-    groups, start = [], INT(0)
-    for size in sizes:
-        stop = w.add(start, w.whole(w.build.sub(length, start), size))
-        groups.append((start, stop, size))
-        start = stop
-    return groups
-
-
 def _write_forward(w: Writer, m0: int, m2: int, slope: float) -> None:
     w1, w2, x, z, f, runs, x_stride, m1, padded = w.arguments
     zero, lanes = INT(0), w.lanes
     nothing = [ir.Constant(w.vector(lanes), None)] * m2
-    groups = _groups(w, m1, FORWARD)
+    groups = w.groups(zero, m1, FORWARD)
     with w.loop(zero, runs, 1) as (r, _, _):
         first, inputs = w.times(r, m1), w.at(x, (r, x_stride))
         rows1, rows2 = w.at(w1, (first, m0)), w.at(w2, (first, m2))
@@ -153,7 +141,7 @@ def _write_backward(w: Writer, m0: int, m2: int, slope: float, room: int) -> Non
             for k in range(m2):
                 value = w.load(w.at(outputs, (padded, k), j), lanes)
                 w.store(value, w.at(scratch, (j, m2), k * lanes))
-        for start, stop, count in _groups(w, m1, BACKWARD):
+        for start, stop, count in w.groups(zero, m1, BACKWARD):
             with w.loop(start, stop, count) as (i, _, _):
                 step([w.add(first, i, u) for u in range(count)], inputs, eta)
 

@@ -95,11 +95,10 @@ class Layer(Writer):
         self, first: ir.Value, last: ir.Value, most: int, body: Callable[[ir.Value, int], None]
     ) -> None:
         """body(i, size) from first to last, in steps of 2^k <= most, then of ever smaller ones."""
-        for size in (1 << k for k in reversed(range(most.bit_length()))):
-            stop = self.add(first, self.whole(self.build.sub(last, first), size))
-            with self.loop(first, stop, size) as (i, _, _):
+        sizes = [1 << k for k in reversed(range(most.bit_length()))]
+        for start, stop, size in self.groups(first, last, sizes):
+            with self.loop(start, stop, size) as (i, _, _):
                 body(i, size)
-            first = stop
 
 
 def near_equal(total: int, most: int) -> list[tuple[int, int, int]]:
