@@ -83,14 +83,15 @@ def measure_visits(*, quick: bool = False) -> Evidence:
     """`saddles/skip-visits-every-saddle`: largest relative distance from the exact level.
 
     measured: one number per problem P1, P2, P3, P5, the largest over saddles and instances (ten
-    draws of the problem; P5: of the sleeping units); missed and extra saddles counted. The full
-    measurement takes 12 draws and both descent phases.
+    draws of the problem; P5: of the sleeping units); missed and extra saddles counted, and ends
+    without a proof that they are minima (per problem, of `ends` each). The full measurement takes
+    12 draws and both descent phases.
     """
     draws = 10 if quick else 12
     phases = ("fast",) if quick else ("fast", "gradient_descent")
-    worst, missed, extra = [], 0, 0
+    worst, uncertified, missed, extra = [], [], 0, 0
     for name in ("P1", "P2", "P3", "P5"):
-        gaps = []
+        gaps, open_ends = [], 0
         for seed, phase in itertools.product(range(draws), phases):
             c = case(name, seed)
             step = {} if phase == "fast" else {"step_size": 0.35 * c.largest_step}
@@ -100,11 +101,16 @@ def measure_visits(*, quick: bool = False) -> Evidence:
             found_gaps = level_gaps(found, c)
             missed += sum(not g <= 1e-2 for g in found_gaps)
             extra += max(0, len(found.saddles) - len(c.levels))
+            open_ends += found.status != "minimum"
             gaps += [g for g in found_gaps if math.isfinite(g)]
         worst.append(max(gaps))
+        uncertified.append(open_ends)
     return Evidence(
         measured=worst, predicted=0.0, tolerance=1e-6, seeds=list(range(draws)),
-        details={"missed": missed, "extra": extra, "instances": draws},
+        details={
+            "missed": missed, "extra": extra, "instances": draws,
+            "uncertified": uncertified, "ends": draws * len(phases),
+        },
     )  # fmt: skip
 
 

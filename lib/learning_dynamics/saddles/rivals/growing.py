@@ -28,7 +28,7 @@ def grow(
 ) -> Path:
     """Add `choose(state)`, run gradient descent to |gradient| <= tolerance, repeat.
 
-    Stops when nothing is chosen, at `width` units, at a loss <= stop_loss after a descent, or
+    Stops when nothing is chosen ("no unit": no proof of a minimum), at `width` units, at a loss <= stop_loss after a descent, or
     when `max_steps` gradient evaluations are spent. The ends of descents are called saddles.
     """
     weights = no_units(objective.problem)
@@ -47,7 +47,7 @@ def grow(
             break
         chosen = choose(state)
         if chosen is None:
-            status = "minimum"
+            status = "no unit"
             break
         unit, known = chosen if isinstance(chosen, tuple) else (chosen, None)
         weights = Weights(

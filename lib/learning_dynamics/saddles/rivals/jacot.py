@@ -40,7 +40,7 @@ def greedy_steps(
     while weights.w1.shape[0] < width:
         pair, rates = pair_of_linear_unit(objective, state)
         if float(rates[0]) <= least_rate:
-            status = "minimum"
+            status = "no unit"
             break
         unit = scale * pair
         m0 = problem.inputs.shape[-2]

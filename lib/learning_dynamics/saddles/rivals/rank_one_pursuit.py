@@ -44,7 +44,7 @@ def rank_one_pursuit(
             break
         pair, rates = pair_of_linear_unit(objective, state)
         if float(rates[0]) <= least_rate:
-            status = "minimum"
+            status = "no unit"
             break
         right = torch.linalg.qr(torch.cat([right, pair[None, :m0]]).mT)[0].mT
         left = torch.linalg.qr(torch.cat([left, pair[m0:, None]], dim=1))[0]
