@@ -74,7 +74,7 @@ def test_small_data_are_not_at_a_minimum_because_they_are_small(scale):
         assert len(found.saddles) == 1 and found.certificate.gap > 0.9
 
 
-@pytest.mark.parametrize("factor", [1e-8, 1e-4, 1e4, 1e8])
+@pytest.mark.parametrize("factor", [1e-20, 1e-8, 1e-4, 1e4, 1e8])
 def test_one_feature_in_other_units(factor):
     base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
     units = torch.tensor([factor, 1, 1, 1, 1, 1], dtype=torch.float64)[:, None]

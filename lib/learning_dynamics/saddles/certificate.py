@@ -60,8 +60,8 @@ def _fit(objective: Objective, outputs: Tensor, diagonal: bool) -> _Fit:
     kinds, which = weights.unique(dim=0, return_inverse=True)
     missed = unexplained = total = 0.0
     for k, omega in enumerate(kinds.sqrt()):
-        rows = omega * x / x.abs().amax(dim=1, keepdim=True).clamp(min=5e-324)  # units of features
-        rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        rows = omega * x
+        rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=5e-324)  # features' units go
         _, values, basis = torch.linalg.svd(rows, full_matrices=False)
         basis = basis[values > values[0] * max(rows.shape) * torch.finfo(values.dtype).eps].mT
         own = omega * target[which == k]
