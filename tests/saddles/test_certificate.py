@@ -49,7 +49,8 @@ def judged(problem, width=12, **options):
 def random_problem(seed):
     """Sizes, spectra, noise and number of samples (also fewer than inputs) at random."""
     draw = generator("certificate", seed)
-    m0, m2, n = (int(torch.randint(a, b, (1,), generator=draw)) for a, b in ((2, 8), (1, 5), (2, 30)))
+    ranges = ((2, 8), (1, 5), (2, 30))
+    m0, m2, n = (int(torch.randint(*r, (1,), generator=draw)) for r in ranges)
     mix = torch.randn(m0, m0, generator=draw, dtype=torch.float64)
     x = mix @ torch.randn(m0, n, generator=draw, dtype=torch.float64)
     rank = 1 + seed % m2
@@ -106,7 +107,8 @@ def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
 def test_near_commuting_inputs(degrees):
     """With one unit gradient descent slides on to the other mode: no minimum is claimed."""
     angle = math.radians(degrees)
-    rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    cosine, sine = math.cos(angle), math.sin(angle)
+    rotation = torch.tensor([[cosine, -sine], [sine, cosine]])
     latent = torch.linalg.qr(torch.randn(4, 2, generator=generator("certificate", 1)).double())[0]
     covariance, correlation = torch.tensor([[4.0, 0.5], [2.4, 1.5]], dtype=torch.float64)
     x = rotation.double() @ (2 * covariance.sqrt()[:, None] * latent.mT)
