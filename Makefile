@@ -42,6 +42,9 @@ export PYTHONHASHSEED    ?= 0
 # One thread a process: the kernels are small, and several processes run side by side.
 export OMP_NUM_THREADS   ?= 1
 
+# Not in the home folder, which may be read-only: Matplotlib would complain within the notebooks.
+export MPLCONFIGDIR      ?= $(CURDIR)/_build/.matplotlib
+
 .DELETE_ON_ERROR:
 .PHONY: book pdf pdf-tagged browser test notebooks lab claims reference bench audit lock clean distclean environment place
 

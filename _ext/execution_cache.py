@@ -12,6 +12,8 @@ in its own kernel, so that Sphinx finds their outputs. One that fails is left to
 runs it again and reports the error with its place.
 
 A build may be killed at any moment: what it half wrote into a cache folder is found and removed.
+What a cell wrote to stderr fails the build, and may come from the machine (a home without write
+access) rather than from the chapter: such outputs are not kept either, so the next build runs anew.
 """
 
 import logging
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import dependencies
 from jupyter_cache import get_cache
+from notebooks import is_clean, list_fonts
 from sphinx.util.logging import getLogger
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -58,26 +61,30 @@ def _old_pages(app, env):
                 yield docname
 
 
-def is_whole(folder):
-    """False if a build was killed while it wrote into this cache folder: then nothing in it is used.
+def is_good(folder):
+    """False if a notebook in this cache folder is not clean, or a build was killed while it wrote:
+    then nothing in it is used.
 
     Jupyter's cache enters a notebook into its list before it writes the file.
     """
     cache = get_cache(str(folder))
     try:
         cache.list_project_records()
-        for record in cache.list_cache_records():
-            cache.get_cache_bundle(record.pk)
+        return all(is_clean(cache.get_cache_bundle(record.pk).nb)
+                   for record in cache.list_cache_records())
     except (KeyError, ValueError, SQLAlchemyError):
         return False
-    return True
+
+
+def _drop_unless_good(folder):
+    if folder.exists() and not is_good(folder):
+        shutil.rmtree(folder)
 
 
 def cache_folder(root, docname, digest):
-    """Where the outputs of a chapter are kept, made if need be, emptied if it is not whole."""
+    """Where the outputs of a chapter are kept, made if need be, emptied if it is not good."""
     folder = Path(root) / "_build" / ".executed" / docname.replace("/", "-") / digest
-    if folder.exists() and not is_whole(folder):
-        shutil.rmtree(folder)
+    _drop_unless_good(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -87,6 +94,7 @@ def _choose_folder(app, docname, source):
     digest = getattr(app.env, "chapter_digests", {}).get(docname)
     if digest is not None:
         folder = cache_folder(app.srcdir, docname, digest)
+        app.folders_in_use.append(folder)
         app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
 
 
@@ -108,6 +116,8 @@ def execute_chapter(path, md_config, nb_config):
 
 def _execute_ahead(app, env, docnames):
     """Execute the chapters that Sphinx is about to read, several at a time."""
+    if docnames:
+        list_fonts()
     digests = getattr(env, "chapter_digests", {})
     jobs = int(os.environ.get("JOBS") or os.cpu_count() or 1)
     work = [d for d in docnames if d in digests]
@@ -132,8 +142,16 @@ def _execute_ahead(app, env, docnames):
                 logger.info(f"executing {name}: {future.result():.1f} s")
 
 
+def _drop_what_failed(app, exception):
+    """After a build: outputs with stderr, which it reported, are not there for the next one."""
+    for folder in app.folders_in_use:
+        _drop_unless_good(folder)
+
+
 def setup(app):
     """Connect to Sphinx."""
+    app.folders_in_use = []
+    app.connect("build-finished", _drop_what_failed)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-before-read-docs", _execute_ahead)
     app.connect("source-read", _choose_folder)

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -25,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 REFERENCE = ROOT / "tests" / "reference"
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "application/pdf")
+#: Matplotlib's own files: a kernel must not depend on a home that can be written to.
+os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "_build" / ".matplotlib"))
 EXEMPT_TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
 EXEMPT_MARKS = ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION")
 
@@ -66,10 +69,22 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def is_clean(notebook):
+    """True if no cell of an executed notebook wrote to stderr or failed."""
+    outputs = [output for cell in code(notebook) for output in cell.outputs]
+    return not any(o.output_type == "error" or o.get("name") == "stderr" for o in outputs)
+
+
 def is_exempt(cell):
     """True if the outputs of a cell are not compared."""
     marked = any(mark in cell.source for mark in EXEMPT_MARKS)
     return marked or bool(EXEMPT_TAGS & set(cell.metadata.get("tags", ())))
+
+
+def list_fonts():
+    """Let Matplotlib list the fonts, if it has not: in a kernel, on a slow machine, it would complain."""
+    if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist-*.json")):
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)
 
 
 def comparable(outputs):
@@ -108,10 +123,11 @@ def built(chapter):
     notebook = read(chapter)
     for path in folder.glob("*/base.ipynb"):
         try:
-            done = code(nbformat.read(path, as_version=4))
+            whole = nbformat.read(path, as_version=4)
         except ValueError:  # a build was killed while it wrote
             continue
-        if [cell.source for cell in done] == [cell.source for cell in code(notebook)]:
+        done = code(whole)
+        if is_clean(whole) and [cell.source for cell in done] == [cell.source for cell in code(notebook)]:
             for cell, old in zip(code(notebook), done, strict=True):
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
             return notebook
@@ -225,6 +241,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--built", action="store_true", help="take executed chapters from _build")
     options = parser.parse_args()
+    list_fonts()
     if options.action == "assemble":
         assemble(options.words[0])
     elif options.action == "run":

@@ -28,6 +28,14 @@ kernelspec: {{display_name: Python 3, language: python, name: python3}}
 print("{name} printed", 10 * {state})
 ```
 """
+COMPLAINT = """
+```{code-cell} ipython3
+import os
+import sys
+
+print(os.environ.get("COMPLAINT", ""), end="", file=sys.stderr)
+```
+"""
 FIGURE = """
 ```{{code-cell}} ipython3
 ---
@@ -69,13 +77,13 @@ def surroundings(**more):
     return {name: value for name, value in os.environ.items() if name not in of_make} | more
 
 
-def start(book, *targets, before=()):
+def start(book, *targets, before=(), **more):
     """`make` in a session of its own; it installs nothing, and proxies lead it nowhere."""
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     return subprocess.Popen(
         [*before, "make", "-o", ".venv/.installed", *targets], cwd=book, start_new_session=True,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=surroundings(**nowhere, PYTHONPATH=str(book / "lib"), JOBS="2"),
+        env=surroundings(**nowhere, PYTHONPATH=str(book / "lib"), JOBS="2", **more),
     )
 
 
@@ -85,9 +93,9 @@ def end(process):
     return process.returncode, told
 
 
-def build(book, *targets, before=()):
-    """Run `make` to its end; what it printed. Fails unless it succeeds."""
-    status, told = end(start(book, *targets, before=before))
+def build(book, *targets, before=(), **more):
+    """Run `make` to its end; what it printed. Fails unless it succeeds. more: set in its environment."""
+    status, told = end(start(book, *targets, before=before, **more))
     assert status == 0, told[-3000:]
     return told
 

@@ -15,6 +15,7 @@ from audit_record import note
 from counting import wait_for
 from small_book import (
     articles,
+    COMPLAINT,
     build,
     end,
     kill,
@@ -73,6 +74,21 @@ def test_kills_of_the_website(book, offline):
         shutil.rmtree(folder / "_build" / built)
     build(folder, "book", "notebooks", before=offline)
     assert after == articles(folder)
+
+
+def test_a_home_that_cannot_be_written_to(book, offline):
+    """Nothing depends on it; and a page that complains fails the build, but not the next one."""
+    folder, _ = book
+    write(folder, 21)
+    build(folder, "book", before=offline, HOME="/proc/nowhere")
+    assert shows(folder, 21)
+    page = folder / "chapters" / "one.md"
+    page.write_text(page.read_text() + COMPLAINT)
+    status, told = end(start(folder, "book", before=offline, COMPLAINT="no home"))
+    assert status != 0 and "stderr was found in the cell outputs" in told
+    build(folder, "book", before=offline)
+    assert shows(folder, 21)
+    note("home that cannot be written to", {"builds": 3, "as they should end": 3})
 
 
 @pytest.mark.skipif(not shutil.which("xelatex"), reason="no TeX")

@@ -1,7 +1,9 @@
 """A chapter runs again when what it depends on changed, and only then."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from execution_cache import cache_folder
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from notebooks import built
+from small_book import COMPLAINT
 
 ROOT = Path(__file__).parent.parent
 HEAD = """---
@@ -176,19 +179,19 @@ def test_what_a_killed_build_left_in_the_cache_is_not_used(book, cached, left):
     assert folder.is_dir() and not list(folder.iterdir())
 
 
-def sphinx(book, builder="html"):
+def sphinx(book, builder="html", **environment):
     """Build with Sphinx in a process of its own; two kernels at a time."""
     (book / "conf.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT / '_ext')!r})\n"
         "extensions = ['myst_nb', 'execution_cache']\n"
         "root_doc = 'chapters/one'\nnb_execution_mode = 'cache'\n"
         "nb_execution_raise_on_error = True\nnb_execution_show_tb = True\nhtml_theme = 'basic'\n"
-        "exclude_patterns = ['_build', 'lib']\n"
+        "exclude_patterns = ['_build', 'lib']\nnb_output_stderr = 'error'\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "sphinx", "-b", builder, "-d", "_build/.doctrees", ".",
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", builder, "-d", "_build/.doctrees", ".",
          f"_build/{builder}"],
-        cwd=book, capture_output=True, text=True, env={**os.environ, "JOBS": "2"},
+        cwd=book, capture_output=True, text=True, env={**os.environ, "JOBS": "2", **environment},
     )
 
 
@@ -227,6 +230,47 @@ def test_a_page_is_written_again_though_another_builder_read_the_change(book):
     assert sphinx(book, "latex").returncode == 0
     assert sphinx(book).returncode == 0
     assert ">3\n" in page.read_text()
+
+
+def kept(book):
+    """The executed notebooks in the cache."""
+    return list((book / "_build" / ".executed").rglob("base.ipynb"))
+
+
+@pytest.mark.parametrize("chapters", [1, 2])  # the second is executed ahead, beside the first
+def test_what_a_cell_wrote_to_stderr_is_not_kept(book, chapters):
+    chapter = CHAPTER.replace("from learning_dynamics.wing import used\n", "") + COMPLAINT
+    for name in ("one", "two")[:chapters]:
+        text = chapter if name == "one" else chapter.replace("---", "---\norphan: true", 1)
+        (book / "chapters" / f"{name}.md").write_text(text)
+    done = sphinx(book, COMPLAINT="no home")
+    assert done.returncode != 0 and "stderr was found in the cell outputs" in done.stderr
+    assert kept(book) == []
+    shutil.rmtree(book / "_build" / ".doctrees")  # as the Makefile does after an error
+    runs = build(book)
+    assert len(kept(book)) == chapters
+    assert build(book) == runs
+
+
+def test_a_cache_that_holds_stderr_is_emptied_and_not_taken_over(book, cached):
+    """As a killed build leaves it."""
+    text = cached.read_text()
+    said = {"output_type": "stream", "name": "stderr", "text": ["no home"]}
+    cached.write_text(text.replace('"outputs": []', f'"outputs": [{json.dumps(said)}]', 1))
+    assert built(book / "chapters" / "one.md") is None
+    cache_folder(book, "chapters/one", digest(book))
+    assert '"outputs": []' in text and kept(book) == []
+
+
+def test_matplotlib_s_own_files_lie_in_the_build_folder():
+    said = subprocess.run(["make", "-n", "-p", "place"], cwd=ROOT, capture_output=True, text=True,
+                          env={k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"}).stdout
+    assert re.search(r"^MPLCONFIGDIR \?= \$\(CURDIR\)/_build/", said, re.M)
+    for module in ("execution_cache", "notebooks"):
+        code = f"import {module}, os; print(os.environ['MPLCONFIGDIR'])"
+        said = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "_ext", text=True,
+                              capture_output=True, env={"PATH": os.environ["PATH"]}).stdout
+        assert Path(said.strip()).parent == ROOT / "_build"
 
 
 MEET = """

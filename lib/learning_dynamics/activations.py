@@ -7,7 +7,7 @@ Both coincide exactly for positively 1-homogeneous activations.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,11 @@ class Activation:
     apply_  : z -> sigma(z), written over z (None: the kernel keeps z beside sigma(z)).
     pull_   : (grad, saved) -> None, grad *= sigma'(z) in place, where `saved` is sigma(z) if
               `apply_` is given, else z. None: grad *= derivative(z).
+    Both are tried at four numbers: a ValueError if they do something else.
+
+    negative_slope : a where sigma(z) = z for z > 0 and a z elsewhere (linear: 1, ReLU: 0); None
+              for all others. Kernels are chosen by it. Only this file sets it, and a copy with
+              another function loses it: no name makes one activation pass for another.
     """
 
     name: str
@@ -38,6 +43,24 @@ class Activation:
     homogeneous: bool = False
     apply_: Callable[[Tensor], object] | None = None
     pull_: Callable[[Tensor, Tensor], object] | None = None
+    negative_slope: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.apply_ is None and self.pull_ is None:
+            return
+        z = torch.tensor([-2.0, -0.5, 0.5, 2.0], dtype=torch.float64, device="cpu")
+        saved, grad = z.clone(), torch.ones_like(z)
+        if self.apply_ is not None:
+            self.apply_(saved)
+        if self.pull_ is not None:
+            self.pull_(grad, saved.clone())
+        for name, own, plain in (
+            ("apply_", self.apply_ and saved, self.function),
+            ("pull_", self.pull_ and grad, self.derivative),
+        ):
+            if own is not None and not torch.allclose(own, plain(z)):
+                raise ValueError(f"{name} of {self.name}: gives {own.tolist()} at {z.tolist()}, "
+                                 f"allowed is {plain(z).tolist()}")
 
     def __call__(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """sigma(z), elementwise."""
@@ -76,11 +99,16 @@ def _pull_sigmoid(grad: Tensor, h: Tensor) -> None:
     _aten.sigmoid_backward.grad_input(grad, h, grad_input=grad)
 
 
+def _bent(negative_slope: float, act: Activation) -> Activation:
+    object.__setattr__(act, "negative_slope", float(negative_slope))
+    return act
+
+
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """Leaky ReLU: z for z > 0, `negative_slope` * z otherwise."""
     if not isinstance(negative_slope, int | float) or not math.isfinite(negative_slope):
         raise ValueError(f"negative_slope = {negative_slope!r}: must be a finite number")
-    return Activation(
+    return _bent(negative_slope, Activation(
         f"leaky_relu({negative_slope:g})",
         lambda z: torch.where(z > 0, z, negative_slope * z),
         lambda z: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, negative_slope)),
@@ -88,7 +116,7 @@ def leaky_relu(negative_slope: float = 0.01) -> Activation:
         pull_=lambda grad, z: _aten.leaky_relu_backward.grad_input(
             grad, z, negative_slope, False, grad_input=grad
         ),
-    )
+    ))
 
 
 def _gelu_derivative(z: Tensor) -> Tensor:
@@ -108,22 +136,22 @@ def _sigmoid_derivative(z: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     a.name: a
     for a in (
-        Activation(
+        _bent(1, Activation(
             "linear",
             lambda z: z,
             torch.ones_like,
             homogeneous=True,
             apply_=lambda z: None,
             pull_=lambda grad, h: None,
-        ),
-        Activation(
+        )),
+        _bent(0, Activation(
             "relu",
             torch.relu,
             lambda z: (z > 0).to(z.dtype),
             homogeneous=True,
             apply_=torch.relu_,
             pull_=_pull_relu,
-        ),
+        )),
         Activation("tanh", torch.tanh, _tanh_derivative, apply_=torch.tanh_, pull_=_pull_tanh),
         Activation(
             "gelu",

@@ -17,7 +17,8 @@ from typing import Any, Union, get_args, get_origin
 import torch
 from torch import Tensor
 
-from learning_dynamics.runtime import all_finite, check_finite
+from learning_dynamics.runtime import all_finite, check_alike, check_finite, check_floating
+from learning_dynamics.runtime import check_held
 
 __all__ = ["checked"]
 
@@ -26,7 +27,8 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with its arguments checked against its annotations.
 
     Tensors annotated with jaxtyping: floating and finite (`Float`) or integer (`Int`), number of
-    dimensions, no empty dimension, equal sizes under equal names within one call. Numbers: finite;
+    dimensions, no empty dimension, equal sizes under equal names within one call, floating ones of
+    one dtype on one device (unless a number would do, too, as for a step size). Numbers: finite;
     integers: integers; instances of the package's classes: instances. What a number may be beyond
     that (positive, at most k) stays with the function. Raises ValueError naming the argument.
     """
@@ -39,8 +41,11 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
         except TypeError as error:
             raise TypeError(f"{function.__name__}: {error}") from None
         sizes: dict[str, tuple[int, str]] = {}
+        alike: dict[str, Tensor] = {}
         for name, value in bound.arguments.items():
-            _check(name, value, signature.parameters[name].annotation, sizes)
+            _check(name, value, signature.parameters[name].annotation, sizes, alike)
+        if alike:
+            check_alike(alike)
         return function(*args, **kwargs)
 
     return wrapper
@@ -50,7 +55,10 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
-def _check(name: str, value: Any, annotation: Any, sizes: dict[str, tuple[int, str]]) -> None:
+def _check(
+    name: str, value: Any, annotation: Any, sizes: dict[str, tuple[int, str]],
+    alike: dict[str, Tensor],
+) -> None:
     kinds = _kinds(annotation)
     tensors = [kind for kind in kinds if hasattr(kind, "dim_str")]
     if value is None and type(None) in kinds:
@@ -58,6 +66,8 @@ def _check(name: str, value: Any, annotation: Any, sizes: dict[str, tuple[int, s
     if isinstance(value, Tensor):
         if tensors:
             _check_tensor(name, value, tensors[0], sizes)
+            if value.is_floating_point() and float not in kinds:
+                alike[name] = value
             return
         if Tensor in kinds:
             return
@@ -66,11 +76,12 @@ def _check(name: str, value: Any, annotation: Any, sizes: dict[str, tuple[int, s
     classes = tuple(kind for kind in kinds if inspect.isclass(kind) and not hasattr(kind, "dim_str"))
     if len(classes) < len(kinds) - len(tensors) or any(get_origin(k) for k in kinds):
         return  # a sequence, a callable: left to the function
-    _check_plain(name, value, classes, sizes)
+    _check_plain(name, value, classes, sizes, alike)
 
 
 def _check_plain(
-    name: str, value: Any, classes: tuple[type, ...], sizes: dict[str, tuple[int, str]]
+    name: str, value: Any, classes: tuple[type, ...], sizes: dict[str, tuple[int, str]],
+    alike: dict[str, Tensor],
 ) -> None:
     if bool in classes or not classes:
         return
@@ -93,6 +104,8 @@ def _check_plain(
         inner = getattr(value, part, None)
         if isinstance(inner, Tensor) and hasattr(kind, "dim_str"):
             _check_tensor(f"{name}.{part}", inner, kind, sizes, infinite=True)
+            if inner.is_floating_point():
+                alike[f"{name}.{part}"] = inner
 
 
 def _check_tensor(
@@ -102,10 +115,15 @@ def _check_tensor(
     """infinite : a result handed on may hold +-inf (a saddle that is never left)."""
     if any(kind.startswith("float") for kind in annotation.dtypes):
         if not value.is_meta:  # a tensor without data has no entries to look at
-            copy = infinite and value.is_floating_point() and not all_finite(value)
+            check_floating(name, value)
+            copy = infinite and not all_finite(value)
             check_finite(name, value.nan_to_num(torch.nan, 0, 0) if copy else value)
     elif value.is_floating_point() or value.is_complex():
         raise ValueError(f"{name}: must not be a floating-point tensor, got {value.dtype}")
+    elif (value.dtype == torch.bool) != ("bool" in annotation.dtypes):
+        raise ValueError(f"{name}: must be a tensor of {annotation.dtypes[0]}, got {value.dtype}")
+    else:
+        check_held(name, value)
     words = annotation.dim_str.split()
     free = any(word.startswith("*") or word == "..." for word in words)
     names = [word for word in words if not (word.startswith("*") or word == "...")]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from learning_dynamics.runtime import check_choice, check_finite, check_positive, check_shape
 
-__all__ = ["LOSSES", "Loss", "cross_entropy", "huber", "logistic", "loss", "squared"]
+__all__ = ["LOSSES", "Loss", "check_fits", "cross_entropy", "huber", "logistic", "loss", "squared"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,19 @@ def cross_entropy() -> Loss:
         lambda f, y: y.sum(-2, keepdim=True) * torch.softmax(f, -2) - y,
         lipschitz=0.5,
     )
+
+
+def check_fits(criterion: Loss, outputs: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless the loss gives a number of the outputs' dtype for each of them."""
+    try:
+        residual = criterion.residual(torch.zeros_like(outputs), targets)
+        given = tuple(residual.shape), residual.dtype
+    except RuntimeError as error:
+        given = error
+    wanted = tuple(outputs.shape), outputs.dtype
+    if given != wanted:
+        raise ValueError(f"loss {criterion.name}: its residual is {given}: allowed is {wanted}, as "
+                         "the outputs; its weights must have their dtype and shape")
 
 
 LOSSES: dict[str, Callable[[], Loss]] = {

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.runtime import (
+    check_alike,
     check_choice,
     check_finite,
     check_integer,
@@ -31,6 +32,7 @@ class Moments:
     def __post_init__(self) -> None:
         for name in ("xx", "yx", "yy"):
             check_finite(name, getattr(self, name))
+        check_alike(vars(self))
         m2, m0 = self.yx.shape[-2:] if self.yx.ndim > 1 else (None, None)
         check_shape("yx", self.yx, (None, None))
         check_shape("xx", self.xx, (m0, m0))
@@ -52,6 +54,7 @@ class Problem:
     def __post_init__(self) -> None:
         check_finite("inputs", self.inputs)
         check_finite("targets", self.targets)
+        check_alike({k: v for k, v in vars(self).items() if v is not None})
         check_shape("inputs", self.inputs, (None, None))
         check_shape("targets", self.targets, (None, self.inputs.shape[-1]))
         if self.inputs.shape[:-2] != self.targets.shape[:-2]:

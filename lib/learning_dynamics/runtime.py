@@ -1,6 +1,7 @@
 """What every run needs: seeded generators, argument checks, the trajectory container."""
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trajectory",
+    "address",
     "all_finite",
+    "as_positive",
+    "check_alike",
     "check_choice",
+    "check_choices",
     "check_finite",
+    "check_floating",
+    "check_held",
     "check_integer",
     "check_positive",
     "check_shape",
@@ -28,13 +35,16 @@ __all__ = [
 def generator(*seed: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A random generator for a named seed, e.g. `generator("rank-k-saddles", 3)`.
 
-    Equal names give equal streams; different names give independent ones (SHA-256).
+    Equal names give equal streams; different names give independent ones (SHA-256). Names that
+    would be written alike are refused: strings that hold a zero byte or read as an integer.
     """
     if not seed:
         raise ValueError("seed is empty: pass at least one integer or string")
     for part in seed:
         if isinstance(part, bool) or not isinstance(part, int | str):
             raise ValueError(f"seed = {part!r}: each part must be an integer or a string")
+        if isinstance(part, str) and ("\0" in part or re.fullmatch("0|-?[1-9][0-9]*", part)):
+            raise ValueError(f"seed = {part!r}: pass whole numbers as integers, no zero bytes")
     digest = hashlib.sha256("\0".join(map(str, seed)).encode()).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -45,10 +55,20 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
         raise ValueError(f"{name} = {value!r}: allowed are {', '.join(sorted(allowed))}")
 
 
+def check_choices(name: str, values: Sequence[str], allowed: Collection[str]) -> None:
+    """Raise ValueError unless all `values` are among `allowed` and none is there twice."""
+    for value in values:
+        check_choice(name, value, allowed)
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} = {tuple(values)}: each is allowed once")
+
+
 def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> None:
     """Raise ValueError unless every entry of `value` is a finite number > 0 (>= 0 if `zero`)."""
     bound = ">= 0" if zero else "> 0"
     try:
+        if isinstance(value, Tensor):
+            check_held(name, value)
         # float64: a Python float such as 1e-60 would be 0 in the default float32.
         v = torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
         good = not v.is_complex() and v.dtype != torch.bool
@@ -57,6 +77,26 @@ def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> N
         good = False
     if not good:
         raise ValueError(f"{name} = {value!r}: must be a finite number {bound}")
+
+
+def as_positive(
+    name: str, value: float | Tensor, runs: int, dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """`value`, one or one per run, as a tensor () or (runs,).
+
+    Raises ValueError unless it is > 0 and finite in this dtype too: 1e-60 is 0 in float32.
+    """
+    check_positive(name, value)
+    if isinstance(value, Tensor) and value.shape not in ((), (1,), (runs,)):
+        raise ValueError(f"{name}: shape {tuple(value.shape)}: allowed is one number, or one for "
+                         f"each of {runs} runs")
+    made, limits = torch.as_tensor(value, dtype=dtype), torch.finfo(dtype)
+    if bool(((made < limits.tiny) | (made > limits.max)).any()):
+        raise ValueError(
+            f"{name} = {value!r}: in {dtype} allowed are {limits.tiny:.3g} to {limits.max:.3g}"
+        )
+    return made.to(device)
 
 
 def check_integer(name: str, value: object, *, least: int = 0) -> None:
@@ -70,29 +110,79 @@ def all_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
-def check_finite(name: str, value: Tensor) -> None:
-    """Raise ValueError if `value` is not a floating tensor of finite numbers."""
+def check_held(name: str, value: Tensor) -> None:
+    """Raise ValueError unless a dense tensor's memory holds all its numbers."""
+    steps = zip(value.shape, value.stride(), strict=True)
+    end = value.storage_offset() + sum((size - 1) * step for size, step in steps) + 1
+    if value.numel() and end * value.element_size() > value.untyped_storage().nbytes():
+        raise ValueError(f"{name}: shape {tuple(value.shape)}: its memory was given back or cut")
+
+
+def check_floating(name: str, value: Tensor) -> None:
+    """Raise ValueError if `value` is not a dense floating tensor that holds numbers."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = getattr(value, "dtype", type(value).__name__)
         raise ValueError(f"{name}: must be a floating-point tensor, got {kind}")
+    if value.layout != torch.strided or value.is_meta or value.element_size() < 2:
+        raise ValueError(f"{name}: must be a dense tensor of numbers in 16, 32 or 64 bits, got "
+                         f"{value.dtype}, {value.layout}, on {value.device}")
+    check_held(name, value)
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise ValueError if `value` is not a floating tensor of finite numbers."""
+    check_floating(name, value)
     if not all_finite(value):
         finite = torch.isfinite(value)
         index = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(f"{name}[{index}] = {float(value[index])}: all entries must be finite")
 
 
-def check_shape(name: str, value: Tensor, expected: tuple[int | None, ...]) -> None:
+def check_shape(
+    name: str, value: Tensor, expected: tuple[int | None, ...], *, exact: bool = False
+) -> None:
     """Raise ValueError unless the trailing dimensions of `value` match `expected`.
 
-    None in `expected` admits any size >= 1.
+    None in `expected` admits any size >= 1. exact : there must be no other dimensions.
     """
-    tail = tuple(value.shape[-len(expected):]) if value.ndim >= len(expected) else None
+    enough = value.ndim == len(expected) if exact else value.ndim >= len(expected)
+    tail = tuple(value.shape[-len(expected):]) if enough else None
     fits = tail is not None and all(
         got >= 1 and want in (None, got) for got, want in zip(tail, expected, strict=True)
     )
     if not fits:
         want = ", ".join("any" if e is None else str(e) for e in expected)
-        raise ValueError(f"{name}: shape {tuple(value.shape)} must end in ({want})")
+        rule = "be" if exact else "end in"
+        raise ValueError(f"{name}: shape {tuple(value.shape)} must {rule} ({want})")
+
+
+def check_alike(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless all tensors have the dtype and the device of the first."""
+    (first, like), *others = tensors.items()
+    for name, value in others:
+        if (value.dtype, value.device) != (like.dtype, like.device):
+            raise ValueError(f"{name}: {value.dtype} on {value.device}: allowed is {like.dtype} on "
+                             f"{like.device}, as {first}; convert with .to()")
+
+
+def address(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Where the numbers of `value` lie in memory, for compiled code, which checks nothing itself.
+
+    Raises ValueError unless they have this shape and dtype (float32 or float64) and lie in order,
+    without gaps and as a whole in memory of the CPU. The one way for an address to leave Python.
+    """
+    plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_neg()
+    if not plain or value.dtype != dtype or dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name}: {value.dtype}, {value.layout}, on {value.device}: allowed is "
+                         f"{dtype}, dense, on the CPU, for float32 and float64")
+    if tuple(value.shape) != tuple(shape) or not value.is_contiguous():
+        raise ValueError(f"{name}: shape {tuple(value.shape)}, strides {value.stride()}: allowed "
+                         f"is {tuple(shape)}, contiguous")
+    check_held(name, value)
+    place = value.data_ptr()
+    if value.numel() and (not place or place % value.element_size()):
+        raise ValueError(f"{name}: its address is {place}: allowed are multiples of a number's size")
+    return place
 
 
 def fractions(name: str, values: Sequence[int | Fraction | str]) -> tuple[Fraction, ...]:

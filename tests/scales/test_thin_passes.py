@@ -116,7 +116,8 @@ def train(widths=(20, 40, 6, 30, 3), samples=50, steps=12, step_size=0.05, state
     state = state or initialise(widths, (0.3,) * (len(widths) - 1), seeds, dtype=torch.float64,
                                 momentum="momentum" in options)
     return sgd(p, state, (1.0,) * (len(widths) - 1), seeds=seeds, step_size=step_size,
-               steps=steps, batch_size=16, evaluate={"train": p}, record=range(0, 13, 4), **options)
+               steps=steps, batch_size=16, evaluate={"train": p},
+               record=range(state.step, steps + 1, 4), **options)
 
 
 @pytest.fixture

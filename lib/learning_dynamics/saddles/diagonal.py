@@ -14,14 +14,15 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.losses import Loss, check_fits, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
+    as_positive,
     check_choice,
+    check_choices,
     check_finite,
     check_integer,
-    check_positive,
     check_shape,
 )
 from learning_dynamics.saddles.ensemble import Ensemble
@@ -158,14 +159,13 @@ def diagonal_descent(
     check_shape("u", weights.u, (None, 1, x.shape[-2]))
     check_shape("v", weights.v, tuple(weights.u.shape))
     check_shape("targets", y, (1, x.shape[-1]))
-    check_positive("step_size", step_size)
+    eta = as_positive(
+        "step_size", step_size, len(weights.u), weights.u.dtype, weights.u.device
+    )
     check_integer("steps", steps)
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
-    for name in observables:
-        check_choice("observable", name, DIAGONAL_OBSERVABLES)
-    eta = torch.as_tensor(step_size, dtype=weights.u.dtype, device=weights.u.device)
-    if eta.ndim:
-        check_shape("step_size", eta, (len(weights.u),))
+    check_choices("observables", observables, DIAGONAL_OBSERVABLES)
+    check_fits(find_loss(loss), weights.u.new_empty(len(weights.u), 1, x.shape[-1]), y)
     met = None
     if stop is not None:
 

@@ -175,6 +175,7 @@ def extremal_directions(
     )
 
 
+@checked
 def escape_directions(
     weights: Weights,
     problem: Problem,

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
+from learning_dynamics.runtime import address
 from learning_dynamics.saddles.kernels import (
     Data,
     DenseKernel,
@@ -28,17 +29,10 @@ from learning_dynamics.saddles.kernels import (
     residual_,
 )
 
-__all__ = [
-    "FusedKernel", "FusedProductKernel", "TwoPasses", "largest", "negative_slope", "runs_on",
-]
+__all__ = ["FusedKernel", "FusedProductKernel", "TwoPasses", "largest", "runs_on"]
 
-
-def negative_slope(act: Activation) -> float | None:
-    """a where sigma(z) = z for z > 0 and a z elsewhere (ReLU: 0); None for other activations."""
-    if act.name != "relu" and not act.name.startswith("leaky_relu("):
-        return None
-    return -float(act.function(torch.tensor(-1.0, dtype=torch.float64)))
-
+#: (name, tensor, shape that the compiled code takes it to have)
+Given = tuple[str, Tensor, tuple[int, ...]]
 
 #: Inputs and outputs of a linear net together beyond which library products win (measured).
 LARGEST_PRODUCT = 96
@@ -51,8 +45,7 @@ def largest(registers: int) -> int:
 
 def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> bool:
     """Whether a kernel of this file can train such a net with weights like these here, fast."""
-    linear = act.name == "linear"
-    if (not linear and negative_slope(act) is None) or find_spec("llvmlite") is None:
+    if act.negative_slope is None or find_spec("llvmlite") is None:
         return False
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return False
@@ -61,7 +54,8 @@ def runs_on(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> 
     file = register_file()
     if file is None:
         return False
-    return sizes[0] + sizes[2] <= (LARGEST_PRODUCT if linear else largest(file[1]))
+    most = LARGEST_PRODUCT if act.negative_slope == 1 else largest(file[1])
+    return sizes[0] + sizes[2] <= most
 
 
 class TwoPasses(TwoLayerBuffers):
@@ -72,13 +66,22 @@ class TwoPasses(TwoLayerBuffers):
         like: Tensor,
     ) -> None:
         """code: `StepCode` or `ProductCode`. buffers: name -> rows of one number per sample."""
-        self._code, self._sizes = code, sizes
+        self._code, self._sizes, self._dtype = code, sizes, like.dtype
         self._padded = -(-sizes[3] // code.lanes) * code.lanes
         super().__init__(chunk, {k: (rows, self._padded) for k, rows in buffers.items()}, like)
 
-    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Given, ...], tuple[Given, ...]]:
         """What the two passes get, in order. x: (1 or runs, m0, padded), zero beyond n."""
         raise NotImplementedError
+
+    def _given(self, scale: Tensor) -> dict[str, Given]:
+        """What both kernels hand over in the same way."""
+        runs, (m0, m1, m2, _) = len(scale), self._sizes
+        given = (
+            ("w1", self._w1, (runs, m1, m0)), ("w2", self._w2t, (runs, m1, m2)),
+            ("f", self._f, (runs, m2, self._padded)), ("scale", scale, (runs, 1, 1)),
+        )
+        return {name: (name, *rest) for name, *rest in given}
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         self._cut(packed, data, loss, scale)
@@ -89,8 +92,8 @@ class TwoPasses(TwoLayerBuffers):
         numbers = len(scale), 0 if shared else m0 * self._padded, m1, self._padded
         self._kept = ahead, back = self._tensors(x, scale)
         self._outputs = self._f[..., :n]
-        self._forward = *(t.data_ptr() for t in ahead), *numbers
-        self._backward = *(t.data_ptr() for t in back), *numbers
+        self._forward = *(address(*given, self._dtype) for given in ahead), *numbers
+        self._backward = *(address(*given, self._dtype) for given in back), *numbers
 
     def outputs(self) -> Tensor:
         self._code.forward(*self._forward)
@@ -116,21 +119,27 @@ class FusedKernel(TwoPasses):
         from learning_dynamics.saddles.step_code import step_code
 
         m0, m1, m2, _ = sizes
-        slope = negative_slope(act)
-        if slope is None:
+        if act.negative_slope is None:
             raise ValueError(f"activation {act.name}: allowed are relu and leaky_relu")
-        code = step_code(m0, m2, slope, like.element_size())
+        code = step_code(m0, m2, act.negative_slope, like.element_size())
         super().__init__(code, chunk, sizes, {"z": m1, "f": m2}, like)
         self._scratch = like.new_empty(m2 * self._padded)
 
     elements = staticmethod(DenseKernel.elements)
     flops = staticmethod(DenseKernel.flops)
 
-    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Given, ...], tuple[Given, ...]]:
         # tile after tile: (runs, tiles, m0, lanes)
-        tiles = x.unflatten(-1, (-1, self._code.lanes)).transpose(1, 2).contiguous()
-        both = self._w1, self._w2t, tiles, self._z, self._f
-        return both, (*both, scale, self._scratch)
+        lanes, (m0, m1, m2, _) = self._code.lanes, self._sizes
+        tiles = x.unflatten(-1, (-1, lanes)).transpose(1, 2).contiguous()
+        given = self._given(scale)
+        both = (
+            given["w1"], given["w2"],
+            ("inputs", tiles, (len(x), self._padded // lanes, m0, lanes)),
+            ("z", self._z, (len(scale), m1, self._padded)), given["f"],
+        )
+        scratch = "scratch", self._scratch, (m2 * self._padded,)
+        return both, (*both, given["scale"], scratch)
 
 
 class FusedProductKernel(TwoPasses):
@@ -142,7 +151,7 @@ class FusedProductKernel(TwoPasses):
         from learning_dynamics.saddles.product_code import product_code
 
         m0, _, m2, _ = sizes
-        if act.name != "linear":
+        if act.negative_slope != 1:
             raise ValueError(f"activation {act.name}: this kernel is for linear nets")
         code = product_code(m0, m2, like.element_size())
         super().__init__(code, chunk, sizes, {"f": m2}, like)
@@ -156,7 +165,10 @@ class FusedProductKernel(TwoPasses):
 
     flops = staticmethod(ProductKernel.flops)
 
-    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        weights = self._w1, self._w2t
-        ahead = *weights, x, self._f, self._scratch
-        return ahead, (*weights, x.mT.contiguous(), self._f, scale, self._scratch)
+    def _tensors(self, x: Tensor, scale: Tensor) -> tuple[tuple[Given, ...], tuple[Given, ...]]:
+        given, (m0, _, m2, _) = self._given(scale), self._sizes
+        w1, w2, f, eta = (given[name] for name in ("w1", "w2", "f", "scale"))
+        scratch = "scratch", self._scratch, (2 * m0 * m2,)
+        turned = "inputs", x.mT.contiguous(), (len(x), self._padded, m0)
+        ahead = w1, w2, ("inputs", x, (len(x), m0, self._padded)), f, scratch
+        return ahead, (w1, w2, turned, f, eta, scratch)

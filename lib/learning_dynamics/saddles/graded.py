@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.saddles.modes import grade_rows
@@ -20,6 +21,7 @@ from learning_dynamics.saddles.two_layer import Weights
 __all__ = ["steps_until"]
 
 
+@checked
 def steps_until(
     weights: Weights,
     problem: Problem,

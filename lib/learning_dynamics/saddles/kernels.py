@@ -246,7 +246,7 @@ def choose_kernel(
     from learning_dynamics.saddles import fused
 
     here = fused.runs_on(act, sizes, like)
-    if act.name == "linear":
+    if act.negative_slope == 1:
         if ProductKernel.flops(sizes) > DenseKernel.flops(sizes):
             return DenseKernel
         return fused.FusedProductKernel if here else ProductKernel

@@ -14,28 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.contracts import checked
+from learning_dynamics.losses import Loss, check_fits, loss as find_loss
 from learning_dynamics.problems import Moments, Problem
-from learning_dynamics.runtime import (
-    Trajectory,
-    check_choice,
-    check_finite,
-    check_integer,
-    check_positive,
-    check_shape,
-)
+from learning_dynamics.runtime import Trajectory, as_positive, check_alike, check_choice
+from learning_dynamics.runtime import check_finite, check_integer, check_positive, check_shape
+from learning_dynamics.saddles.weights import starting_scale
 
-__all__ = [
-    "SCHEDULES",
-    "InTurn",
-    "deep_forward",
-    "deep_gradient",
-    "initialise_deep",
-    "layerwise_descent",
-    "layers_in_turn",
-    "limit_of_first_layer",
-    "rank_ratios",
-]
+__all__ = ["SCHEDULES", "InTurn", "deep_forward", "deep_gradient", "initialise_deep",
+           "layerwise_descent", "layers_in_turn", "limit_of_first_layer", "rank_ratios"]
 
 SCHEDULES = ("cyclic", "simultaneous")
 Layers = tuple[Tensor, ...]
@@ -57,10 +44,7 @@ def initialise_deep(
         raise ValueError(f"widths = {tuple(widths)}: needs m_0, ..., m_L with L >= 2")
     for m in widths:
         check_integer("widths", m, least=1)
-    check_positive("init_scale", init_scale)
-    if not generators:
-        raise ValueError("generators is empty: pass one generator per run")
-    scale = torch.as_tensor(init_scale, dtype=dtype).reshape(-1, 1, 1)
+    scale = starting_scale(init_scale, generators, dtype)
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     draws = [[torch.randn(s, generator=g, dtype=dtype) for s in shapes] for g in generators]
     return tuple(
@@ -74,6 +58,7 @@ def deep_forward(
 ) -> Float[Tensor, "... m n"]:
     """f(X), no activation after the last layer."""
     act = find_activation(activation)
+    check_alike(_named(weights) | {"inputs": inputs})
     h = inputs
     for w in weights[:-1]:
         h = act(w @ h)
@@ -84,7 +69,7 @@ def _layer_gradient(
     weights: Sequence[Tensor], below: Tensor, layer: int, y: Tensor, act: Activation, criterion: Loss
 ) -> Tensor:
     """dL/dW_layer (layer from 0) given the output `below` of the layer underneath."""
-    linear = act.name == "linear"
+    linear = act.negative_slope == 1
     h, slopes = below, []
     for w in weights[layer:-1]:
         z = w @ h
@@ -106,6 +91,7 @@ def deep_gradient(
 ) -> Layers:
     """dL/dW_1 ... dL/dW_L, all at the same point."""
     act, criterion = find_activation(activation), find_loss(loss)
+    check_alike(_named(weights) | {"inputs": problem.inputs})
     h, gradients = problem.inputs, []
     for layer, w in enumerate(weights):
         gradients.append(_layer_gradient(weights, h, layer, problem.targets, act, criterion))
@@ -129,6 +115,7 @@ def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "ru
     Sigma_yx Sigma_xx^-1. Steps move W_1 within the row space of A, and A W_1 goes to the part of
     W* that A can reach. Range: Sigma_xx invertible, step size below 2/(|A|^2 |Sigma_xx|).
     """
+    check_alike(_named(weights) | {"moments.xx": moments.xx})
     if len(weights) < 2:
         raise ValueError(f"weights has {len(weights)} matrices: needs W_1, ..., W_L with L >= 2")
     above = weights[1]
@@ -138,17 +125,31 @@ def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "ru
     return weights[0] + torch.linalg.pinv(above) @ (best - above @ weights[0])
 
 
-def _check(weights: Layers, problem: Problem, step_size: float | Tensor) -> int:
-    m = problem.inputs.shape[-2]
-    for layer, w in enumerate(weights, 1):
-        check_finite(f"W_{layer}", w)
-        check_shape(f"W_{layer}", w, (len(weights[0]), None, m))
-        m = w.shape[-2]
+def _named(weights: Layers) -> dict[str, Tensor]:
+    return {f"W_{layer}": w for layer, w in enumerate(weights, 1)}
+
+
+def _check(
+    weights: Layers, problem: Problem, step_size: float | Tensor, loss: Loss
+) -> tuple[int, Float[Tensor, "_ 1 1"]]:
+    """How many runs, and their step sizes."""
+    if not weights:
+        raise ValueError("weights is empty: needs W_1, ..., W_L")
+    m, runs = problem.inputs.shape[-2], None
+    for name, w in _named(weights).items():
+        check_finite(name, w)
+        check_shape(name, w, (runs, None, m), exact=True)
+        runs, m = w.shape[:2]
     check_shape(f"W_{len(weights)}", weights[-1], (problem.targets.shape[-2], None))
-    check_positive("step_size", step_size)
-    return len(weights[0])
+    x = problem.inputs
+    check_alike(_named(weights) | {"inputs": x})
+    if tuple(x.shape[:-2]) not in ((), (1,), (runs,)):
+        raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
+    check_fits(loss, x.new_empty(runs, *problem.targets.shape[-2:]), problem.targets)
+    return runs, as_positive("step_size", step_size, runs, x.dtype, x.device).reshape(-1, 1, 1)
 
 
+@checked
 def layerwise_descent(
     weights: Layers,
     problem: Problem,
@@ -166,7 +167,7 @@ def layerwise_descent(
 
     weights   : W_1 ... W_L, (runs, m_l, m_{l-1}), not modified.
     schedule  : "cyclic" or "simultaneous". layers : those that are trained, from 0 (default all).
-    stop_loss : a run freezes at the first sweep that begins with its loss at or below this; the
+    stop_loss : > 0; a run freezes at the first sweep that begins with a loss at or below this; the
                 call returns early once all runs are frozen (later records repeat the end).
     record_at : increasing sweeps; default about 200 evenly spaced.
     Observables: loss, rank_ratio (layer). A diverging run raises with sweep and step size.
@@ -174,7 +175,7 @@ def layerwise_descent(
     act, criterion = find_activation(activation), find_loss(loss)
     check_choice("schedule", schedule, SCHEDULES)
     check_integer("sweeps", sweeps)
-    runs = _check(weights, problem, step_size)
+    runs, eta = _check(weights, problem, step_size, criterion)
     trained = tuple(range(len(weights))) if layers is None else tuple(layers)
     if not trained or list(trained) != sorted(set(trained) & set(range(len(weights)))):
         raise ValueError(f"layers = {layers}: must increase within 0..{len(weights) - 1}")
@@ -186,8 +187,9 @@ def layerwise_descent(
         raise ValueError(f"record_at must increase strictly within 0..{sweeps}")
     w = list(weights)
     x, y = problem.inputs, problem.targets
-    eta = torch.as_tensor(step_size, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
-    level = torch.full((), -torch.inf) if stop_loss is None else torch.as_tensor(stop_loss)
+    level = x.new_tensor(-torch.inf)
+    if stop_loss is not None:
+        level = as_positive("stop_loss", stop_loss, runs, x.dtype, x.device)
     stopped_at = torch.full((runs,), -1, dtype=torch.long, device=x.device)
     losses, ratios, wanted = [], [], set(grid)
     for t in range(sweeps + 1):
@@ -244,6 +246,7 @@ class InTurn:
     final: Layers
 
 
+@checked
 def layers_in_turn(
     weights: Layers,
     problem: Problem,
@@ -261,12 +264,13 @@ def layers_in_turn(
     largest it has had; at most `most_steps` steps a layer. step_size : one or one per run.
     """
     act, criterion = find_activation(activation), find_loss(loss)
-    runs = _check(weights, problem, step_size)
+    runs, eta = _check(weights, problem, step_size, criterion)
     check_integer("most_steps", most_steps, least=1)
     check_positive("tolerance", tolerance)
+    if not set(order) <= set(range(len(weights))):
+        raise ValueError(f"order = {order}: layers are 0..{len(weights) - 1}")
     w = list(weights)
     x, y = problem.inputs, problem.targets
-    eta = torch.as_tensor(step_size, dtype=x.dtype).reshape(-1, 1, 1)
     steps, losses, ratios = [], [], []
     for layer in order:
         below = x

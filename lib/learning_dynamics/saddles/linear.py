@@ -16,7 +16,8 @@ from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
-    check_choice,
+    as_positive,
+    check_choices,
     check_integer,
     check_positive,
     check_shape,
@@ -132,10 +133,8 @@ def linear_descent(
     `narrow(weights)`, so that `narrow(weights).widen(trajectory.final)` are the wide ones.
     A diverging run raises ValueError with the step (to within 20) and the step size.
     """
-    for name in observables:
-        check_choice("observable", name, LINEAR_OBSERVABLES)
+    check_choices("observables", observables, LINEAR_OBSERVABLES)
     check_integer("steps", steps)
-    check_positive("step_size", step_size)
     if tolerance is not None:
         check_positive("tolerance", tolerance)
     if problem.inputs.ndim != 2:
@@ -144,7 +143,7 @@ def linear_descent(
     grid = record_grid(record_at, steps)
     small, thin = compress(problem), narrow(weights).weights
     runs = len(thin.w1)
-    etas = torch.as_tensor(step_size, dtype=torch.float64).reshape(-1).expand(runs).tolist()
+    etas = as_positive("step_size", step_size, runs, torch.float64).expand(runs).tolist()
     histories, finals = [], []
     for i in range(runs):
         run = _Run(Weights(thin.w1[i], thin.w2[i]), small, etas[i], rotate)
@@ -187,7 +186,7 @@ def _descend(
     stations = [*grid, steps] if grid[-1] != steps else list(grid)
     t, wait, patience = 0, 0, 1
     plateau, at, land = None, run.rows, 0  # a jump under way: its P, and where it ends
-    for station in stations:
+    for number, station in enumerate(stations):
         while t < station:
             if plateau is not None:
                 end = min(station, land)
@@ -214,7 +213,7 @@ def _descend(
             run.step(ahead)
             run.rotate()
             t, wait = t + ahead, wait - 1
-        if len(history[observables[0]]) < len(grid):
+        if number < len(grid):
             for name in observables:
                 history[name].append(_observe(run, name))
     return history

@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.contracts import checked
 from learning_dynamics.saddles.two_layer import Weights
 
 __all__ = ["gauss_newton", "inverse_root"]
 
 
+@checked
 def gauss_newton(
     weights: Weights, moment: Float[Tensor, "m0 m0"], curvature: float
 ) -> Float[Tensor, "parameter parameter"]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import check_alike
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Objective", "Path", "no_units"]
@@ -86,6 +87,7 @@ class Objective:
         G were counted just before: then that pass is completed, not repeated.
         """
         x, targets = self.problem.inputs, self.problem.targets
+        check_alike({"inputs": x, "w1": weights.w1, "w2": weights.w2})
         z = weights.w1 @ x
         h = self.activation.function(z)
         outputs = weights.w2 @ h

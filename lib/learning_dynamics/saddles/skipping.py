@@ -117,7 +117,7 @@ def _check(
             "not leave a saddle exponentially"
         )
     if architecture == "diagonal" and (
-        objective.activation.name != "linear" or problem.targets.shape[-2] != 1
+        objective.activation.negative_slope != 1 or problem.targets.shape[-2] != 1
     ):
         raise ValueError("architecture = 'diagonal': needs activation 'linear' and one output")
 

@@ -13,6 +13,7 @@ from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
+from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.saddles.two_layer import Weights
@@ -26,6 +27,7 @@ def is_kinked(activation: Activation) -> bool:
     return activation.homogeneous and bool(activation.derivative(one) != activation.derivative(-one))
 
 
+@checked
 def near_kinks(
     weights: Weights, inputs: Float[Tensor, "m0 n"], distance: float | Float[Tensor, " m1"]
 ) -> Bool[Tensor, "m1 n"]:
@@ -34,6 +36,7 @@ def near_kinks(
     return (weights.w1 @ inputs).abs() <= reach * inputs.norm(dim=0)
 
 
+@checked
 def put_on_kinks(
     weights: Weights, inputs: Float[Tensor, "m0 n"], kinks: Bool[Tensor, "m1 n"]
 ) -> Weights:
@@ -58,6 +61,7 @@ class ClarkeTest:
     velocity: Float[Tensor, "m1 n"]
 
 
+@checked
 def clarke_test(
     weights: Weights,
     problem: Problem,

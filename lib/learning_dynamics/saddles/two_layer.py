@@ -15,14 +15,15 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.losses import Loss, check_fits, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
+    as_positive,
     check_choice,
+    check_choices,
     check_finite,
     check_integer,
-    check_positive,
     check_shape,
 )
 from learning_dynamics.saddles.ensemble import Ensemble
@@ -104,23 +105,20 @@ def gradient_descent(
     act, criterion = find_activation(activation), find_loss(loss)
     check_finite("w1", weights.w1)
     check_finite("w2", weights.w2)
-    check_shape("w1", weights.w1, (None, None, problem.inputs.shape[-2]))
+    check_shape("w1", weights.w1, (None, None, problem.inputs.shape[-2]), exact=True)
     runs, m1, _ = weights.w1.shape
-    check_shape("w2", weights.w2, (runs, problem.targets.shape[-2], m1))
-    check_positive("step_size", step_size)
+    check_shape("w2", weights.w2, (runs, problem.targets.shape[-2], m1), exact=True)
+    eta = as_positive("step_size", step_size, runs, weights.w1.dtype, weights.w1.device)
     check_integer("steps", steps)
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
-    for name in observables:
-        check_choice("observable", name, OBSERVABLES)
+    check_choices("observables", observables, OBSERVABLES)
     grid = record_grid(record_at, steps)
-    eta = torch.as_tensor(step_size, dtype=weights.w1.dtype, device=weights.w1.device)
-    if eta.ndim:
-        check_shape("step_size", eta, (runs,))
     x, y = problem.inputs, problem.targets
     if x.ndim == 3 and len(x) == 1:
         x, y = x[0], y[0]
-    if x.ndim == 3 and len(x) != runs:
+    if x.ndim > 2 and tuple(x.shape[:-2]) != (runs,):
         raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
+    check_fits(criterion, weights.w1.new_empty(runs, y.shape[-2], y.shape[-1]), y)
     sizes = (x.shape[-2], m1, y.shape[-2], x.shape[-1])
     trajectory = Ensemble(
         kernel=choose_kernel(act, sizes, weights.w1),

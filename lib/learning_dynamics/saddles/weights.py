@@ -14,7 +14,7 @@ from learning_dynamics.activations import Activation, activation as find_activat
 from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.runtime import as_positive, check_alike, check_integer
 
 __all__ = ["State", "Weights", "forward", "gradient", "initialise"]
 
@@ -64,15 +64,22 @@ def initialise(
     m0, m1, m2 = widths
     for name, value in zip(("m0", "m1", "m2"), widths, strict=True):
         check_integer(name, value, least=1)
-    check_positive("init_scale", init_scale)
-    if not generators:
-        raise ValueError("generators is empty: pass one generator per run")
+    scale = starting_scale(init_scale, generators, dtype)
     draws = [
         torch.randn(m1, m0 + m2, generator=g, dtype=dtype, device=g.device) for g in generators
     ]
     units = torch.stack(draws)
-    units = units * torch.as_tensor(init_scale, dtype=dtype, device=units.device).reshape(-1, 1, 1)
+    units = units * scale.to(units.device)
     return Weights(units[..., :m0].contiguous(), units[..., m0:].mT.contiguous())
+
+
+def starting_scale(
+    init_scale: float | Tensor, generators: Sequence[torch.Generator], dtype: torch.dtype
+) -> Tensor:
+    """`init_scale`, (runs or 1, 1, 1). Raises ValueError unless it is one, or one per generator."""
+    if not generators:
+        raise ValueError("generators is empty: pass one generator per run")
+    return as_positive("init_scale", init_scale, len(generators), dtype).reshape(-1, 1, 1)
 
 
 @checked
@@ -96,6 +103,7 @@ def gradient(
         dL/dW2 = G sigma(Z)',    dL/dW1 = (sigma'(Z) * W2' G) X'.
     """
     act, criterion = find_activation(activation), find_loss(loss)
+    check_alike({"w1": weights.w1, "w2": weights.w2, "inputs": problem.inputs})
     return state_of(weights, problem.inputs, problem.targets, act, criterion)
 
 

@@ -9,13 +9,14 @@ a machine that stops in between leaves the previous checkpoint. Going on continu
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from learning_dynamics.files import write_atomically
-from learning_dynamics.scales.training import State
+from learning_dynamics.scales.training import State, check_state
 
 __all__ = ["load", "save"]
 
@@ -31,15 +32,23 @@ def save(state: State, path: Path | str) -> None:
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> State:
-    """The state that `save` wrote. Raises ValueError if the file is no whole checkpoint."""
+    """The state that `save` wrote. Raises ValueError if the file is no whole checkpoint, or its
+    layers do not fit each other.
+    """
     content = io.BytesIO(Path(path).read_bytes())
     try:
         with np.load(content, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]).to(device) for name in archive.files}
-        layers = sum(name.startswith("weights_") for name in arrays)
-        weights = tuple(arrays[f"weights_{i}"] for i in range(layers))
-        moving = "velocities_0" in arrays
-        velocities = tuple(arrays[f"velocities_{i}"] for i in range(layers)) if moving else None
-        return State(weights, velocities, int(arrays["step"]), arrays["diverged_at"])
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:
+            arrays = {name: torch.from_numpy(archive[name]).contiguous().to(device)
+                      for name in archive.files}
+        weights, velocities = (
+            tuple(arrays[f"{what}_{i}"] for i in range(sum(what in name for name in arrays)))
+            for what in ("weights", "velocities")
+        )
+        state = State(weights, velocities or None, arrays["step"].tolist(), arrays["diverged_at"])
+        check_state(state)
+        return state
+    except (
+        zipfile.BadZipFile, zlib.error, ValueError, LookupError, EOFError, TypeError,
+        AttributeError, RuntimeError, MemoryError, OverflowError,
+    ) as error:
         raise ValueError(f"path = {str(path)!r}: not a checkpoint, or cut short: {error}") from None

@@ -18,7 +18,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from learning_dynamics.activations import Activation
-from learning_dynamics.runtime import check_choice, check_integer, check_positive, generator
+from learning_dynamics.runtime import check_choices, check_integer, check_positive, generator
 from learning_dynamics.scales.applying import parametrize
 from learning_dynamics.scales.first_step import first_step, spectral_norm
 from learning_dynamics.scales.orders import QUANTITIES, predict
@@ -200,8 +200,8 @@ def coordinate_check(
     tolerance       : what the verdict allows beyond the interval (finite-size corrections).
     """
     chosen = [find_scheme(s) for s in schemes]
-    for name in quantities:
-        check_choice("quantity", name, QUANTITIES)
+    check_choices("schemes", [s.name for s in chosen], [s.name for s in chosen])
+    check_choices("quantities", quantities, QUANTITIES)
     check_integer("runs", runs, least=2)
     check_integer("samples", samples, least=1)
     check_positive("input_rms", input_rms)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.runtime import (
+    check_alike,
     check_choice,
     check_finite,
     check_integer,
@@ -131,6 +132,7 @@ def first_step(
     for k, w in enumerate(weights):
         check_shape(f"weights[{k}]", w, (p.widths[k + 1], p.widths[k]))
     check_finite("inputs", inputs)
+    check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
     check_shape("inputs", inputs, (p.widths[0], None))
     if step_size is not None:
         check_positive("step_size", step_size)

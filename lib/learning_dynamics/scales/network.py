@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from learning_dynamics.activations import Activation, activation as find_activation
-from learning_dynamics.runtime import check_positive
+from learning_dynamics.runtime import as_positive, check_positive
 from learning_dynamics.scales.parametrizations import Parametrization
 
 __all__ = ["MLP", "ScaledLinear", "initial_weights", "standard_normal_weights"]
@@ -43,6 +43,8 @@ def initial_weights(
 
     The generator's device is the weights' device.
     """
+    for std in parametrization.weight_stds:
+        as_positive("weight_stds", std, 1, dtype)
     draws = standard_normal_weights(parametrization.widths, generator, dtype=dtype)
     return [
         z.mul_(std) for z, std in zip(draws, parametrization.weight_stds, strict=True)

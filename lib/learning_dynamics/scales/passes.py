@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.runtime import check_alike
 
 __all__ = ["Buffers", "Passes", "backward", "forward", "hidden", "through_activation_"]
 
@@ -66,9 +67,10 @@ def forward(
     for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
         now = buffers.get("forward", layer, w, len(w), rows.shape[1], w.shape[1])
         _product(now, h[-1], w.mT, g)
-        z.append(None if psi.name == "relu" else now)
+        relu = psi.negative_slope == 0
+        z.append(None if relu else now)
         if layer < len(weights) - 1:
-            now = now.relu_() if psi.name == "relu" else psi(now)
+            now = now.relu_() if relu else psi(now)
         h.append(now)
     return h, z
 
@@ -83,6 +85,7 @@ def hidden(
 
     inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
     """
+    check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
     found, _ = forward(weights, multipliers, inputs.mT, find_activation(activation))
     return [h.mT for h in found]
 

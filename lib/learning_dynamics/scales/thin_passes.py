@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
+from learning_dynamics.runtime import address
 
 __all__ = ["ThinPasses", "thin_passes"]
 
@@ -30,7 +31,7 @@ def thin_passes(
     """
     first = weights[0]
     fits = (
-        psi.name == "relu" and velocities is None and isinstance(eta, float)
+        psi.negative_slope == 0 and velocities is None and isinstance(eta, float)
         and first.device.type == "cpu" and first.dtype in (torch.float32, torch.float64)
         and all(len(w) == 1 and w.is_contiguous() for w in weights)
         and sum(w.numel() for w in weights) >= LEAST_WEIGHTS and batch <= LARGEST_BATCH
@@ -52,12 +53,12 @@ class ThinPasses:
         from learning_dynamics.scales.thin_code import thin_code
         from learning_dynamics.scales.thin_layout import COLUMNS, ROWS
 
-        first, self.batch = weights[0], batch
+        first, self.batch, self._dtype = weights[0], batch, weights[0].dtype
         self._weights, self._columns, self._rows = weights, COLUMNS, ROWS
         self._code = code = thin_code(batch, first.element_size())
         self._sizes = sizes = code.sizes
         self._widths = [first.shape[2], *(w.shape[1] for w in weights)]
-        rounded = [-(-n // sizes.lanes) * sizes.lanes for n in self._widths]
+        self._rounded = rounded = [-(-n // sizes.lanes) * sizes.lanes for n in self._widths]
         self._h = [first.new_zeros(n, sizes.padded) for n in rounded]
         self._rest = [first.new_zeros(sizes.rest, n) for n in rounded]
         self._delta = first.new_zeros(rounded[-1], sizes.padded)
@@ -81,17 +82,31 @@ class ThinPasses:
         for share in waiting:
             share.result()
 
+    def _at(self, name: str, tensor: Tensor, *shape: int) -> int:
+        return address(name, tensor, shape, self._dtype)
+
+    def _h_at(self, layer: int, tensor: Tensor) -> int:
+        return self._at(f"h_{layer}", tensor, self._rounded[layer], self._sizes.padded)
+
+    def _w_at(self, layer: int) -> int:
+        n = self._widths
+        return self._at(f"weights[{layer}]", self._weights[layer], 1, n[layer + 1], n[layer])
+
     def forward(self, rows: Tensor) -> Tensor:
         """f (1, batch, n_L) of samples (1, batch, n_0); what `backward` needs is kept."""
         code, h, rest = self._code, self._h, self._rest
         inputs = rows[0].contiguous()
-        code.turn(inputs.data_ptr(), h[0].data_ptr(), self._widths[0])
+        source = self._at("inputs", inputs, self.batch, self._widths[0])
+        code.turn(source, self._h_at(0, h[0]), self._widths[0])
         rest[0][:, : self._widths[0]] = inputs[self._sizes.filled :]
-        for layer, w in enumerate(self._weights):
-            places = [t.data_ptr() for t in (
-                w, h[layer], rest[layer], h[layer + 1], rest[layer + 1])]
+        for layer in range(len(self._weights)):
+            places = [self._w_at(layer)]
+            for k in (layer, layer + 1):
+                places.append(self._h_at(k, h[k]))
+                places.append(self._at("rest", rest[k], self._sizes.rest, self._rounded[k]))
             sizes = self._widths[layer : layer + 2]
-            scales, bend = self._scales[layer].data_ptr(), int(layer < len(self._weights) - 1)
+            scales = self._at("scales", self._scales[layer], 2)
+            bend = int(layer < len(self._weights) - 1)
 
             def ahead(scratch: Tensor, first: int, last: int) -> None:
                 code.forward(*places, scales, *sizes, first, last, bend)
@@ -104,15 +119,17 @@ class ThinPasses:
         code, above = self._code, self._delta
         above[: self._widths[-1], : self.batch] = delta[0].mT
         for layer in reversed(range(len(self._weights))):
-            w, h = self._weights[layer], self._h[layer]
-            places = [t.data_ptr() for t in (w, above, h)]
+            h = self._h[layer]
+            places = self._w_at(layer), self._h_at(layer + 1, above), self._h_at(layer, h)
             sizes = self._widths[layer : layer + 2]
-            scales, run = self._scales[layer].data_ptr(), code.backward if layer else code.update
+            scales = self._at("scales", self._scales[layer], 2)
+            run = code.backward if layer else code.update
 
             def back(scratch: Tensor, first: int, last: int) -> None:
+                place = self._at("scratch", scratch, self._sizes.scratch)
                 for start in range(first, last, self._columns):
                     stop = min(start + self._columns, last)
-                    run(*places, scratch.data_ptr(), scales, *sizes, start, stop)
+                    run(*places, place, scales, *sizes, start, stop)
 
             self._share(sizes[0], self._sizes.strip, back)
             above = h  # which now holds delta

@@ -6,6 +6,7 @@ step size. No biases; one multiplier g_l per layer, as in thesis 002.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -14,12 +15,13 @@ from torch import Tensor
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import Trajectory, check_integer, check_positive, check_shape
-from learning_dynamics.runtime import generator
+from learning_dynamics.runtime import Trajectory, all_finite, as_positive, check_alike
+from learning_dynamics.runtime import check_finite, check_floating, check_held, check_integer
+from learning_dynamics.runtime import check_shape, generator
 from learning_dynamics.scales.passes import Passes, hidden
 from learning_dynamics.scales.thin_passes import thin_passes
 
-__all__ = ["State", "batch_order", "initialise", "sgd"]
+__all__ = ["State", "batch_order", "check_state", "initialise", "sgd"]
 
 #: A run whose loss on a batch exceeds this, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
@@ -52,6 +54,36 @@ class State:
         return State(weights, copy, self.step, self.diverged_at.clone())
 
 
+def check_state(state: State) -> None:
+    """Raise ValueError unless all layers fit: shapes, dtype, device, finite (if not diverged)."""
+    named = {f"weights[{i}]": w for i, w in enumerate(state.weights)}
+    moving = {f"velocities[{i}]": v for i, v in enumerate(state.velocities or ())}
+    if not named or (state.velocities is not None and len(moving) != len(named)):
+        raise ValueError(f"state: {len(named)} weights, {len(moving)} velocities: not as many")
+    for name, w in (named | moving).items():
+        check_floating(name, w)
+    check_alike(named | moving)
+    runs = inner = None
+    for name, w in named.items():
+        check_shape(name, w, (runs, None, inner), exact=True)
+        runs, inner = w.shape[:2]
+    for v, w in zip(moving, state.weights, strict=False):
+        check_shape(v, moving[v], tuple(w.shape), exact=True)
+    check_integer("step", state.step)
+    there = state.diverged_at
+    given = (getattr(there, part, None) for part in ("shape", "dtype", "device"))
+    if (*given,) != (wanted := ((runs,), torch.int64, w.device)):
+        raise ValueError(f"diverged_at: {type(there).__name__}: allowed is a tensor with {wanted}")
+    check_held("diverged_at", there)
+    gone = (there >= 0)[:, None, None]
+    for name, w in (named | moving).items():
+        if not w.is_contiguous() or w.requires_grad:
+            raise ValueError(f"{name}: strides {w.stride()}, requires_grad = {w.requires_grad}: it "
+                             "is updated in place and must be contiguous and detached")
+        if not all_finite(w):
+            check_finite(name, w.masked_fill(gone, 0))
+
+
 def initialise(
     widths: Sequence[int],
     init_stds: Sequence[float],
@@ -73,7 +105,7 @@ def initialise(
             f"init_stds has {len(init_stds)} values: one per layer, {len(widths) - 1}, is needed"
         )
     for std in init_stds:
-        check_positive("init_stds", std)
+        as_positive("init_stds", std, 1, dtype)
     if not seeds:
         raise ValueError("seeds is empty: pass one seed per run")
     weights = []
@@ -115,22 +147,34 @@ def _batches(
         yield orders[:, first : first + batch_size]
 
 
-def _check(problem: Problem, state: State, multipliers: Sequence[float], runs: int) -> None:
-    widths = [state.weights[0].shape[2], *(w.shape[1] for w in state.weights)]
-    check_shape("problem.inputs", problem.inputs, (widths[0], None))
-    check_shape("problem.targets", problem.targets, (widths[-1], None))
-    there = state.weights[0]
-    for name, tensor in (("inputs", problem.inputs), ("targets", problem.targets)):
-        if (tensor.dtype, tensor.device) != (there.dtype, there.device):
-            raise ValueError(f"problem.{name}: {tensor.dtype} on {tensor.device}, the weights are "
-                             f"{there.dtype} on {there.device}; convert it with .to()")
-    if problem.inputs.ndim != 2:
-        raise ValueError("problem.inputs: must have shape (n_0, samples), shared by all runs")
-    if len(multipliers) != len(state.weights):
-        raise ValueError(f"multipliers has {len(multipliers)} values: one per layer, "
-                         f"{len(state.weights)}, is needed")
-    if len(state.weights[0]) != runs:
-        raise ValueError(f"seeds has {runs} values: the state holds {len(state.weights[0])} runs")
+def _check(problems: Mapping[str, Problem], state: State, runs: int) -> None:
+    check_state(state)
+    first, last = state.weights[0], state.weights[-1]
+    for name, one in problems.items():
+        x, y = one.inputs, one.targets
+        check_shape(f"{name}.inputs", x, (first.shape[2], None), exact=True)
+        check_shape(f"{name}.targets", y, (last.shape[1], x.shape[1]), exact=True)
+        check_alike({"weights[0]": first, f"{name}.inputs": x, f"{name}.targets": y})
+    if len(first) != runs:
+        raise ValueError(f"seeds has {runs} values: the state holds {len(first)} runs")
+
+
+def _per_layer(name: str, values: Sequence[float], like: Sequence[Tensor]) -> tuple[float, ...]:
+    most = torch.finfo(like[0].dtype).max
+    if len(values) != len(like):
+        raise ValueError(f"{name} has {len(values)} values: one per layer, {len(like)}, is needed")
+    for value in values:
+        if not isinstance(value, Real | Tensor) or not abs(float(value)) <= most:
+            raise ValueError(f"{name} = {values!r}: allowed are finite numbers up to {most:.3g}")
+    return tuple(map(float, values))
+
+
+def _wanted(record: Sequence[int], first: int, last: int) -> set[int]:
+    for step in record:
+        check_integer("record", step, least=first)
+    if len(set(record)) < len(record) or max(record, default=last) > last:
+        raise ValueError(f"record = {record!r}: allowed is each step once, within {first}..{last}")
+    return set(record)
 
 
 def sgd(
@@ -156,10 +200,10 @@ def sgd(
     problem     : training set, inputs (n_0, N), targets (n_L, N), on the device of the weights.
     multipliers : g_l, one per layer. step_ratios : step size of layer l = step_size * ratio_l.
     seeds       : one per run, the order of its batches; every pass visits each sample once.
-    momentum    : mu in v <- mu v + gradient, W <- W - step_size v; needs velocities in `state`.
+    momentum    : mu in [0, 1), v <- mu v + gradient, W <- W - step_size v; needs velocities.
     evaluate    : name -> whole set on which loss ("<name>_loss") and accuracy
                   ("<name>_accuracy": share of samples whose largest output is at the largest
-                  target) are recorded at the steps in `record`.
+                  target) are recorded at the steps in `record`, each in state.step..steps.
     observe     : further observables of the state, each (runs, ...), at the same steps.
     progress    : called with the step at each record.
     Returns a Trajectory; `final` is the state reached. A run has diverged when the loss on a batch
@@ -168,20 +212,26 @@ def sgd(
     Raises ValueError for shapes that do not fit.
     """
     runs, losses, psi = len(seeds), find_loss(loss), find_activation(activation)
-    _check(problem, state, multipliers, runs)
+    _check({"problem": problem, **{f"evaluate[{k!r}]": p for k, p in (evaluate or {}).items()}},
+           state, runs)
+    multipliers = _per_layer("multipliers", multipliers, state.weights)
+    ratios = (1.0,) * len(multipliers) if step_ratios is None else step_ratios
+    ratios = _per_layer("step_ratios", ratios, state.weights)
     check_integer("batch_size", batch_size, least=1)
     check_integer("steps", steps, least=state.step)
-    check_positive("step_size", step_size)
+    wanted = _wanted(record, state.step, steps)
+    if not isinstance(momentum, Real) or not 0 <= momentum < 1:
+        raise ValueError(f"momentum = {momentum!r}: allowed are numbers >= 0 and < 1")
     if (momentum != 0) != (state.velocities is not None):
         raise ValueError(f"momentum = {momentum}: state must hold velocities exactly if it is not 0")
     weights = state.weights
     device, dtype = weights[0].device, weights[0].dtype
-    eta = torch.as_tensor(step_size, dtype=dtype, device=device).expand(runs)[:, None, None]
-    eta = float(eta) if runs == 1 and not eta.is_meta else eta
-    ratios = step_ratios or (1.0,) * len(weights)
+    eta = as_positive("step_size", step_size, runs, dtype, device)
+    biggest = [float(eta.max()) * abs(g * r) for g, r in zip(multipliers, ratios, strict=True)]
+    _per_layer("step_size * multipliers * step_ratios", biggest, weights)
+    eta = float(eta) if runs == 1 else eta.expand(runs)[:, None, None]
     diverged_at = state.diverged_at.clone()
     rows, targets = problem.inputs.mT.contiguous(), problem.targets.mT.contiguous()
-    wanted = {int(s) for s in record}
     taken: list[int] = []
     seen: dict[str, list[Tensor]] = {}
     parts = weights, state.velocities, multipliers, ratios, psi, eta
@@ -224,15 +274,15 @@ def sgd(
             look(step)
             if bool((diverged_at >= 0).all()):
                 break
-    return _trajectory(state, wanted, steps, taken, seen, diverged_at, step_size, step)
+    return _trajectory(state, wanted, taken, seen, diverged_at, step_size, step)
 
 
 def _trajectory(
-    state: State, wanted: set[int], steps: int, taken: list[int], seen: dict[str, list[Tensor]],
+    state: State, wanted: set[int], taken: list[int], seen: dict[str, list[Tensor]],
     diverged_at: Tensor, step_size: float | Tensor, step: int,
 ) -> Trajectory:
     """The labelled result; records missed because every run had diverged repeat the last one."""
-    every = sorted(s for s in wanted if state.step <= s <= steps)
+    every = sorted(wanted)
     observables = {
         name: torch.stack(values + [values[-1]] * (len(every) - len(taken)), dim=1)
         for name, values in seen.items()

@@ -72,7 +72,7 @@ def alternating_flows(
             if float(grown.max()) >= threshold:
                 chosen = int(grown.argmax())
                 unit = size * units[chosen]
-                if act.name == "linear":  # all are twins: the others start anew
+                if act.negative_slope == 1:  # all are twins: the others start anew
                     units = torch.randn(units[1:].shape, generator=generator, dtype=x.dtype)
                     units = units / units.norm(dim=1, keepdim=True)
                     grown = torch.zeros(len(units), dtype=x.dtype)
