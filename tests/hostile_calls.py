@@ -74,7 +74,7 @@ def filled(t, value):
 
 
 def misaligned(t):
-    content = bytearray(b"0" + t.contiguous().numpy().tobytes() + b"0")
+    content = bytearray(b"0" + t.contiguous().numpy().tobytes())
     return torch.frombuffer(content, dtype=t.dtype, offset=1).reshape(t.shape)
 
 
@@ -129,7 +129,7 @@ def hostile(tensors, draw, spared=()):
             try:
                 tensors[i] = HOSTILE[draw.choice(kinds)](tensors[i])
             except (RuntimeError, NotImplementedError, TypeError, IndexError, ValueError):
-                pass  # torch has no such tensor
+                pass  # there is no such tensor
     return tensors
 
 

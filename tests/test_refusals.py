@@ -47,7 +47,7 @@ CASES = {
     "the same of a linear net": (lambda: linear.linear_descent(
         NET, P, step_size=0.1, steps=2, observables=("loss", "loss")), "observables"),
     "the same scheme twice": (lambda: coordinate_check.coordinate_check(
-        ("mup", "mup"), width_family.WidthFamily((0, 1, 0), (8, 1, 2)), sizes=(8, 16)), "schemes"),
+        ("spectral", "spectral"), width_family.WidthFamily((0, 1, 0), (8, 1, 2)), sizes=(8, 16)), "schemes"),
     "a record beyond the end": (lambda: sgd(record=(0, 99)), r"record = \(0, 99\).*0\.\.4"),
     "a record before the start": (lambda: sgd(replace(STATE, step=2), record=(0,)), "record = 0"),
     "a broken record": (lambda: sgd(record=(2.7,)), "record = 2.7"),
@@ -69,7 +69,7 @@ CASES = {
         (4, 5, 3), 1e-60, STREAMS, dtype=torch.float32), "init_scale = 1e-60"),
     "an SGD start that is zero": (lambda: training.initialise((4, 3), (1e-60,), [0]), "init_stds"),
     "a network that is zero": (lambda: network.initial_weights(replace(
-        parametrizations.scheme("mup")((4, 8, 3)), init_stds=(1e-60, 1.0)), STREAMS[0],
+        parametrizations.scheme("spectral")((4, 8, 3)), init_stds=(1e-60, 1.0)), STREAMS[0],
         dtype=torch.float32), "weight_stds"),
     "a step that is zero": (lambda: descend(
         weights.Weights(NET.w1.float(), NET.w2.float()), P32, step_size=1e-60), "step_size"),
@@ -89,8 +89,9 @@ CASES = {
     "a forward pass of Part II": (lambda: passes.hidden(
         STATE.weights, (1.0, 1.0), X.float()[None]), "inputs: torch.float32"),
     "a middle layer too narrow": (lambda: deep(with_middle(lambda w: w[..., :-1])), "W_2: shape"),
-    "weights of a loss in float32": (
-        lambda: descend(loss=squared(torch.rand(3, 9))), "loss weighted squared: .*float32"),
+    "weights of a loss in float64": (lambda: descend(
+        weights.Weights(NET.w1.float(), NET.w2.float()), P32,
+        loss=squared(torch.rand(3, 9).double())), "loss weighted squared: .*float64"),
     "weights of a loss of another shape": (
         lambda: deep(loss=squared(torch.rand(3, 8).double())), "loss weighted squared: "),
     "a zero byte": (lambda: generator("a\0b"), r"seed = 'a\\x00b'"),
