@@ -115,7 +115,7 @@ def test_runs_on_a_gpu_unchanged():
     [
         ({"sizes": (64, 64)}, "at least two different sizes"),
         ({"runs": 1}, "runs = 1: must be an integer >= 2"),
-        ({"quantities": ("mood",)}, "quantity = 'mood'"),
+        ({"quantities": ("mood",)}, "quantities = 'mood'"),
         ({"schemes": ["sp"]}, "scheme = 'sp'"),
         ({"step_size": -0.1}, "step_size = -0.1"),
     ],

@@ -132,8 +132,8 @@ def first_step(
     for k, w in enumerate(weights):
         check_shape(f"weights[{k}]", w, (p.widths[k + 1], p.widths[k]))
     check_finite("inputs", inputs)
-    check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
     check_shape("inputs", inputs, (p.widths[0], None))
+    check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
     if step_size is not None:
         check_positive("step_size", step_size)
     acts = [find_activation(activation)] * (depth - 1) if isinstance(
