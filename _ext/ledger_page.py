@@ -114,7 +114,34 @@ def facts(claim, found, roles):
     tests = ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests)
     known.append(("see", link(claim.label, roles) + (f"; {figures}" if figures else "")))
     known.append(("tests", tests))
+    if origin := found.get("provenance"):
+        known.append(("recorded", recorded_with(origin)))
+    if stored := found.get("provenance", {}).get("from_record"):
+        known.append(("measured anew", "only the short form: the full one reads the stored runs of "
+                      + ", ".join(f"`{name}`" for name in stored)))
     return "\n".join(f"{name}\n: {value}\n" for name, value in known)
+
+
+def commit_of(origin):
+    """The commit that a record names: that of the code, or the one that brought the record."""
+    return origin.get("commit") or origin.get("recorded_in") or "none"
+
+
+def recorded_with(origin):
+    """Markdown: what measured one record, in short."""
+    parts = [f"commit `{commit_of(origin)[:7]}`" + ("" if origin.get("code_as_committed", True)
+                                                    else " with changes")]
+    parts += [f"{name} {origin[name]}" for name in ("python", "torch", "numpy") if name in origin]
+    return ", ".join([*parts, f"{origin['machine']} {origin.get('instructions', '')}".strip()])
+
+
+def origins(records):
+    """Markdown: one sentence on what measured all records together."""
+    every = [record["provenance"] for record in records.values()]
+    told = [f"{name} {', '.join(sorted({o[name] for o in every}))}" for name in ("python", "torch", "numpy")]
+    return (f"The records come from {len(set(map(commit_of, every)))} commits, measured with "
+            f"{'; '.join(told)} on {', '.join(sorted({o['machine'] for o in every}))}; "
+            "each entry names its own.")
 
 
 def overview(claims, records):
@@ -152,12 +179,9 @@ class Summary(_Ledger):
     """Counts by status and verdict, and what measured."""
 
     def run(self):
-        claims, (head, records) = self._read()
-        text = summary(claims, records)
-        if head:
-            versions = ", ".join(f"{k} {head[k]}" for k in ("python", "torch", "numpy") if k in head)
-            text += f"\n\nMeasured with {versions} on {head['machine']}; digest of the code `{head['code']}`."
-        return self._parse(text)
+        claims, (_, records) = self._read()
+        told = f"\n\n{origins(records)}" if records else ""
+        return self._parse(summary(claims, records) + told)
 
 
 class Counts(_Ledger):

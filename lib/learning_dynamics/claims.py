@@ -4,9 +4,7 @@
 computed from the measured numbers and never typed.
 """
 
-import ast
 import importlib
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,10 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from learning_dynamics.predicates import evaluate, vacuous
+
 __all__ = [
     "STATUSES",
     "Claim",
     "Evidence",
+    "check_reproduce",
     "evaluate",
     "measure",
     "moved",
@@ -27,6 +28,8 @@ __all__ = [
     "verdict",
 ]
 
+#: The largest relative change of a number that a claim may let pass as the same number.
+LARGEST_REPRODUCE = 0.1
 STATUSES = ("proved", "derived", "observed", "conditional", "conjectured", "refuted")
 Numbers = float | list[float]
 
@@ -66,10 +69,12 @@ class Claim:
     statement : in our words. label: theorem or section of the book that states it.
     status    : one of STATUSES. range: where it was tested. refuted_by: what would refute it.
     measure   : "module:function"; called as function(quick=bool) -> Evidence.
-    predicate : expression over `measured`, `predicted`, `tolerance` and the details.
+    predicate : expression over `measured`, `predicted`, `tolerance` and the details; each of its
+        comparisons must be able to come out either way.
     printed   : optional predicate of the statement as the thesis prints it.
-    reproduce : relative tolerance within which a rerun must give the recorded numbers.
-    reproduce_absolute : absolute tolerance beside it, for numbers that are mere rounding.
+    reproduce : relative tolerance, at most 0.1, within which a rerun gives the recorded numbers.
+    reproduce_absolute : absolute tolerance beside it, for numbers that are mere rounding; see
+        `check_reproduce` for its limits.
     tests, figures : evidence by name: pytest ids and figure labels.
     audit     : too slow for `make test`; re-measured by `make audit`.
     """
@@ -95,11 +100,23 @@ class Claim:
             raise ValueError(f"{self.id}: status = {self.status!r}: allowed are {STATUSES}")
         if self.thesis not in ("000", "002", "ours"):
             raise ValueError(f"{self.id}: thesis = {self.thesis!r}: allowed are 000, 002, ours")
+        for name, most in (("reproduce", LARGEST_REPRODUCE), ("reproduce_absolute", np.inf)):
+            value = getattr(self, name)
+            if not (isinstance(value, float | int) and 0 <= value <= most and value < np.inf):
+                raise ValueError(f"{self.id}: {name} = {value!r}: allowed are numbers 0 to {most}")
+        for expression in (self.predicate, self.printed):
+            if expression is not None and (fault := vacuous(expression)):
+                raise ValueError(f"{self.id}: predicate {expression!r:.80}: {fault}")
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims in `claims.yml`, in order. Raises ValueError for unknown, missing or double ids."""
-    entries = yaml.safe_load(path.read_text())
+    """The claims in `claims.yml`, in order. Raises ValueError for whatever is no list of claims."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path.name}: holds {entries!r:.60}: allowed is a list of claims")
     claims = []
     for entry in entries:
         try:
@@ -119,75 +136,16 @@ def measure(claim: Claim, *, quick: bool = False) -> Evidence:
     return getattr(importlib.import_module(module), function)(quick=quick)
 
 
-_BINARY = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-    ast.Div: operator.truediv, ast.Pow: operator.pow,
-    ast.BitAnd: np.logical_and, ast.BitOr: np.logical_or,
-}
-_COMPARE = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-}
-_CALLS = {
-    "abs": np.abs, "all": np.all, "any": np.any, "max": np.max, "min": np.min,
-    "sum": np.sum, "mean": np.mean, "len": np.size, "diff": np.diff,
-}
-
-
-def evaluate(expression: str, numbers: Mapping[str, Any]) -> bool:
-    """The truth of a predicate such as `all(abs(measured - predicted) <= tolerance)`.
-
-    Names are those in `numbers`; arithmetic, comparisons, and/or/not, indexing by an integer and
-    abs, all, any, max, min, sum, mean, len, diff are allowed. Anything else is a ValueError.
-    """
-
-    def walk(node: ast.AST) -> Any:
-        match node:
-            case ast.Expression(body=body):
-                return walk(body)
-            case ast.Constant(value=int() | float() as value):
-                return value
-            case ast.Name(id=name) if name in numbers:
-                return numbers[name]
-            case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
-                return _BINARY[type(op)](walk(a), walk(b))
-            case ast.UnaryOp(op=ast.USub(), operand=a):
-                return -walk(a)
-            case ast.UnaryOp(op=ast.Not(), operand=a):
-                return not np.all(walk(a))
-            case ast.BoolOp(op=op, values=values):
-                parts = [bool(np.all(walk(v))) for v in values]
-                return all(parts) if isinstance(op, ast.And) else any(parts)
-            case ast.Compare(left=left, ops=ops, comparators=rights) if all(
-                type(op) in _COMPARE for op in ops
-            ):
-                values = [walk(left), *map(walk, rights)]
-                parts = [
-                    _COMPARE[type(op)](a, b)
-                    for op, a, b in zip(ops, values, values[1:], strict=False)
-                ]
-                return parts[0] if len(parts) == 1 else np.logical_and.reduce(parts)
-            case ast.Subscript(value=value, slice=ast.Constant(value=int() as index)):
-                return walk(value)[index]
-            case ast.Subscript(
-                value=value,
-                slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as index)),
-            ):
-                return walk(value)[-index]
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS:
-                return _CALLS[name](*map(walk, args))
-        raise ValueError(f"predicate {expression!r}: cannot use {ast.unparse(node)!r}")
-
-    return bool(np.all(walk(ast.parse(expression, mode="eval"))))
-
-
 def verdict(claim: Claim, evidence: Evidence) -> str:
     """`holds`, `holds-corrected` or `fails`, computed.
 
     With a `printed` predicate: holds if the printed statement passes, holds-corrected if only
     ours does.
     """
-    numbers = evidence.numbers()
+    return _verdict(claim, evidence.numbers())
+
+
+def _verdict(claim: Claim, numbers: Mapping[str, Any]) -> str:
     ours = evaluate(claim.predicate, numbers)
     if claim.printed is None:
         return "holds" if ours else "fails"
@@ -197,7 +155,15 @@ def verdict(claim: Claim, evidence: Evidence) -> str:
 
 
 def record(claim: Claim, evidence: Evidence) -> dict[str, Any]:
-    """The ledger's record of one measured claim, ready for JSON."""
+    """The ledger's record of one measured claim, ready for JSON.
+
+    Raises ValueError for a tolerance above half the largest predicted number (or measured one,
+    where zero is predicted) and above 0.1: it would let everything pass.
+    """
+    largest = {name: np.max(np.abs(x), initial=0.0) for name, x in evidence.numbers().items()}
+    most = max(0.1, (largest["predicted"] or largest["measured"]) / 2)
+    if largest["tolerance"] > most:
+        raise ValueError(f"{claim.id}: tolerance = {largest['tolerance']:g}: at most {most:g}")
     return {
         "id": claim.id,
         "thesis": claim.thesis,
@@ -205,6 +171,33 @@ def record(claim: Claim, evidence: Evidence) -> dict[str, Any]:
         "verdict": verdict(claim, evidence),
         **asdict(evidence),
     }
+
+
+def check_reproduce(claim: Claim, evidence: Evidence) -> None:
+    """Raise ValueError if `reproduce` is wide beside what was measured.
+
+    `reproduce_absolute` may be a hundredth of the largest measured number, or the tolerance where
+    all is rounding (below 1e-6). The numbers of one name may not move within the two, all one way
+    or each its own, so that the verdict changes; whole numbers move by whole steps.
+    """
+    numbers, old = evidence.numbers(), verdict(claim, evidence)
+    scale = np.max(np.abs(numbers["measured"]), initial=0.0)
+    most = scale / 100 if scale > 1e-6 else np.max(numbers["tolerance"])
+    if claim.reproduce_absolute > max(most, 1e-9):
+        raise ValueError(f"{claim.id}: reproduce_absolute = {claim.reproduce_absolute:g}: at most "
+                         f"{most:g} beside measured numbers up to {scale:g}")
+    for name, values in numbers.items():
+        step = claim.reproduce_absolute + claim.reproduce * np.abs(values)
+        step = np.where(values == np.round(values), np.floor(step), step)
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (8, *values.shape))
+        signs[0] = 1.0
+        for move in (way * step for sign in signs for way in (sign, -sign) if np.any(step)):
+            new = _verdict(claim, {**numbers, name: values + move})
+            if new != old:
+                raise ValueError(
+                    f"{claim.id}: reproduce = {claim.reproduce:g} and reproduce_absolute = "
+                    f"{claim.reproduce_absolute:g} let {name} move by {np.max(np.abs(move)):.2g}, "
+                    f"from {old!r} to {new!r}: allowed is what leaves the verdict as it is")
 
 
 def moved(

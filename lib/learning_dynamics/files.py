@@ -4,7 +4,21 @@ import os
 import uuid
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+from filelock import FileLock
+
+__all__ = ["held", "write_atomically"]
+
+
+def held(path: Path) -> FileLock:
+    """The lock under which several processes replace one file in turn, for `with`.
+
+    It lies beside the file under a name that no code can take for data: `.NAME.held`. Raises
+    ValueError if it is a link, because opening it would empty what it leads to.
+    """
+    lock = path.with_name(f".{path.name}.held")
+    if lock.is_symlink():
+        raise ValueError(f"{lock} is a symbolic link: allowed is a file of its own; remove it")
+    return FileLock(lock)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

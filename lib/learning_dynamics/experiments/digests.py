@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import learning_dynamics
+from learning_dynamics.sources import meaning
 
 __all__ = ["canonical", "code_digest", "config_digest", "import_closure", "provenance"]
 
@@ -83,22 +84,6 @@ def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
                 name = name.rpartition(".")[0]
 
 
-def _meaning(source: str) -> str:
-    """The source without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
 def import_closure(function: Callable[..., Any]) -> dict[str, Path]:
     """Module name -> source file: the module of `function` and all of ours that it imports."""
     name = inspect.unwrap(function).__module__
@@ -130,7 +115,7 @@ def code_digest(function: Callable[..., Any]) -> str:
     digest = hashlib.sha256()
     for name, path in import_closure(function).items():
         label = name if _file_of(name) else "caller"  # a script's name is not its meaning
-        digest.update(f"{label}\0{_meaning(path.read_text())}\0".encode())
+        digest.update(f"{label}\0{meaning(path.read_text())}\0".encode())
     return digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.scales.coordinate_check import fit_slope
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.parametrizations import Parametrization, scheme
+from learning_dynamics.workers import worker
 
 __all__ = ["FULL", "MORE", "MORE_RECORD", "PUBLISHED", "QUICK", "RECORD", "SETTINGS", "Config",
            "Contributions", "evidence", "read", "run", "write"]
@@ -220,7 +221,7 @@ def evidence(*, quick: bool) -> Evidence:
     if quick:
         result = run(QUICK)
     else:
-        with ProcessPoolExecutor(2) as pool:
+        with ProcessPoolExecutor(2, initializer=worker) as pool:
             result = run(FULL, pool)
     measured, intervals, ratios = [], [], []
     for name in PUBLISHED:
@@ -248,6 +249,6 @@ def evidence(*, quick: bool) -> Evidence:
 
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(2) as workers:
+    with ProcessPoolExecutor(2, initializer=worker) as workers:
         write(run(FULL, workers), RECORD)
         write(run(MORE, workers), MORE_RECORD)

@@ -32,6 +32,7 @@ from learning_dynamics.experiments.simulations_transfer import (
     learning_rate_sweep,
 )
 from learning_dynamics.experiments.training_runs import run
+from learning_dynamics.workers import worker
 
 __all__ = ["RECORDS", "main"]
 
@@ -52,10 +53,6 @@ RECORDS: dict[str, tuple[Compute, object]] = {
 PAIRS = (("airplane", "automobile"), ("bird", "cat"), ("deer", "dog"), ("frog", "horse"))
 
 
-def _single_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, compute the named records, write them under results/."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.cifar10 is not None:
         os.environ[CIFAR_FOLDER] = str(options.cifar10)
-    _single_thread()
+    torch.set_num_threads(1)
     pool = nullcontext(None)
     if options.workers > 1:
         pool = ProcessPoolExecutor(
-            options.workers, initializer=_single_thread, mp_context=get_context("spawn")
+            options.workers, initializer=worker, mp_context=get_context("spawn")
         )
     with pool as executor:
         for name in options.names:
