@@ -138,7 +138,8 @@ def recorded_with(origin):
 def origins(records):
     """Markdown: one sentence on what measured all records together."""
     every = [record["provenance"] for record in records.values()]
-    told = [f"{name} {', '.join(sorted({o[name] for o in every}))}" for name in ("python", "torch", "numpy")]
+    told = [f"{name} {', '.join(sorted({o[name] for o in every}))}"
+            for name in ("python", "torch", "numpy")]
     return (f"The records come from {len(set(map(commit_of, every)))} commits, measured with "
             f"{'; '.join(told)} on {', '.join(sorted({o['machine'] for o in every}))}; "
             "each entry names its own.")

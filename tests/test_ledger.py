@@ -79,7 +79,8 @@ def test_a_record_stays_unless_a_number_moved(book):
     quick = {**old, "quick": {**old["quick"], "measured": [2.0, 3.0]}}
     assert settle(claim, old, quick) == (quick, ["quick measured"])
     assert settle(claim, None, near) == (near, ["new"])
-    assert settle(claim, {**old, "measured": [2.0, 2.3]}, old) == (old, ["the record had been edited"])
+    hand = {**old, "measured": [2.0, 2.3]}
+    assert settle(claim, hand, old) == (old, ["the record had been edited"])
 
 
 def edited(entry, *path, value):
@@ -133,7 +134,8 @@ def test_an_edited_record_is_found_without_its_checksum(book, path, value, fault
 def test_swapped_records_are_found(book, tmp_path):
     first = measured_record(Claim(**ENTRY))
     other = measured_record(Claim(**ENTRY | {"id": "saddles/other"}))
-    write_ledger(tmp_path / "claims.json", [{**first, "id": other["id"]}, {**other, "id": first["id"]}])
+    swapped = [{**first, "id": other["id"]}, {**other, "id": first["id"]}]
+    write_ledger(tmp_path / "claims.json", swapped)
     with pytest.raises(ValueError, match="saddles/other, saddles/example"):
         read_ledger(tmp_path / "claims.json")
 
@@ -141,7 +143,8 @@ def test_swapped_records_are_found(book, tmp_path):
 def test_a_record_says_what_measured_it(book):
     found = measured_record(Claim(**ENTRY))["provenance"]
     assert found["function"] == ENTRY["measure"]
-    assert {"code", "python", "torch", "numpy", "scipy", "scikit-learn", "machine", "instructions"} <= set(found)
+    assert {"code", "python", "torch", "numpy", "scipy", "scikit-learn", "machine",
+            "instructions"} <= set(found)
     assert "from_record" not in found
     assert not (ROOT / ".git").exists() or len(found["commit"]) == 12
     stored = measured_record(Claim(**ENTRY | {"measure": "ledger_example:stored"}))
@@ -152,7 +155,8 @@ def test_measuring_one_claim_leaves_the_records_of_the_others(book):
     other = ENTRY | {"id": "saddles/other"}
     (book / "claims.yml").write_text(yaml.safe_dump([ENTRY, other]))
     file = book / "results" / "claims.json"
-    old = [sealed({**measured_record(Claim(**e)), "provenance": {"function": "old"}}) for e in (ENTRY, other)]
+    old = [sealed({**measured_record(Claim(**e)), "provenance": {"function": "old"}})
+           for e in (ENTRY, other)]
     write_ledger(file, [old[0], sealed({**old[1], "measured": [2.0, 2.05]})])
     assert command_line.main(["claims", "saddles/other", "--root", str(book), "--jobs", "1"]) == 0
     _, new = read_ledger(file)
@@ -162,7 +166,8 @@ def test_measuring_one_claim_leaves_the_records_of_the_others(book):
 
 def test_the_meaning_of_a_source_is_its_code():
     plain = meaning("def f(a, b=None):\n    return f'{a!r:>{b}}' + 'x'\n")
-    assert plain == meaning('def f( a, b = None ):  # why\n    "Doc."\n    return (f"{a!r:>{b}}"\n     + "x")\n')
+    laid_out = 'def f( a, b = None ):  # why\n    "Doc."\n    return (f"{a!r:>{b}}"\n     + "x")\n'
+    assert plain == meaning(laid_out)
     assert plain != meaning("def f(a, b=0):\n    return f'{a!r:>{b}}' + 'x'\n")
     assert "type_params" not in plain and "kind" not in plain  # fields of some versions of Python
     assert meaning("x = None") != meaning("x = 0") != meaning("x = False") != meaning("x = []")
@@ -207,7 +212,9 @@ def test_command_tells_of_failures(book, capsys):
     assert "unknown claims: no/such" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"header": {}}', '{"header": {}, "claims": [3]}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"header": {}}', '{"header": {}, "claims": [3]}', "\xff"]
+)
 def test_a_damaged_ledger_is_told_in_one_sentence(book, capsys, text):
     (book / "results").mkdir()
     (book / "results" / "claims.json").write_text(text, encoding="latin1")
@@ -261,7 +268,7 @@ def test_a_lock_is_no_link_and_no_data(tmp_path):
         left = Path(lock.lock_file)
     left.touch()
     file.touch()
-    assert record_files(tmp_path, {"claims", "claims.json"}) == [file]  # a lock left behind is no data
+    assert record_files(tmp_path, {"claims", "claims.json"}) == [file]  # a lock left is no data
     left.unlink()
     left.symlink_to(victim)
     with pytest.raises(ValueError, match="symbolic link"):

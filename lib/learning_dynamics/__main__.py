@@ -63,7 +63,8 @@ def claims(options: argparse.Namespace) -> int:
                 words = ", ".join(names) if names else "nothing moved"
                 agree = "" if fresh["quick"]["verdict"] == fresh["verdict"] else (
                     f"; the quick measurement says {fresh['quick']['verdict']}")
-                print(f"{claim.id}: {fresh['verdict']}{agree} ({seconds:.1f} s; {words})", flush=True)
+                print(f"{claim.id}: {fresh['verdict']}{agree} ({seconds:.1f} s; {words})",
+                      flush=True)
         except BaseException:  # nobody waits any more for what is being measured
             for process in active_children():
                 process.terminate()

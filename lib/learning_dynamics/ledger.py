@@ -49,17 +49,18 @@ def code_digest() -> str:
 
 @cache
 def _commit() -> dict[str, Any]:
-    """The commit of the checkout that this package lies in, and whether its code is that commit's."""
+    """The commit of the checkout that holds this package; whether the code is that commit's."""
     root = RECORDED.parents[1]
 
     def git(*words: str) -> str:
-        found = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True)
-        return found.stdout.strip()
+        command = ["git", "-C", root, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         if (root / ".git").exists():
             changed = git("status", "--porcelain", "--", "lib", "claims.yml")
-            return {"commit": git("rev-parse", "--short=12", "HEAD"), "code_as_committed": not changed}
+            commit = git("rev-parse", "--short=12", "HEAD")
+            return {"commit": commit, "code_as_committed": not changed}
     except (OSError, subprocess.CalledProcessError):
         pass  # no git, or no commit yet: the digest of the code still tells
     return {}
@@ -121,7 +122,7 @@ def sealed(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def faults(claim: Claim, entry: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a record: fields, verdicts and limits are worked out anew from its numbers."""
+    """What is wrong with a record: verdicts and limits are worked out anew from its numbers."""
     found = [] if entry == sealed(entry) else ["its checksum is another"]
     if entry["quick"]["verdict"] != entry["verdict"]:
         found.append("the short measurement has another verdict")
@@ -138,7 +139,9 @@ def faults(claim: Claim, entry: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def settle(claim: Claim, old: Mapping[str, Any] | None, new: dict[str, Any]) -> tuple[Any, list[str]]:
+def settle(
+    claim: Claim, old: Mapping[str, Any] | None, new: dict[str, Any]
+) -> tuple[Any, list[str]]:
     """The record to keep and the names of the numbers that moved (relative to `reproduce`).
 
     The old record stays, byte for byte, unless a number, the verdict or the status moved, or it
@@ -155,7 +158,9 @@ def settle(claim: Claim, old: Mapping[str, Any] | None, new: dict[str, Any]) -> 
     return (new if names else old), names
 
 
-def read_ledger(path: Path, *, edited: bool = False) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def read_ledger(
+    path: Path, *, edited: bool = False
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The header and the records by id; both empty if there is no file yet.
 
     Raises ValueError for a damaged file, and unless `edited` for a record without its checksum.

@@ -81,7 +81,7 @@ def evaluate(expression: str, numbers: Mapping[str, Any]) -> bool:
 @cache
 def _parsed(expression: str) -> ast.Expression:
     if not isinstance(expression, str) or len(expression) > LONGEST_PREDICATE:
-        raise ValueError(f"predicate {expression!r:.80}: allowed are {LONGEST_PREDICATE} characters")
+        raise ValueError(f"predicate {expression!r:.80}: at most {LONGEST_PREDICATE} characters")
     try:
         return ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, RecursionError, MemoryError) as error:

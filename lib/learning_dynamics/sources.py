@@ -21,8 +21,8 @@ def meaning(source: str) -> str:
 
     def text(value: Any) -> str:
         if isinstance(value, ast.AST):
-            fields = (f"{name}={text(v)}" for name, v in ast.iter_fields(value) if v not in (None, []))
-            return f"{type(value).__name__}({', '.join(fields)})"
+            fields = [(name, v) for name, v in ast.iter_fields(value) if v not in (None, [])]
+            return f"{type(value).__name__}({', '.join(f'{name}={text(v)}' for name, v in fields)})"
         return f"[{', '.join(map(text, value))}]" if isinstance(value, list) else ascii(value)
 
     return text(tree)
