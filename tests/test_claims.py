@@ -162,13 +162,21 @@ def test_an_id_may_be_used_once(tmp_path):
         read_claims(file)  # a verdict cannot be typed
 
 
-def test_moved_names_what_moved():
+def test_moved_names_what_moved_and_by_how_much():
     old = {"id": "a", "verdict": "holds", "measured": [1.0, 2.0], "details": {"rank": 3}}
     same = {"id": "a", "verdict": "holds", "measured": [1.0, 2.0 + 1e-9], "details": {"rank": 3}}
-    new = {"id": "a", "verdict": "fails", "measured": [1.0, 2.1], "details": {"rank": 4}}
-    assert moved(old, same, 1e-6) == []
-    assert moved(old, new, 1e-6) == ["measured", "rank", "verdict"]
-    assert moved(old, {**old, "measured": [1.0]}, 1e-6) == ["measured"]
+    new = {"id": "a", "verdict": "fails", "measured": [1.0, 2.5], "details": {"rank": 4}}
+    assert moved(old, same, 1e-6) == {}
+    how = "recorded {}, now {}: moved by {} ({} relative), allowed {}"
+    assert moved(old, new, 1e-3, 1e-2) == {
+        "measured": "[1] " + how.format(2, 2.5, 0.5, 0.25, 0.012),
+        "rank": how.format(3, 4, 1, 0.33, 0.013),
+        "verdict": "recorded 'holds', now 'fails'",
+    }
+    assert moved(old, {**old, "measured": [1.0]}, 1e-6) == {
+        "measured": "recorded [1.0, 2.0], now [1.0]"
+    }
+    assert moved(old, {**old, "details": {}}, 1e-6) == {"rank": "recorded 3, now None"}
 
 
 def _tests_in(file):

@@ -22,7 +22,7 @@ def _check(claim):
     changed = moved(
         recorded["quick"], fresh, claim.reproduce, claim.reproduce_absolute
     )
-    assert not changed, {name: (recorded["quick"].get(name), fresh.get(name)) for name in changed}
+    assert not changed, "\n".join(f"{name}: {how}" for name, how in changed.items())
     assert fresh["verdict"] == recorded["verdict"], "the short measurement disagrees with the full"
 
 

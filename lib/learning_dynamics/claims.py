@@ -5,7 +5,7 @@ computed from the measured numbers and never typed.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,9 +202,9 @@ def check_reproduce(claim: Claim, evidence: Evidence) -> None:
 
 def moved(
     old: Mapping[str, Any], new: Mapping[str, Any], rtol: float, atol: float = 0.0
-) -> Sequence[str]:
-    """Names of the numbers that differ between two records by more than atol + rtol |old|."""
-    names = []
+) -> dict[str, str]:
+    """What differs between two records by more than atol + rtol |old|: its name -> how it moved."""
+    found = {}
     flat_old = {**old, **old.get("details", {})}
     flat_new = {**new, **new.get("details", {})}
     keys = (set(flat_old) | set(flat_new)) - {"details", "id", "thesis"}
@@ -214,8 +214,18 @@ def moved(
             x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
         except (TypeError, ValueError):
             if a != b:
-                names.append(key)
+                found[key] = f"recorded {a!r}, now {b!r}"
             continue
-        if x.shape != y.shape or not np.allclose(y, x, rtol=rtol, atol=atol):
-            names.append(key)
-    return names
+        if a is None or b is None or x.shape != y.shape:
+            found[key] = f"recorded {a}, now {b}"
+            continue
+        change, allowed = np.abs(y - x), atol + rtol * np.abs(x)
+        far = np.argwhere(~(change <= allowed))
+        if len(far):
+            found[key] = "; ".join(
+                f"{list(map(int, at)) or ''} recorded {x[at]:.17g}, now {y[at]:.17g}: moved by "
+                f"{change[at]:.2g} ({change[at] / max(abs(x[at]), 1e-300):.2g} relative), "
+                f"allowed {allowed[at]:.2g}".lstrip()
+                for at in map(tuple, far)
+            )
+    return found
