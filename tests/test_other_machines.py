@@ -38,8 +38,7 @@ def trained(dtype: torch.dtype) -> torch.Tensor:
     """Train losses of a six-layer net on digits, after 0 to 60 steps."""
     problem = digits_pair(3, 8, source="sklearn", dtype=dtype).train
     widths = (64, 96, 12, 96, 12, 96, 2)
-    # The same draws, in double precision: normal numbers in single depend on the processor (2e-6).
-    state = initialise_deep(widths, (2**0.5,) * 5 + (1.0,), [0], dtype=torch.float64)
+    state = initialise_deep(widths, (2**0.5,) * 5 + (1.0,), [0])  # the same draws
     state = replace(state, weights=tuple(w.to(dtype) for w in state.weights))
     run = sgd(problem, state, [n**-0.5 for n in widths[:-1]], seeds=[0], step_size=0.1,
               steps=60, batch_size=32, evaluate={"train": problem}, record=(0, 20, 60))

@@ -11,6 +11,7 @@ from learning_dynamics.runtime import (
     check_positive,
     check_shape,
     generator,
+    standard_normal,
 )
 
 
@@ -102,3 +103,11 @@ def test_observables_by_name(trajectory):
     assert trajectory["norm"].shape == (2, 3, 4)
     with pytest.raises(ValueError, match="observable = 'speed': allowed are loss, norm"):
         trajectory["speed"]
+
+
+@pytest.mark.parametrize("count", [7, 16, 31, 1000])
+def test_standard_normal_numbers_are_those_of_torch_up_to_its_approximations(count):
+    for dtype, apart in ((torch.float32, 4e-6), (torch.float64, 0.0)):
+        ours = standard_normal(count, generator("normal"), dtype)
+        theirs = torch.randn(count, generator=generator("normal"), dtype=dtype)
+        assert (ours - theirs).abs().max() <= apart

@@ -163,8 +163,13 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
 
 
 def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) -> AxisSweep:
-    """Train the ReLU net at every place on the dial, full batch, from the same draws."""
-    train, test = data or small_digits(config.samples, config.test_samples)
+    """Train the ReLU net at every place on the dial, full batch, from the same draws.
+
+    In double precision: in single a step that ends a plateau differs between processors.
+    """
+    train, test = data or small_digits(
+        config.samples, config.test_samples, dtype=torch.float64
+    )
     widths = (train.inputs.shape[0], *config.widths, train.targets.shape[0])
     ntk = scheme("dp(0)")(widths)
     seeds = list(range(config.seeds))
@@ -173,7 +178,7 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
     factor = rho ** (1 / ntk.depth)
     step_size = config.speed * step_for(richness, ntk.depth // 2) * factor**2 / rho**2
     everyone = seeds * len(config.richness)
-    start = initialise(widths, ntk.weight_stds, everyone)
+    start = initialise(widths, ntk.weight_stds, everyone).to(train.inputs.dtype)
     for w in start.weights:
         w.mul_(factor.to(w.dtype)[:, None, None])
     first = [w.clone() for w in start.weights]

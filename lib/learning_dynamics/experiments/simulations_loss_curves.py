@@ -40,6 +40,7 @@ class LossCurves:
     batch_size: int = 64
     momentum: float = 0.9
     images: Images = Images(pool=4)
+    dtype: str = "float32"
 
 
 #: Exactly the thesis's setting, for a machine with a GPU and the folder of CIFAR-10.
@@ -51,6 +52,7 @@ THESIS = LossCurves(
 QUICK = LossCurves(
     n=200, m=10, step_sizes=(0.1, 0.2, 0.4, 0.8), epochs=40,
     images=Images(source="sklearn", classes=(3, 8), pool=1),
+    dtype="float64",  # a printed end of an interval hangs on the last digits of a run in single
 )
 
 
@@ -73,7 +75,7 @@ def loss_curves(
     runs = [
         training_run(
             scheme, widths, step_size=eta, seed=seed, steps=steps, images=config.images,
-            batch_size=config.batch_size, momentum=config.momentum,
+            batch_size=config.batch_size, momentum=config.momentum, dtype=config.dtype,
             records=range(0, steps + 1, per_epoch),
         )
         for scheme in config.schemes for eta in config.step_sizes for seed in config.seeds

@@ -17,7 +17,7 @@ from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, all_finite, as_positive, check_alike
 from learning_dynamics.runtime import check_finite, check_floating, check_held, check_integer
-from learning_dynamics.runtime import check_shape, generator
+from learning_dynamics.runtime import check_shape, generator, standard_normal
 from learning_dynamics.scales.passes import Passes, hidden
 from learning_dynamics.scales.thin_passes import thin_passes
 
@@ -117,7 +117,8 @@ def initialise(
             if seed in drawn:
                 w[run] = w[drawn[seed]]
             else:
-                w[run].normal_(0.0, std, generator=generator("weights", seed, layer))
+                draws = standard_normal(w[run].numel(), generator("weights", seed, layer), dtype)
+                w[run] = (std * draws).view(w[run].shape)
                 drawn[seed] = run
         weights.append(w.to(device))
     velocities = tuple(torch.zeros_like(w) for w in weights) if momentum else None
