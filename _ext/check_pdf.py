@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from faults import report
+from faults import report, unreadable
 from typeset import DOCUMENT, missing_characters
 
 __all__ = ["OVERFULL", "problems"]
@@ -17,16 +17,13 @@ __all__ = ["OVERFULL", "problems"]
 #: Points by which a line may stand out into the margin: less than the width of a letter.
 OVERFULL = 5.0
 
-OBJECT_TEXT = re.compile(r"<Figure size|object at 0x|<[\w.]+Axes|matplotlib\.\w+\.\w+ at ")
-
 
 def source_problems(source):
     """Faults that the LaTeX source shows: raster figures, object text."""
     images = re.findall(r"\\(?:sphinx)?includegraphics(?:\[[^]]*\])?\{\{(.*?)\}(\.\w+)\}", source)
     names = [stem + suffix for stem, suffix in images]
     found = [f"figure {name} is not a vector file" for name in names if not name.endswith(".pdf")]
-    found += [f"object text in the PDF: {text!r}" for text in sorted(set(OBJECT_TEXT.findall(source)))]
-    return found
+    return found + [f"the PDF shows {text!r}" for text in unreadable(source)]
 
 
 def overfull_lines(log):

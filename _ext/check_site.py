@@ -1,7 +1,8 @@
 """Read the built site as a browser without a network would; complain about what it lacks.
 
 No page may load a script, style, font, image or frame from elsewhere; every local one must exist;
-every content image needs an alternative text; formulas must find MathJax beside the pages.
+every content image needs an alternative text; formulas must find MathJax beside the pages. No page
+may show the text of a Python object, a zero printed as 0e+00, or an empty box of code.
 """
 
 import re
@@ -10,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from faults import report
+from faults import report, unreadable
 
 __all__ = ["problems"]
 
@@ -24,7 +25,8 @@ CSS_ADDRESS = re.compile(r"(?:url\(\s*|@import\s+(?!url\())['\"]?([^'\")\s]+)")
 class _Page(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.loads, self.silent_images, self.style = [], [], False
+        self.loads, self.silent_images, self.words, self.boxes = [], [], [], []
+        self.hidden = self.style = self.box = False
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
@@ -35,14 +37,22 @@ class _Page(HTMLParser):
         if tag == "img" and not (attributes.get("alt") or "").strip():
             self.silent_images.append(attributes.get("src"))
         self.loads.extend(CSS_ADDRESS.findall(attributes.get("style") or ""))
-        self.style = tag == "style"
+        self.style, self.hidden = tag == "style", tag in ("script", "style")
+        if tag == "pre":
+            self.box = True
+            self.boxes.append("")
 
     def handle_data(self, data):
         if self.style:
             self.loads.extend(CSS_ADDRESS.findall(data))
+        if not self.hidden:
+            self.words.append(data)
+        if self.box:
+            self.boxes[-1] += data
 
     def handle_endtag(self, tag):
-        self.style = False
+        self.style = self.hidden = False
+        self.box = self.box and tag != "pre"
 
 
 def _elsewhere(address):
@@ -75,6 +85,9 @@ def problems(site):
             f"{path.relative_to(site)}: image {source} has no alternative text"
             for source in page.silent_images
         ]
+        shown = [f"shows {text!r}" for text in unreadable("".join(page.words))]
+        shown += ["shows an empty box of code" for text in page.boxes if not text.strip()]
+        found += [f"{path.relative_to(site)}: {fault}" for fault in shown]
     for path in sorted(site.rglob("*.css")):
         text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf8"), flags=re.S)
         found += [

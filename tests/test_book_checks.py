@@ -29,6 +29,12 @@ ROOT = Path(__file__).parent.parent
         ('<img src="here.svg">', "no alternative text"),
         ('<img src="here.svg" alt="a curve"><a href="https://x.example.org">link</a>', None),
         ('<img src="data:image/svg+xml,x" alt="a"><a href="#top">top</a>', None),
+        ("<p>on &lt;IPython.core.display.Markdown object&gt; draws", "IPython"),
+        ("<pre>&lt;learning_dynamics.claims.Claim object at 0x7f&gt;</pre>", "object at 0x"),
+        ("<p>within 0e+00", "0e+00"),
+        ("<pre>0.0e-00</pre>", "0.0e-00"),
+        ('<div class="highlight"><pre><span></span>\n</pre></div>', "empty box"),
+        ("<script>0e+00</script><pre>1.0e+00, 10e+00</pre><p>an object at zero", None),
     ],
 )
 def test_site_check(tmp_path, page, fault):
@@ -95,9 +101,11 @@ GOOD = r"\noindent\sphinxincludegraphics{{abc}.pdf} text"
     [
         (GOOD, None),
         (r"\sphinxincludegraphics[width=3cm]{{abc}.png}", "not a vector file"),
-        (GOOD + " <Figure size 640x480 with 1 Axes>", "object text"),
-        (GOOD + " <matplotlib.lines.Line2D at 0x7f>", "object text"),
-        (GOOD + " <__main__.Thing object at 0x7f>", "object text"),
+        (GOOD + " <Figure size 640x480 with 1 Axes>", "shows 'Figure"),
+        (GOOD + " <matplotlib.lines.Line2D at 0x7f>", "shows 'matplotlib"),
+        (GOOD + " <__main__.Thing object at 0x7f>", "shows 'Thing object"),
+        (GOOD + r" \textless{}IPython.core.display.Markdown object\textgreater{}", "shows 'IPython"),
+        (GOOD + " gap 0e+00", "shows '0e+00"),
     ],
 )
 def test_pdf_check_of_the_source(source, fault):
