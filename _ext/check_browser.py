@@ -4,7 +4,8 @@
 
 The site is served from this machine: search reads its pages with requests, which browsers refuse
 to files. Formulas are typeset, the live figures answer to the keyboard, search finds, the colour
-theme can be switched, no page scrolls sideways on a phone, and the console stays silent.
+theme can be switched, and the console stays silent. On every page, formulas and printed output fit
+into their boxes at `DESKTOP`; on a phone they and tables scroll in them, never the page.
 """
 
 import sys
@@ -14,15 +15,38 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from browser import open_page, site_browser
+from browser import open_page, pages, site_browser
 from faults import report
 
 __all__ = ["problems", "served"]
 
 LANDING, LIVE, FORMULAS = "chapters/index.html", "chapters/live.html", "chapters/saddles/plateau.html"
-NARROW = (LANDING, FORMULAS, "chapters/ledger.html")
-PHONE = {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SEARCHED = "plateau"
+
+#: In the page: [name, px beyond its box, whether that scrolls, whether it must fit] of what may be wide.
+WIDTHS = """
+() => {
+  document.querySelectorAll("details").forEach((box) => { box.open = true; });
+  const texts = new Map(window.MathJax && MathJax.startup
+    ? [...MathJax.startup.document.math].map((item) => [item.typesetRoot, item.math]) : []);
+  const flow = (node) => getComputedStyle(node).overflowX;
+  const around = (node) => flow(node) !== "visible" || !node.parentElement ? node
+    : around(node.parentElement);
+  const name = (node) => {
+    const number = node.closest(".math")?.querySelector(".eqno")?.firstChild.textContent;
+    const text = (texts.get(node) || node.innerText).trim().replace(/\\s+/g, " ").slice(0, 60);
+    const kind = { PRE: "output", TABLE: "table" }[node.tagName] || "formula";
+    return `${kind} ${number || ""} in #${node.closest(":is(.math, .proof, section)[id]")?.id}, "${text}"`;
+  };
+  return [...document.querySelectorAll("mjx-container, pre, table")].map((node) => {
+    const place = node.getBoundingClientRect(), box = around(node);
+    const right = Math.max(place.right, place.left + node.scrollWidth);
+    return [name(node), Math.round(right - box.getBoundingClientRect().right),
+      /auto|scroll/.test(flow(box)), node.matches("mjx-container[display=true], .cell pre")];
+  }).filter(([, beyond]) => beyond > 1);
+}
+"""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -102,10 +126,25 @@ def search_problems(page):
     return []
 
 
-def width_problems(page):
-    """A page wider than the window."""
+def box_problems(page):
+    """Formulas and printed output wider than their boxes."""
+    return [f"{name} is {beyond} px wider than its box"
+            for name, beyond, _, whole in page.evaluate(WIDTHS) if whole]
+
+
+def phone_problems(page):
+    """On a phone: a page wider than the window, and what is cut or widens it instead of scrolling."""
+    page.set_viewport_size(PHONE)
     wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
-    return [f"wider than a phone by {wide} px"] if wide > 0 else []
+    return ([f"wider than a phone by {wide} px"] if wide > 0 else []) + [
+        f"{name} stands out of a phone by {beyond} px"
+        for name, beyond, scrolls, _ in page.evaluate(WIDTHS) if not scrolls
+    ]
+
+
+def width_problems(page):
+    """What is too wide, first as the page is, then on a phone."""
+    return box_problems(page) + phone_problems(page)
 
 
 def problems(site):
@@ -115,13 +154,13 @@ def problems(site):
         return [f"{site / LANDING} is missing: run `make book` first"]
     found = []
     visits = [
-        (LANDING, {}, theme_problems), (LIVE, {}, live_problems), (FORMULAS, {}, formula_problems),
-        (f"search.html?q={SEARCHED}", {}, search_problems),
-        *((name, PHONE, width_problems) for name in NARROW),
+        (LANDING, theme_problems), (LIVE, live_problems), (FORMULAS, formula_problems),
+        (f"search.html?q={SEARCHED}", search_problems),
+        *((path.relative_to(site).as_posix(), width_problems) for path in pages(site)),
     ]
     with served(site) as address, site_browser() as browser:
-        for name, size, check in visits:
-            page = open_page(browser, address + name, prepare=_listening(found, name), **size)
+        for name, check in visits:
+            page = open_page(browser, address + name, prepare=_listening(found, name), **DESKTOP)
             found += [f"{name}: {fault}" for fault in check(page)]
             page.context.close()
     return found
