@@ -135,6 +135,13 @@ def test_latex_errors_are_told_briefly():
     ]
 
 
+def test_no_norm_stands_in_a_table_as_bars_that_markdown_takes_for_escaped_ones():
+    rows = [(path.name, line) for path in (ROOT / "chapters").rglob("*.md")
+            for line in path.read_text(encoding="utf8").splitlines() if line.lstrip(" >").startswith("|")]
+    assert len(rows) > 100
+    assert not [(name, line[:60]) for name, line in rows if r"\|" in line]
+
+
 def test_a_missing_pdf_is_a_fault(tmp_path):
     assert check_pdf.problems(tmp_path)
 
