@@ -156,7 +156,8 @@ def problems(site):
     visits = [
         (LANDING, theme_problems), (LIVE, live_problems), (FORMULAS, formula_problems),
         (f"search.html?q={SEARCHED}", search_problems),
-        *((path.relative_to(site).as_posix(), width_problems) for path in pages(site)),
+        *((path.relative_to(site).as_posix(), width_problems) for path in pages(site)
+          if "_modules" not in path.parts),  # source code: no formula, no output
     ]
     with served(site) as address, site_browser() as browser:
         for name, check in visits:
