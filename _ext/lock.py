@@ -43,6 +43,7 @@ def environment(pins):
         "channels: [conda-forge]",
         "dependencies:",
         f"  - python={PYTHON}",
+        "  - cxx-compiler",
         "  - pip",
         "  - pip:",
         *(f"      - {pin}" for pin in pins),

@@ -13,7 +13,8 @@ WINGS = ("saddles", "scales")
 #: Which rooms a room may import, besides itself; the ground floor is everything outside rooms.
 ALLOWED = {
     "ground": set(),
-    "saddles": {"ground"},
+    "kernels": {"ground", "saddles"},
+    "saddles": {"ground", "kernels"},
     "scales": {"ground"},
     "experiments": {"ground", "saddles", "scales"},
     "figures": {"ground", "saddles", "scales", "experiments"},

@@ -7,6 +7,7 @@ corresponds to ours divided by n.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -45,6 +46,34 @@ class Loss:
         return self.residual(outputs, targets) / outputs.shape[-1]
 
 
+# Residuals l'(f) by name: a kernel recognises a loss that it computes itself by this function.
+
+
+def difference(f: Tensor, y: Tensor) -> Tensor:
+    """Of the squared loss."""
+    return f - y
+
+
+def weighted_difference(weights: Tensor, f: Tensor, y: Tensor) -> Tensor:
+    """Of the squared loss with a weight for each entry."""
+    return weights * (f - y)
+
+
+def clipped_difference(threshold: float, f: Tensor, y: Tensor) -> Tensor:
+    """Of the Huber loss."""
+    return (f - y).clamp(-threshold, threshold)
+
+
+def logistic_residual(f: Tensor, y: Tensor) -> Tensor:
+    """Of the logistic loss."""
+    return -y * torch.sigmoid(-y * f)
+
+
+def cross_entropy_residual(f: Tensor, y: Tensor) -> Tensor:
+    """Of the cross-entropy with class probabilities y."""
+    return y.sum(-2, keepdim=True) * torch.softmax(f, -2) - y
+
+
 def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
     """l = 1/2 |y - f|^2; with `weights` omega (*runs, m2, n) >= 0, per run or shared:
     l_j = 1/2 sum_i omega_ij (y - f)_ij^2.
@@ -55,7 +84,7 @@ def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
         return Loss(
             "squared",
             lambda f, y: 0.5 * (f - y).square().sum(-2).mean(-1),
-            lambda f, y: f - y,
+            difference,
             lipschitz=1.0,
             residual_=lambda f, y: f.sub_(y),
         )
@@ -69,7 +98,7 @@ def _weighted(weights: Tensor, lipschitz: float) -> Loss:
     return Loss(
         "weighted squared",
         lambda f, y: 0.5 * (weights * (f - y).square()).sum(-2).mean(-1),
-        lambda f, y: weights * (f - y),
+        partial(weighted_difference, weights),
         lipschitz=lipschitz,
         residual_=lambda f, y: f.sub_(y).mul_(weights),
         select=None if weights.ndim == 2 else lambda i: _weighted(weights[i], lipschitz),
@@ -89,7 +118,7 @@ def huber(threshold: float = 1.0) -> Loss:
     return Loss(
         f"huber({threshold:g})",
         value,
-        lambda f, y: (f - y).clamp(-threshold, threshold),
+        partial(clipped_difference, threshold),
         lipschitz=1.0,
         residual_=lambda f, y: f.sub_(y).clamp_(-threshold, threshold),
     )
@@ -100,7 +129,7 @@ def logistic() -> Loss:
     return Loss(
         "logistic",
         lambda f, y: torch.nn.functional.softplus(-y * f, threshold=40).sum(-2).mean(-1),
-        lambda f, y: -y * torch.sigmoid(-y * f),
+        logistic_residual,
         lipschitz=0.25,
     )
 
@@ -112,7 +141,7 @@ def cross_entropy() -> Loss:
         lambda f, y: (
             y.sum(-2) * torch.logsumexp(f, -2) - (y * f).sum(-2)
         ).mean(-1),
-        lambda f, y: y.sum(-2, keepdim=True) * torch.softmax(f, -2) - y,
+        cross_entropy_residual,
         lipschitz=0.5,
     )
 

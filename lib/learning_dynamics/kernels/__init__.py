@@ -1,0 +1,1 @@
+"""Inner loops of gradient descent written for one kind of machine."""

@@ -1,0 +1,106 @@
+"""C++ compiled by the machine's compiler when a shape is first met, kept in the user's cache folder."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["FLAGS", "build", "cache_folder", "command", "march"]
+
+#: Sums are reordered in the source alone; finite numbers are never assumed.
+FLAGS = ("-O3", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
+         "-shared", "-fPIC", "-w")
+
+
+def march() -> str:
+    """The processor to compile for: LEARNING_DYNAMICS_MARCH, else this machine's."""
+    return os.environ.get("LEARNING_DYNAMICS_MARCH", "native")
+
+
+def command() -> list[str]:
+    """The compiler as `CXX` names it, else the first of c++, g++ and clang++; empty: none."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    for first, *rest in [named] if named else [["c++"], ["g++"], ["clang++"]]:
+        if found := shutil.which(first):
+            return [found, *rest]
+    return []
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept; a folder of this process alone where that cannot be written."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "learning_dynamics"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return _own_folder()
+
+
+@lru_cache
+def _own_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="learning_dynamics")
+    _own_folder.kept = folder  # removed when the process ends
+    return Path(folder.name)
+
+
+@lru_cache
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        told = [s for s in lines if s.split("\t")[0] in ("model name", "flags", "Features")]
+    except OSError:
+        told = []
+    return "\n".join([platform.machine(), platform.processor(), *told])
+
+
+@lru_cache
+def build(source: Path, macros: Mapping[str, object] | tuple, target: str) -> ctypes.CDLL | str:
+    """The library made from a file with these macros, or the reason why there is none.
+
+    The file's name holds the digest of all that it was made from and of its own bytes. A damaged
+    file is made anew; processes that build the same one at once replace it by its equal.
+    """
+    compiler = command()
+    if not compiler:
+        return f"no C++ compiler: CXX = {os.environ.get('CXX', '')!r}, nor c++, g++ or clang++"
+    texts = [p.read_text() for p in sorted(source.parent.glob("*.[ch]pp"))]
+    defined = [f"-D{name}={value}" for name, value in dict(macros).items()]
+    arguments = [*compiler, *FLAGS, f"-march={target}", *defined, str(source.name)]
+    key = hashlib.sha256("\0".join([*texts, *arguments, _processor()]).encode()).hexdigest()[:32]
+    folder = cache_folder()
+    for kept in folder.glob(f"{key}-*.so"):
+        if kept.name == f"{key}-{_digest(kept)}.so":
+            try:
+                return ctypes.CDLL(str(kept))
+            except OSError:  # made for another system
+                continue
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / "made.so"
+            arguments[-1:] = [str(source), "-o", str(made)]
+            done = subprocess.run(arguments, capture_output=True, text=True)
+            if done.returncode:
+                said = next(iter(done.stderr.strip().splitlines()), "no message")
+                return f"{shlex.join(compiler)} -march={target} failed: {said}"
+            kept = folder / f"{key}-{_digest(made)}.so"
+            os.replace(made, kept)
+        return ctypes.CDLL(str(kept))
+    except OSError as error:  # no room, or the code does not run here
+        return f"{shlex.join(compiler)} -march={target}: {error}"
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    except OSError:  # removed meanwhile
+        return ""

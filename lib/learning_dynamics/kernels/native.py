@@ -1,0 +1,268 @@
+"""Gradient descent of linear, ReLU and leaky ReLU nets on a CPU in C++: chosen for long runs.
+
+One call takes many steps of a chunk of runs, one run after the other, so that all of a run stays
+in the fastest cache. The residuals of the built-in losses are computed inside
+(`two_layer_relu.cpp`, `two_layer_linear.cpp`); for others each step is two calls with PyTorch's
+residual between them.
+"""
+
+import ctypes
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from learning_dynamics import losses
+from learning_dynamics.activations import Activation
+from learning_dynamics.kernels import compiler
+from learning_dynamics.losses import Loss
+from learning_dynamics.saddles.kernels import (
+    Data,
+    DenseKernel,
+    Kernel,
+    ProductKernel,
+    TwoLayerBuffers,
+    residual_,
+)
+
+__all__ = [
+    "LinearNative", "ReluNative", "address", "native_kernel", "negative_slope", "torch_seconds",
+    "why_not",
+]
+
+#: Inputs and outputs together beyond which large products win (measured).
+LARGEST = 128
+#: Predicted seconds of PyTorch from which a shape is compiled, which takes about one second.
+WORTH = 2.0
+#: Seconds of a step of one chunk in PyTorch besides its operations, and operations per second.
+OVERHEAD, RATE = 5e-5, 1e10
+
+#: Residual -> its number in `vectors.hpp`. GIVEN: the caller has written l' over the outputs.
+GIVEN, SQUARED, WEIGHTED, HUBER, LOGISTIC, CROSS_ENTROPY, MOMENTS = range(7)
+KINDS = {
+    losses.difference: SQUARED, losses.weighted_difference: WEIGHTED,
+    losses.clipped_difference: HUBER, losses.logistic_residual: LOGISTIC,
+    losses.cross_entropy_residual: CROSS_ENTROPY,
+}
+REALS = {torch.float32: "float", torch.float64: "double"}
+
+_POINTERS = ("w1", "w2t", "f", "work", "eta", "x", "xt", "y", "omega")
+_NUMBERS = ("runs", "m1", "n", "x_step", "xt_step", "y_step", "omega_step", "loss")
+
+
+class _Arguments(ctypes.Structure):
+    """`Arguments` of vectors.hpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+        *((name, ctypes.c_long) for name in _NUMBERS),
+        ("parameter", ctypes.c_double), ("slope", ctypes.c_double),
+    ]
+
+
+def address(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Where the numbers of a tensor begin. ValueError unless it lies as the code will read it."""
+    found = tuple(tensor.shape), tensor.dtype, tensor.device.type, tensor.is_contiguous()
+    if found != (shape, dtype, "cpu", True):
+        raise ValueError(
+            f"{name}: shape, dtype, device, contiguity {found}: must be {(shape, dtype, 'cpu', True)}"
+        )
+    return tensor.data_ptr()
+
+
+def negative_slope(act: Activation) -> float | None:
+    """a >= 0 where sigma(z) = z for z > 0 and a z elsewhere (ReLU: 0, linear: 1); else None.
+
+    Measured on values and slopes at points of all sizes, whatever the activation is called.
+    """
+    sizes = torch.logspace(-300, 300, 61, dtype=torch.float64)
+    z = torch.cat([-sizes, sizes.new_zeros(1), sizes])
+    values, slopes = act.function(z), act.derivative(z)
+    a = float(slopes[0])
+    same = torch.equal(values, torch.where(z > 0, z, a * z)) and torch.equal(
+        slopes, torch.where(z > 0, torch.ones_like(z), torch.full_like(z, a))
+    )
+    return a if same and a >= 0 else None
+
+
+def _code(
+    act: Activation, sizes: tuple[int, int, int, int], dtype: torch.dtype
+) -> ctypes.CDLL | str:
+    """The library for such a net, or why there is none."""
+    slope = negative_slope(act)
+    name = "two_layer_linear.cpp" if slope == 1 else "two_layer_relu.cpp"
+    macros = {"M0": sizes[0], "M2": sizes[2], "REAL": REALS[dtype], "LEAKY": int(slope != 0)}
+    library = compiler.build(
+        Path(__file__).with_name(name), tuple(macros.items()), compiler.march()
+    )
+    if isinstance(library, ctypes.CDLL):
+        library.outputs.argtypes, library.outputs.restype = [ctypes.c_void_p], None
+        library.steps.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
+        library.steps.restype = None
+        library.room.argtypes, library.room.restype = [ctypes.c_long] * 3, ctypes.c_long
+    return library
+
+
+def why_not(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> str | None:
+    """Why no kernel of this file takes such a net with weights like these; None: one does."""
+    if negative_slope(act) is None:
+        return f"activation {act.name}: allowed are linear, relu and leaky_relu with slope >= 0"
+    if like.device.type != "cpu" or like.dtype not in REALS:
+        return f"weights are {like.dtype} on {like.device.type}: allowed are float32 and float64, cpu"
+    if sizes[0] + sizes[2] > LARGEST:
+        return f"m0 + m2 = {sizes[0] + sizes[2]}: at most {LARGEST} are allowed"
+    return None
+
+
+def torch_seconds(sizes: tuple[int, int, int, int], runs: int, steps: int) -> float:
+    """About how long the steps would take in PyTorch, by the size of the run alone."""
+    return steps * (OVERHEAD + runs * DenseKernel.flops(sizes) / RATE)
+
+
+def native_kernel(
+    act: Activation, sizes: tuple[int, int, int, int], like: Tensor, runs: int, steps: int,
+    backend: str,
+) -> type[Kernel] | None:
+    """The kernel for such a run, None for PyTorch's.
+
+    "auto" takes it where PyTorch would need `WORTH` seconds. What is in the cache does not count:
+    the same call takes the same code, so that its bits do not depend on what ran before.
+    ValueError says why "native" is not possible.
+    """
+    reason = why_not(act, sizes, like)
+    if backend == "torch" or backend == "auto" and (
+        reason is not None or torch_seconds(sizes, runs, steps) < WORTH
+    ):
+        return None
+    if reason is None:
+        library = _code(act, sizes, like.dtype)
+        if isinstance(library, ctypes.CDLL):
+            return LinearNative if negative_slope(act) == 1 else ReluNative
+        reason = library
+        if backend == "auto":
+            _say_once(reason)
+            return None
+    raise ValueError(f"backend = 'native': {reason}")
+
+
+@functools.lru_cache
+def _say_once(reason: str) -> None:
+    logging.getLogger(__name__).warning("%s. Runs take the kernels of PyTorch, slower.", reason)
+
+
+def _padded(t: Tensor, length: int) -> Tensor:
+    """The columns of t, the last one repeated up to a length."""
+    last = t[..., -1:].expand(*t.shape[:-1], length - t.shape[-1])
+    return torch.cat([t, last], -1).contiguous()
+
+
+class _Native(TwoLayerBuffers):
+    """What the two share: arguments for the code, and a step of any loss."""
+
+    def __init__(
+        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
+    ) -> None:
+        reason = why_not(act, sizes, like)
+        code = _code(act, sizes, like.dtype) if reason is None else reason
+        if isinstance(code, str):
+            raise ValueError(code)
+        self._code, self._sizes, self._slope = code, sizes, negative_slope(act)
+        self._lanes = code.lanes()
+        self._padded = -(-sizes[3] // self._lanes) * self._lanes
+        self._work = like.new_empty(code.room(chunk, sizes[1], sizes[3]))
+        super().__init__(chunk, {"f": (sizes[2], self._padded)}, like)
+
+    def _samples(self, x: Tensor, y: Tensor, data: Data, kind: int) -> tuple[int, dict]:
+        """The loss's number and name -> (numbers, rows and columns as the code reads them).
+
+        x, y: padded samples.
+        """
+        raise NotImplementedError
+
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        self._cut(packed, data, loss, scale)
+        (m0, m1, m2, n), runs, dtype = self._sizes, len(scale), packed[0].dtype
+        for name, t, shape in (("inputs", data.inputs, (m0, n)), ("targets", data.targets, (m2, n)),
+                               ("transposed", data.transposed, (n, m0))):
+            if t.shape not in (shape, (runs, *shape)) or t.dtype != dtype:
+                raise ValueError(f"{name}: {tuple(t.shape)}, {t.dtype}: must be {shape}, {dtype}")
+        kind = KINDS.get(getattr(loss.residual, "func", loss.residual), GIVEN)
+        parameter = loss.residual.args[0] if kind in (WEIGHTED, HUBER) else 0.0
+        x, y = _padded(data.inputs, self._padded), _padded(data.targets, self._padded)
+        number, read = self._samples(x, y, data, kind)
+        if kind == WEIGHTED:
+            omega = parameter.to(dtype).expand(*parameter.shape[:-2], m2, n)
+            read["omega"] = _padded(omega, self._padded), (m2, self._padded)
+            parameter = 0.0
+        arguments = _Arguments(runs=runs, m1=m1, n=n, loss=number, parameter=parameter,
+                               slope=self._slope)
+        read = {
+            "w1": (packed[0], (m1, m0)), "w2t": (packed[1], (m1, m2)), "eta": (scale, (1, 1)),
+            "f": (self._f, (m2, self._padded)), "work": (self._work, self._work.shape),
+        } | read
+        for name, (tensor, shape) in read.items():
+            each = tensor.ndim == 3
+            setattr(arguments, name, address(tensor, name, (runs, *shape) if each else shape, dtype))
+            if each and f"{name}_step" in _NUMBERS:
+                setattr(arguments, f"{name}_step", tensor.shape[-2:].numel())
+        self._kept, self._arguments, self._given = read, arguments, kind == GIVEN
+        self._call = ctypes.addressof(arguments)
+
+    def outputs(self) -> Tensor:
+        self._code.outputs(self._call)
+        self._fresh = True
+        return self._f[..., : self._sizes[3]]
+
+    def advance(self, steps: int) -> None:
+        if not self._given:
+            if steps:
+                self._code.steps(self._call, steps, int(self._fresh))
+                self._fresh = False
+            return
+        for _ in range(steps):
+            residual_(self.outputs(), self._data.targets, self._loss)
+            self._code.steps(self._call, 1, 1)
+            self._fresh = False
+
+
+class ReluNative(_Native):
+    """ReLU and leaky ReLU: the operations of `DenseKernel`."""
+
+    elements = staticmethod(DenseKernel.elements)
+    flops = staticmethod(DenseKernel.flops)
+
+    def _samples(self, x: Tensor, y: Tensor, data: Data, kind: int) -> tuple[int, dict]:
+        m0, _, m2, _ = self._sizes
+        tiles = x.unflatten(-1, (-1, self._lanes)).transpose(-3, -2)  # one vector of samples each
+        rows = m0 * self._padded // self._lanes
+        return kind, {"x": (tiles.flatten(-3, -2).contiguous(), (rows, self._lanes)),
+                      "y": (y, (m2, self._padded))}
+
+
+class LinearNative(_Native):
+    """Linear nets: the operations of `ProductKernel`, with the squared loss through moments."""
+
+    flops = staticmethod(ProductKernel.flops)
+
+    @staticmethod
+    def elements(sizes: tuple[int, int, int, int]) -> int:
+        """Numbers of working memory per run."""
+        m0, m1, m2, n = sizes
+        return m2 * n + m1 * (m0 + m2)
+
+    def _samples(self, x: Tensor, y: Tensor, data: Data, kind: int) -> tuple[int, dict]:
+        m0, _, m2, n = self._sizes
+        wide = -(-m0 // self._lanes) * self._lanes  # rows of m0 numbers are padded to vectors
+
+        def whole(t: Tensor) -> Tensor:
+            return torch.nn.functional.pad(t, (0, wide - m0)).contiguous()
+
+        read = {"x": (x, (m0, self._padded))}
+        if kind == SQUARED and 2 * n > m0:  # through moments, which take fewer operations
+            xx, yx = data.inputs @ data.transposed, data.targets @ data.transposed
+            return MOMENTS, read | {"xt": (whole(xx), (m0, wide)), "y": (whole(yx), (m2, wide))}
+        read |= {"xt": (whole(data.transposed), (n, wide)), "y": (y, (m2, self._padded))}
+        return kind, read
