@@ -31,10 +31,12 @@ def build(name, runs=None):
     return act, weights, Problem(x, y)
 
 
-def ours(weights, problem, act, steps):
+def ours(weights, problem, act, steps, backend="native"):
+    """A long run's backend on few steps."""
     end = torch.tensor([steps])
     return lambda: gradient_descent(
-        weights, problem, step_size=ETA, steps=steps, activation=act, record_at=end
+        weights, problem, step_size=ETA, steps=steps, activation=act, record_at=end,
+        backend=backend,
     )
 
 

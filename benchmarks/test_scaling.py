@@ -26,7 +26,7 @@ def call(act, batch, width, samples):
     weights = initialise((10, width, 5), 0.01, [generator("s", i) for i in range(batch)])
     return lambda: gradient_descent(
         weights, Problem(x, y), step_size=0.01, steps=STEPS, activation=act,
-        record_at=torch.tensor([STEPS]),
+        record_at=torch.tensor([STEPS]), backend="native",
     )
 
 

@@ -232,6 +232,7 @@ class Trajectory:
     stopped_at   : (runs,) int64, step at which a stop condition froze the run, -1 if none.
     final        : the final state (model-specific, e.g. `saddles.two_layer.Weights`).
     units        : name -> unit of the observable ("1", "loss", "steps" ...).
+    backend      : what took the steps: "torch", or "native" for compiled C++.
     """
 
     steps: Tensor
@@ -242,6 +243,7 @@ class Trajectory:
     stopped_at: Tensor
     final: Any
     units: Mapping[str, str] = field(default_factory=dict)
+    backend: str = "torch"
 
     def __getitem__(self, name: str) -> Tensor:
         """The observable called `name`, (runs, records, ...)."""

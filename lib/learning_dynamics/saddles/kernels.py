@@ -28,7 +28,6 @@ __all__ = [
     "Kernel",
     "ProductKernel",
     "TwoLayerBuffers",
-    "choose_kernel",
     "residual_",
 ]
 
@@ -235,19 +234,3 @@ class ProductKernel(TwoLayerBuffers):
             torch.bmm(w1, ct, out=d2)
             w1.baddbmm_(w2t, c, alpha=-1)
             w2t.sub_(d2)
-
-
-def choose_kernel(
-    act: Activation, sizes: tuple[int, int, int, int], like: Tensor
-) -> type[Kernel]:
-    """The fastest kernel for weights like these: through W2 W1 for linear nets unless m1 is
-    tiny; in two passes for these and for ReLU nets on a CPU (`fused`); else by the five products.
-    """
-    from learning_dynamics.saddles import fused
-
-    here = fused.runs_on(act, sizes, like)
-    if act.negative_slope == 1:
-        if ProductKernel.flops(sizes) > DenseKernel.flops(sizes):
-            return DenseKernel
-        return fused.FusedProductKernel if here else ProductKernel
-    return fused.FusedKernel if here else DenseKernel

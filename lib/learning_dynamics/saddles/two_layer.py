@@ -15,6 +15,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.contracts import checked
+from learning_dynamics.kernels.native import native_kernel, negative_slope
 from learning_dynamics.losses import Loss, check_fits, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -27,7 +28,7 @@ from learning_dynamics.runtime import (
     check_shape,
 )
 from learning_dynamics.saddles.ensemble import Ensemble
-from learning_dynamics.saddles.kernels import Data, choose_kernel
+from learning_dynamics.saddles.kernels import Data, DenseKernel, Kernel, ProductKernel
 from learning_dynamics.saddles.observables import (
     OBSERVABLES,
     geometric_grid,
@@ -48,6 +49,7 @@ __all__ = [
     "State",
     "Stop",
     "Weights",
+    "choose_kernel",
     "forward",
     "geometric_grid",
     "gradient",
@@ -73,6 +75,22 @@ class Stop(NamedTuple):
         return met
 
 
+def choose_kernel(
+    act: Activation, sizes: tuple[int, int, int, int], like: Tensor, runs: int = 1, steps: int = 0,
+    backend: str = "torch",
+) -> tuple[type[Kernel], str]:
+    """The kernel for weights like these, and its backend.
+
+    In C++ where `native_kernel` says so; else through W2 W1 for linear nets unless m1 is tiny, by
+    the five products for all others.
+    """
+    native = native_kernel(act, sizes, like, runs, steps, backend)
+    if native is not None:
+        return native, "native"
+    fewer = ProductKernel.flops(sizes) <= DenseKernel.flops(sizes)
+    return ProductKernel if fewer and negative_slope(act) == 1 else DenseKernel, "torch"
+
+
 @checked
 def gradient_descent(
     weights: Weights,
@@ -87,6 +105,7 @@ def gradient_descent(
     stop: Stop | None = None,
     on_divergence: str = "raise",
     progress: Callable[[int, int], None] | None = None,
+    backend: str = "auto",
 ) -> Trajectory:
     """Gradient descent W_l(t+1) = W_l(t) - eta dL/dW_l for an ensemble of runs.
 
@@ -101,6 +120,9 @@ def gradient_descent(
     on_divergence : "raise" a ValueError that names run, step and step size, or "mark" the run
                 in `diverged_at` and record NaN.
     progress  : called as progress(step, steps) at every recorded step.
+    backend   : "torch" on any device; "native", C++ compiled for the shape (`kernels.native`:
+                linear, ReLU and leaky ReLU nets on a CPU); "auto", native for long runs where it is
+                possible. The result names the one that was taken; they agree up to rounding.
     """
     act, criterion = find_activation(activation), find_loss(loss)
     check_finite("w1", weights.w1)
@@ -112,6 +134,7 @@ def gradient_descent(
     check_integer("steps", steps)
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
     check_choices("observables", observables, OBSERVABLES)
+    check_choice("backend", backend, ("auto", "torch", "native"))
     grid = record_grid(record_at, steps)
     x, y = problem.inputs, problem.targets
     if x.ndim == 3 and len(x) == 1:
@@ -120,8 +143,9 @@ def gradient_descent(
         raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
     check_fits(criterion, weights.w1.new_empty(runs, y.shape[-2], y.shape[-1]), y)
     sizes = (x.shape[-2], m1, y.shape[-2], x.shape[-1])
+    kernel, taken = choose_kernel(act, sizes, weights.w1, runs, steps, backend)
     trajectory = Ensemble(
-        kernel=choose_kernel(act, sizes, weights.w1),
+        kernel=kernel,
         sizes=sizes,
         act=act,
         loss=criterion,
@@ -135,7 +159,7 @@ def gradient_descent(
         raising=on_divergence == "raise",
         progress=progress,
     ).run(weights)
-    return replace(trajectory, step_size=step_size)
+    return replace(trajectory, step_size=step_size, backend=taken)
 
 
 def record_grid(record_at: Tensor | None, steps: int) -> list[int]:
