@@ -19,7 +19,6 @@ from learning_dynamics.runtime import Trajectory, all_finite, as_positive, check
 from learning_dynamics.runtime import check_finite, check_floating, check_held, check_integer
 from learning_dynamics.runtime import check_shape, generator, standard_normal
 from learning_dynamics.scales.passes import Passes, hidden
-from learning_dynamics.scales.thin_passes import thin_passes
 
 __all__ = ["State", "batch_order", "check_state", "initialise", "sgd"]
 
@@ -235,8 +234,7 @@ def sgd(
     rows, targets = problem.inputs.mT.contiguous(), problem.targets.mT.contiguous()
     taken: list[int] = []
     seen: dict[str, list[Tensor]] = {}
-    parts = weights, state.velocities, multipliers, ratios, psi, eta
-    plain, thin = Passes(*parts, momentum), thin_passes(*parts, min(batch_size, len(rows)))
+    passes = Passes(weights, state.velocities, multipliers, ratios, psi, eta, momentum)
 
     def look(step: int) -> None:
         taken.append(step)
@@ -265,7 +263,6 @@ def sgd(
     if step in wanted:
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
-        passes = thin if thin is not None and index.shape[1] == thin.batch else plain
         f, y = passes.forward(rows[index]).mT, targets[index].mT
         bad = ~(losses.value(f, y) <= LOSS_LIMIT) & (diverged_at < 0)
         diverged_at = torch.where(bad, step, diverged_at)
