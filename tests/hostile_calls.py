@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from learning_dynamics.activations import activation
+from learning_dynamics.kernels.native import LinearNative, ReluNative
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles import fused, two_layer
 from learning_dynamics.saddles.kernels import Data, DenseKernel
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise
-from learning_dynamics.scales import thin_passes, training
+from learning_dynamics.scales import training
 from learning_dynamics.scales.checkpoints import load, save
 from learning_dynamics.scales.training import sgd
 
@@ -155,15 +155,10 @@ def two_layers(draw):
     names = draw.choice((("loss",), (), ("loss",), ("units", "loss"), ("loss", "loss")))
 
     def call(compiled):
-        choose = two_layer.choose_kernel
-        try:
-            if not compiled:
-                two_layer.choose_kernel = lambda *_: DenseKernel
-            run = gradient_descent(
-                Weights(*given[:2]), Problem(*given[2:4]), step_size=eta, steps=steps,
-                activation=act, loss=squared(omega), observables=names)
-        finally:
-            two_layer.choose_kernel = choose
+        run = gradient_descent(
+            Weights(*given[:2]), Problem(*given[2:4]), step_size=eta, steps=steps,
+            activation=act, loss=squared(omega), observables=names,
+            backend="native" if compiled else "torch")
         return [*run.final, *run.observables.values()]
 
     return call
@@ -175,7 +170,7 @@ def kernels(draw):
     given = hostile([normal(2, 7, 3, dtype=dtype), normal(2, 7, 2, dtype=dtype),
                      normal(3, 9, dtype=dtype), normal(2, 9, dtype=dtype),
                      torch.full((2, 1, 1), 0.01, dtype=dtype)], draw, ("without memory",))
-    act, kind = draw.choice((("relu", fused.FusedKernel), ("linear", fused.FusedProductKernel)))
+    act, kind = draw.choice((("relu", ReluNative), ("linear", LinearNative)))
 
     def call(compiled):
         kernel = (kind if compiled else DenseKernel)(2, (3, 7, 2, 9), activation(act),
@@ -207,7 +202,6 @@ def training_runs(draw):
     through_a_file = draw.random() < 0.3
 
     def call(compiled):
-        thin_passes.LEAST_WEIGHTS = 0 if compiled else 1 << 60
         state = training.State(tuple(
             deepcopy(w) if isinstance(w, torch.Tensor) and not w.is_neg() else w for w in given[:3]
         ), None, 0, given[5])

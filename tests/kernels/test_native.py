@@ -220,16 +220,6 @@ def test_unknown_backend(as_users_run):
         gradient_descent(*case((4, 7, 3, 13)), step_size=0.1, steps=1, backend="gpu")
 
 
-def test_an_activation_is_known_by_what_it_does():
-    assert native.negative_slope(RELU) == 0 and native.negative_slope(LINEAR) == 1
-    assert native.negative_slope(leaky_relu(0.123456789)) == 0.123456789
-    assert native.negative_slope(replace(RELU, name="mine")) == 0
-    six = replace(RELU, function=lambda z: z.clamp(0, 6))
-    assert native.negative_slope(six) is None
-    assert native.negative_slope(replace(RELU, derivative=torch.ones_like)) is None
-    assert native.negative_slope(Activation("relu", torch.tanh, torch.ones_like)) is None
-
-
 def test_a_loss_is_known_by_its_residual():
     """A loss that kept its name but has another residual is not taken for the first."""
     weights, problem = case((4, 7, 3, 13))
@@ -250,11 +240,6 @@ def test_long_runs_only_and_whatever_the_cache_holds():
 
 
 def test_addresses_are_checked():
-    t = torch.zeros(2, 3, dtype=torch.float64)
-    assert native.address(t, "x", (2, 3), torch.float64) == t.data_ptr()
-    for bad in (t[:1], t.float(), t.to("meta"), torch.zeros(3, 2, dtype=torch.float64).mT):
-        with pytest.raises(ValueError, match="x: shape, dtype, device, contiguity"):
-            native.address(bad, "x", (2, 3), torch.float64)
     weights, problem = case((4, 7, 3, 13))
     x, y, scale = problem.inputs, problem.targets, torch.ones(RUNS, 1, 1, dtype=torch.float64)
     kernel = native.ReluNative(RUNS, (4, 7, 3, 13), RELU, weights.w1)
@@ -265,6 +250,7 @@ def test_addresses_are_checked():
         (packed, (x, y[:, :12]), scale),
         (packed, (x, y), scale.float()),
         (packed, (x.float(), y), scale),
+        ([packed[0][0], packed[1]], (x, y), scale),  # one run's weights are not all runs' weights
     ]:
-        with pytest.raises(ValueError, match="must be"):
+        with pytest.raises(ValueError, match="must be|allowed is"):
             kernel.bind(bad, Data(data[0], data[0].mT.contiguous(), data[1]), squared(), eta)

@@ -19,6 +19,7 @@ from learning_dynamics import losses
 from learning_dynamics.activations import Activation
 from learning_dynamics.kernels import compiler
 from learning_dynamics.losses import Loss
+from learning_dynamics.runtime import address
 from learning_dynamics.saddles.kernels import (
     Data,
     DenseKernel,
@@ -29,8 +30,7 @@ from learning_dynamics.saddles.kernels import (
 )
 
 __all__ = [
-    "LinearNative", "ReluNative", "address", "native_kernel", "negative_slope", "torch_seconds",
-    "why_not",
+    "LinearNative", "ReluNative", "native_kernel", "torch_seconds", "why_not",
 ]
 
 #: Inputs and outputs together beyond which large products win (measured).
@@ -49,6 +49,8 @@ KINDS = {
 }
 REALS = {torch.float32: "float", torch.float64: "double"}
 
+#: What the code reads and writes run by run; data may be shared by all runs.
+PER_RUN = ("w1", "w2t", "eta", "f")
 _POINTERS = ("w1", "w2t", "f", "work", "eta", "x", "xt", "y", "omega")
 _NUMBERS = ("runs", "m1", "n", "x_step", "xt_step", "y_step", "omega_step", "loss")
 
@@ -63,36 +65,11 @@ class _Arguments(ctypes.Structure):
     ]
 
 
-def address(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    """Where the numbers of a tensor begin. ValueError unless it lies as the code will read it."""
-    found = tuple(tensor.shape), tensor.dtype, tensor.device.type, tensor.is_contiguous()
-    if found != (shape, dtype, "cpu", True):
-        raise ValueError(
-            f"{name}: shape, dtype, device, contiguity {found}: must be {(shape, dtype, 'cpu', True)}"
-        )
-    return tensor.data_ptr()
-
-
-def negative_slope(act: Activation) -> float | None:
-    """a >= 0 where sigma(z) = z for z > 0 and a z elsewhere (ReLU: 0, linear: 1); else None.
-
-    Measured on values and slopes at points of all sizes, whatever the activation is called.
-    """
-    sizes = torch.logspace(-300, 300, 61, dtype=torch.float64)
-    z = torch.cat([-sizes, sizes.new_zeros(1), sizes])
-    values, slopes = act.function(z), act.derivative(z)
-    a = float(slopes[0])
-    same = torch.equal(values, torch.where(z > 0, z, a * z)) and torch.equal(
-        slopes, torch.where(z > 0, torch.ones_like(z), torch.full_like(z, a))
-    )
-    return a if same and a >= 0 else None
-
-
 def _code(
     act: Activation, sizes: tuple[int, int, int, int], dtype: torch.dtype
 ) -> ctypes.CDLL | str:
     """The library for such a net, or why there is none."""
-    slope = negative_slope(act)
+    slope = act.negative_slope
     name = "two_layer_linear.cpp" if slope == 1 else "two_layer_relu.cpp"
     macros = {"M0": sizes[0], "M2": sizes[2], "REAL": REALS[dtype], "LEAKY": int(slope != 0)}
     library = compiler.build(
@@ -108,7 +85,7 @@ def _code(
 
 def why_not(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> str | None:
     """Why no kernel of this file takes such a net with weights like these; None: one does."""
-    if negative_slope(act) is None:
+    if act.negative_slope is None or act.negative_slope < 0:
         return f"activation {act.name}: allowed are linear, relu and leaky_relu with slope >= 0"
     if like.device.type != "cpu" or like.dtype not in REALS:
         return f"weights are {like.dtype} on {like.device.type}: allowed are float32 and float64, cpu"
@@ -140,7 +117,7 @@ def native_kernel(
     if reason is None:
         library = _code(act, sizes, like.dtype)
         if isinstance(library, ctypes.CDLL):
-            return LinearNative if negative_slope(act) == 1 else ReluNative
+            return LinearNative if act.negative_slope == 1 else ReluNative
         reason = library
         if backend == "auto":
             _say_once(reason)
@@ -169,7 +146,7 @@ class _Native(TwoLayerBuffers):
         code = _code(act, sizes, like.dtype) if reason is None else reason
         if isinstance(code, str):
             raise ValueError(code)
-        self._code, self._sizes, self._slope = code, sizes, negative_slope(act)
+        self._code, self._sizes, self._slope = code, sizes, act.negative_slope
         self._lanes = code.lanes()
         self._padded = -(-sizes[3] // self._lanes) * self._lanes
         self._work = like.new_empty(code.room(chunk, sizes[1], sizes[3]))
@@ -204,9 +181,10 @@ class _Native(TwoLayerBuffers):
             "f": (self._f, (m2, self._padded)), "work": (self._work, self._work.shape),
         } | read
         for name, (tensor, shape) in read.items():
-            each = tensor.ndim == 3
-            setattr(arguments, name, address(tensor, name, (runs, *shape) if each else shape, dtype))
-            if each and f"{name}_step" in _NUMBERS:
+            may_be_shared = f"{name}_step" in _NUMBERS
+            each = name in PER_RUN or may_be_shared and tensor.ndim == 3
+            setattr(arguments, name, address(name, tensor, (runs, *shape) if each else shape, dtype))
+            if each and may_be_shared:
                 setattr(arguments, f"{name}_step", tensor.shape[-2:].numel())
         self._kept, self._arguments, self._given = read, arguments, kind == GIVEN
         self._call = ctypes.addressof(arguments)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.kernels.native import native_kernel, negative_slope
+from learning_dynamics.kernels.native import native_kernel
 from learning_dynamics.losses import Loss, check_fits, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -88,7 +88,7 @@ def choose_kernel(
     if native is not None:
         return native, "native"
     fewer = ProductKernel.flops(sizes) <= DenseKernel.flops(sizes)
-    return ProductKernel if fewer and negative_slope(act) == 1 else DenseKernel, "torch"
+    return ProductKernel if fewer and act.negative_slope == 1 else DenseKernel, "torch"
 
 
 @checked
