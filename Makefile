@@ -83,7 +83,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=chapters $(LAB_ARGS)
 
 claims: $(READY)
-	$(PY) -m learning_dynamics claims --jobs $(JOBS)
+	$(PY) -m paper claims --jobs $(JOBS)
 
 reference: $(READY)
 	@$(PY) _ext/notebooks.py reference $(CHAPTER) --jobs $(JOBS)
@@ -92,7 +92,7 @@ bench: $(BENCH)
 	$(PY) -m pytest -o addopts="--import-mode=importlib -q" -p no:xdist benchmarks
 
 audit: $(READY)
-	$(PY) -m learning_dynamics claims --jobs $(JOBS) --audit
+	$(PY) -m paper claims --jobs $(JOBS) --audit
 	$(PY) -m pytest -n $(JOBS) --dist loadscope -m audit tests
 	@$(MAKE) --no-print-directory bench
 

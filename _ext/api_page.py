@@ -14,7 +14,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-PACKAGE = "learning_dynamics"
+TOP = ("learning_dynamics", "paper")
 _CONTRACT = re.compile(r"^\S[^:]{0,60}?\s*: ")
 _SPECIAL = re.compile(r"([\\*|_<>])")
 
@@ -72,7 +72,7 @@ def modules(root, prefix):
         if path.suffix == ".py" and not path.name.startswith("_"):
             names.append(f"{prefix}.{path.stem}")
         elif (path / "__init__.py").exists():
-            names += modules(root, f"{prefix}.{path.name}") if prefix != PACKAGE else []
+            names += modules(root, f"{prefix}.{path.name}") if prefix not in TOP else []
     return names
 
 
@@ -84,7 +84,7 @@ class ApiModules(SphinxDirective):
     def run(self):
         text = []
         for name in modules(self.env.srcdir, self.arguments[0]):
-            short = name.removeprefix(PACKAGE + ".")
+            short = name.partition(".")[2]
             text += [f"### {short}", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
         node = nodes.section()
         node.document = self.state.document

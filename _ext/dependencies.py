@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
-    "PACKAGE", "cells_with_options", "chapter_digest", "code_cells", "imported_modules",
+    "PACKAGES", "cells_with_options", "chapter_digest", "code_cells", "imported_modules",
     "record_files",
 ]
 
-PACKAGE = "learning_dynamics"
+PACKAGES = ("learning_dynamics", "paper")
 LOCK = "requirements.lock"
-DATA_FOLDERS = ("results", f"lib/{PACKAGE}")
+DATA_FOLDERS = ("results", "lib")
 _CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.M | re.S)
 _OPTIONS = re.compile(r"\A---\n(.*?)^---\n", re.M | re.S)
 
@@ -96,7 +96,7 @@ def _module_facts(name, path):
 
 def _path_of(root, module):
     """The file of a dotted module name, or None if it is not ours."""
-    if module.split(".")[0] != PACKAGE:
+    if module.split(".")[0] not in PACKAGES:
         return None
     base = root / "lib" / Path(*module.split("."))
     for path in (base / "__init__.py", base.with_suffix(".py")):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from dependencies import PACKAGE, cells_with_options, record_files
+from dependencies import PACKAGES, cells_with_options, record_files
 
 __all__ = ["Source", "figure_sources"]
 
 #: Parts of the package that say how a book looks or is seeded, not where a figure comes from.
-LEFT_OUT = ("figures.style", "runtime", "experiments.records", "experiments.store")
-DRAWING = f"{PACKAGE}.figures."
+LEFT_OUT = ("paper.figures.style", "learning_dynamics.runtime", "paper.records", "paper.store")
+DRAWING = "paper.figures."
 
 
 class Source(NamedTuple):
@@ -41,7 +41,7 @@ def _module_file(root, module):
 
 def _imports(node, root):
     """name in the chapter -> (module, attribute or None) for what a statement imports from the package."""
-    if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE):
+    if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGES):
         return {}
     found = {}
     for alias in node.names:
@@ -80,8 +80,7 @@ def _assigned(statement):
 
 
 def _is_source(module, name):
-    part = module.removeprefix(PACKAGE + ".")
-    return part not in LEFT_OUT and not name.isupper() and not name.startswith("_")
+    return module not in LEFT_OUT and not name.isupper() and not name.startswith("_")
 
 
 def _words(path, name):
@@ -108,7 +107,7 @@ def _source(root, used):
     functions = [item for item in used if isinstance(item, tuple) and _is_source(*item)]
     drawn = [item for item in functions if item[0].startswith(DRAWING)]
     others = [item for item in functions if item not in drawn]
-    experiments = [item for item in others if item[0].startswith(f"{PACKAGE}.experiments.")]
+    experiments = [item for item in others if item[0].startswith("paper.")]
     words = {item for item in used if isinstance(item, str)}
     for module, name in (item for item in used if isinstance(item, tuple)):  # constants as well
         words |= _words(_module_file(root, module), name)

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from docutils import nodes
-from figure_code import PACKAGE, figure_sources
-from learning_dynamics.claims import read_claims
+from figure_code import figure_sources
+from paper.claims import read_claims
 
 FOLDER = "records"
 LEDGER = "chapters/ledger"
@@ -33,7 +33,7 @@ def _code_links(app, docname, functions):
         page = app.builder.get_relative_uri(docname, f"_modules/{module.replace('.', '/')}")
         if entry:
             anchor = f"#{name}" if name in entry[2] else ""  # names that the API page documents
-            text = f"{module.removeprefix(PACKAGE + '.').split('.')[-1]}.{name}"
+            text = f"{module.split('.')[-1]}.{name}"
             yield _link(text, page + anchor, reftitle=f"Source of {module}.{name}")
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from docutils import nodes
 from docutils.statemachine import StringList
 from labels import chapter_texts, labels
-from learning_dynamics.claims import STATUSES, read_claims
-from learning_dynamics.ledger import read_ledger
+from paper.claims import STATUSES, read_claims
+from paper.ledger import read_ledger
 from sphinx.util.docutils import SphinxDirective
 
 VERDICTS = ("holds", "holds-corrected", "fails", "not measured")

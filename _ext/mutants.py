@@ -25,7 +25,7 @@ import yaml
 __all__ = ["main", "mutants", "try_mutant"]
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = Path("lib") / "learning_dynamics"
+PACKAGE = Path("lib")
 GOOD = ("killed", "refused")
 SECONDS = 300  # a short measurement takes ten on an idle core, imports included
 MEASURE = """
@@ -33,7 +33,7 @@ import json, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 import learning_dynamics
-from learning_dynamics.claims import measure, read_claims, verdict
+from paper.claims import measure, read_claims, verdict
 assert learning_dynamics.__file__.startswith(sys.argv[1]), learning_dynamics.__file__
 claim = next(c for c in read_claims(Path(sys.argv[1]) / "claims.yml") if c.id == sys.argv[2])
 try:

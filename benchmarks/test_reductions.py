@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from timing import interleaved, ratio
 
-from learning_dynamics.experiments.kernels import large_run
+from paper.performance.kernels import large_run
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.linear import compress, linear_descent, narrow
+from learning_dynamics.saddles.linear_nets.linear import compress, linear_descent, narrow
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 
 STEPS, ROUNDS = 400, 25

@@ -18,9 +18,9 @@ from timing import gemm, interleaved
 from learning_dynamics.activations import activation
 from learning_dynamics.kernels.native import ReluNative
 from learning_dynamics.losses import squared
-from learning_dynamics.saddles.ensemble import CACHE
-from learning_dynamics.saddles.kernels import Data, DenseKernel, ProductKernel
-from learning_dynamics.saddles.schedule import worker_map
+from learning_dynamics.kernels.ensemble import CACHE
+from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, ProductKernel
+from learning_dynamics.kernels.ensemble import worker_map
 
 ROUNDS = 9
 

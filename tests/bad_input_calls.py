@@ -5,27 +5,28 @@ One table with one entry a function, and therefore longer than a file of code.
 """
 
 import torch
-from learning_dynamics import activations, losses, problems, published
+from learning_dynamics import activations, losses, problems
+from learning_dynamics.data import published
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles import (
-    descent,
-    diagonal,
-    directions,
-    layerwise,
-    linear,
-    modes,
-    observables,
-    plateaus,
-    reductions,
-    resting,
-    skipping,
+from learning_dynamics.saddles.theory import (
+    growth_bound as descent,
+    extremal_directions as directions,
+    alignment as plateaus,
+    stages as resting,
     stages,
     staircase,
-    two_layer,
-    units,
-    weights,
+    unit_matrix as units,
 )
+from learning_dynamics.saddles import (
+    diagonal,
+    deep_nets as layerwise,
+    two_layer as observables,
+    two_layer,
+)
+from learning_dynamics.saddles.linear_nets import linear, modes, reductions
+from learning_dynamics.saddles.skipping import algorithm as skipping
+from learning_dynamics.kernels import weights
 from learning_dynamics.scales import (
     applying,
     coordinate_check,
@@ -36,7 +37,7 @@ from learning_dynamics.scales import (
     representations,
     requirements,
     training,
-    width_family,
+    parametrizations as width_family,
 )
 
 __all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "WORDS"]

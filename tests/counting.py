@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from learning_dynamics.experiments.sweep import Experiment, sweep
+from paper.sweep import Experiment, sweep
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from learning_dynamics.kernels.native import LinearNative, ReluNative
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.kernels import Data, DenseKernel
+from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise
 from learning_dynamics.scales import training
-from learning_dynamics.scales.checkpoints import load, save
+from learning_dynamics.scales.training import load, save
 from learning_dynamics.scales.training import sgd
 
 BATCH, WIDTHS = 4, (6, 9, 5, 3)

@@ -42,7 +42,7 @@ FIGURE = """
 mystnb: {{figure: {{name: fig-line, caption: A line}}, image: {{alt: A line}}}}
 ---
 import matplotlib.pyplot as plt
-from learning_dynamics.figures.style import use_book_style
+from paper.figures.style import use_book_style
 
 use_book_style()
 plt.plot([{state}, 0])

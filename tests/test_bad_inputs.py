@@ -11,7 +11,7 @@ import pytest
 import torch
 from bad_input_calls import ALLOWED, CALLS, ELSEWHERE, WORDS
 from learning_dynamics.problems import Moments, Problem
-from learning_dynamics.saddles.weights import Weights
+from learning_dynamics.kernels.weights import Weights
 
 
 def replacements(value):

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
         ('<img src="here.svg" alt="a curve"><a href="https://x.example.org">link</a>', None),
         ('<img src="data:image/svg+xml,x" alt="a"><a href="#top">top</a>', None),
         ("<p>on &lt;IPython.core.display.Markdown object&gt; draws", "IPython"),
-        ("<pre>&lt;learning_dynamics.claims.Claim object at 0x7f&gt;</pre>", "object at 0x"),
+        ("<pre>&lt;paper.claims.Claim object at 0x7f&gt;</pre>", "object at 0x"),
         ("<p>within 0e+00", "0e+00"),
         ("<pre>0.0e-00</pre>", "0.0e-00"),
         ('<div class="highlight"><pre><span></span>\n</pre></div>', "empty box"),

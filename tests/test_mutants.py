@@ -11,7 +11,7 @@ import mutants
 import pytest
 import reproducibility_page
 from audit_record import note
-from learning_dynamics.claims import read_claims
+from paper.claims import read_claims
 
 ROOT = Path(__file__).parent.parent
 TABLE = mutants.mutants()
@@ -32,7 +32,7 @@ def test_a_mutant_changes_one_place_and_still_reads_as_python(mutant):
 
 def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
     expected = mutants.recorded_verdicts()["kernels/gradients-exact"]
-    place = {"claim": "kernels/gradients-exact", "file": "saddles/weights.py", "old": "d2 = g @ h.mT"}
+    place = {"claim": "kernels/gradients-exact", "file": "learning_dynamics/kernels/weights.py", "old": "d2 = g @ h.mT"}
     assert mutants.try_mutant(place | {"new": "d2 = g @ missing"}, expected)[0] == "broken"
     assert mutants.try_mutant(place | {"new": "d2 = 1 * g @ h.mT"}, expected)[0] == "alive"
     assert mutants.try_mutant(place | {"new": "d2 = 2 * g @ h.mT"}, expected)[0] == "killed"

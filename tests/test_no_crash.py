@@ -12,7 +12,7 @@ from hostile_calls import CRASHES, HOSTILE
 from learning_dynamics.activations import ACTIVATIONS, Activation, leaky_relu
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import address, generator
-from learning_dynamics.saddles.kernels import DenseKernel
+from learning_dynamics.kernels.two_layer_torch import DenseKernel
 from learning_dynamics.saddles.two_layer import choose_kernel, gradient_descent, initialise
 from learning_dynamics.scales import training
 from learning_dynamics.scales.training import sgd
@@ -43,9 +43,9 @@ def test_random_calls_end_in_a_right_value_or_a_value_error(part):
 
 
 def test_no_other_place_takes_an_address():
-    """`module_chain` only compares addresses."""
+    """`applying` only compares addresses."""
     places = {p.name: p.read_text().count("data_ptr") for p in LIB.rglob("*.py")}
-    assert {k: n for k, n in places.items() if n} == {"runtime.py": 1, "module_chain.py": 1}
+    assert {k: n for k, n in places.items() if n} == {"runtime.py": 1, "applying.py": 1}
 
 
 @pytest.mark.parametrize("kind", [k for k in HOSTILE if k not in ("None", "numpy")])

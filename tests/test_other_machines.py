@@ -13,15 +13,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from learning_dynamics.datasets import digits_pair
+from learning_dynamics.data.digits import digits_pair
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
-from learning_dynamics.saddles.weights import Weights
+from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.scales.coordinate_check import coordinate_check
 from learning_dynamics.scales.training import initialise as initialise_deep
 from learning_dynamics.scales.training import sgd
-from learning_dynamics.scales.width_family import WidthFamily
+from learning_dynamics.scales.parametrizations import WidthFamily
 
 
 def two_layer(activation: str, dtype: torch.dtype) -> torch.Tensor:

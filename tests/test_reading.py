@@ -12,8 +12,8 @@ import signs
 from bs4 import BeautifulSoup
 from figure_code import figure_sources
 from ledger_page import counts, overview
-from learning_dynamics.claims import read_claims
-from learning_dynamics.ledger import read_ledger
+from paper.claims import read_claims
+from paper.ledger import read_ledger
 from notebooks import chapter_files
 from playwright._impl._driver import compute_driver_executable
 from previews import fragment, page_previews, write_previews
@@ -101,9 +101,9 @@ def test_signs_of_the_notation_page():
 
 CHAPTER = '''
 ```{code-cell} ipython3
-from learning_dynamics.experiments.deep import from_dataset
-from learning_dynamics.experiments.records import read_record
-from learning_dynamics.figures.deep import plot_escape_times
+from paper.saddles.deep.schedules import from_dataset
+from paper.records import read_record
+from paper.figures.deep import plot_escape_times
 found = from_dataset(read_record("deep"))
 ```
 ```{code-cell} ipython3
@@ -119,8 +119,8 @@ plot_escape_times(unknown)
 
 def test_a_figure_knows_its_code_and_its_record():
     source = figure_sources(ROOT, CHAPTER)["fig-x"]
-    assert source.drawn_by == [("learning_dynamics.figures.deep", "plot_escape_times")]
-    assert source.computed_by == [("learning_dynamics.experiments.deep", "from_dataset")]
+    assert source.drawn_by == [("paper.figures.deep", "plot_escape_times")]
+    assert source.computed_by == [("paper.saddles.deep.schedules", "from_dataset")]
     assert [path.name for path in source.records] == ["deep.nc"]
 
 

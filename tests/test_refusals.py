@@ -9,9 +9,17 @@ import torch
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles import diagonal, layerwise, linear, two_layer, weights
-from learning_dynamics.scales import checkpoints, coordinate_check, network, parametrizations
-from learning_dynamics.scales import passes, training, width_family
+from learning_dynamics.saddles import diagonal, deep_nets as layerwise, two_layer
+from learning_dynamics.saddles.linear_nets import linear
+from learning_dynamics.kernels import weights
+from learning_dynamics.scales import (
+    training as checkpoints,
+    coordinate_check,
+    network,
+    parametrizations,
+)
+from learning_dynamics.kernels import mlp_torch as passes
+from learning_dynamics.scales import training, parametrizations as width_family
 
 STREAMS = [generator("refusals")]
 X, Y = torch.rand(4, 9, dtype=torch.float64), torch.rand(3, 9, dtype=torch.float64)
@@ -118,7 +126,7 @@ def test_what_is_like_it_and_right_is_taken(as_users_run):
     assert len(set(streams)) == len(streams)
 
 
-def test_a_checkpoint_holds_what_fits(tmp_path):
+def test_a_checkpoint_holds_what_fits(tmp_path, as_users_run):
     changes = {
         "velocities.*as many": {"velocities": MOVING.velocities[:1]},
         "diverged_at": {"diverged_at": torch.zeros(2, dtype=torch.int64)},

@@ -20,7 +20,7 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 
 ```{code-cell} ipython3
 import matplotlib.pyplot as plt
-from learning_dynamics.figures.style import use_book_style
+from paper.figures.style import use_book_style
 
 use_book_style()
 print("a number: 0.25")

@@ -13,7 +13,7 @@ from learning_dynamics.activations import activation
 from learning_dynamics.kernels import compiler, native
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.kernels import DenseKernel
+from learning_dynamics.kernels.two_layer_torch import DenseKernel
 from learning_dynamics.saddles.two_layer import choose_kernel, gradient_descent, initialise
 
 pytestmark = pytest.mark.skipif(not compiler.command(), reason="no C++ compiler on this machine")

@@ -12,7 +12,7 @@ from learning_dynamics.kernels import compiler, native
 from learning_dynamics.losses import cross_entropy, huber, logistic, squared
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.kernels import Data, DenseKernel, ProductKernel
+from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, ProductKernel
 from learning_dynamics.saddles.two_layer import (
     Stop,
     Weights,

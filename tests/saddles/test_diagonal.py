@@ -6,11 +6,7 @@ import torch
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.diagonal import (
-    DiagonalWeights,
-    diagonal_descent,
-    diagonal_gradient,
-)
+from learning_dynamics.saddles.diagonal import DiagonalWeights, diagonal_descent, diagonal_gradient
 from learning_dynamics.saddles.two_layer import Stop
 
 

@@ -9,7 +9,8 @@ from learning_dynamics.activations import ACTIVATIONS, activation
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles import ensemble, two_layer
+from learning_dynamics.kernels import ensemble
+from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles.two_layer import (
     OBSERVABLES,
     Stop,

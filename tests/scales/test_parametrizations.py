@@ -8,13 +8,7 @@ import torch
 
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.network import MLP
-from learning_dynamics.scales.parametrizations import (
-    SCHEMES,
-    Parametrization,
-    dynamic,
-    mup,
-    scheme,
-)
+from learning_dynamics.scales.parametrizations import SCHEMES, Parametrization, dynamic, mup, scheme
 
 ALTERNATING = (12, 40, 10, 40, 10, 40, 1)
 EVERY_SCHEME = [*SCHEMES, "dp(1/4)"]

@@ -8,9 +8,9 @@ import torch
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales import passes
-from learning_dynamics.scales.checkpoints import load, save
-from learning_dynamics.scales.passes import hidden
+from learning_dynamics.kernels import mlp_torch as passes
+from learning_dynamics.scales.training import load, save
+from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.scales.training import batch_order, initialise, sgd
 
 WIDTHS = (5, 12, 4, 12, 3)

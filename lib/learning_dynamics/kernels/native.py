@@ -20,7 +20,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.kernels import compiler
 from learning_dynamics.losses import Loss
 from learning_dynamics.runtime import address
-from learning_dynamics.saddles.kernels import (
+from learning_dynamics.kernels.two_layer_torch import (
     Data,
     DenseKernel,
     Kernel,

@@ -25,10 +25,10 @@ from learning_dynamics.runtime import (
     check_integer,
     check_shape,
 )
-from learning_dynamics.saddles.ensemble import Ensemble
-from learning_dynamics.saddles.kernels import Data, residual_
+from learning_dynamics.kernels.ensemble import Ensemble
+from learning_dynamics.kernels.two_layer_torch import Data, residual_
 from learning_dynamics.saddles.two_layer import Stop, record_grid
-from learning_dynamics.saddles.weights import State
+from learning_dynamics.kernels.weights import State
 
 __all__ = ["DIAGONAL_OBSERVABLES", "DiagonalWeights", "diagonal_descent", "diagonal_gradient"]
 

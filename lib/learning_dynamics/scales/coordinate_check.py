@@ -24,7 +24,7 @@ from learning_dynamics.scales.first_step import first_step, spectral_norm
 from learning_dynamics.scales.orders import QUANTITIES, predict
 from learning_dynamics.scales.parametrizations import Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
-from learning_dynamics.scales.width_family import WidthFamily
+from learning_dynamics.scales.parametrizations import WidthFamily
 
 __all__ = [
     "Check", "Line", "WidthFamily", "coordinate_check", "coordinate_check_of", "fit_slope",

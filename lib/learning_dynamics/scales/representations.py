@@ -9,7 +9,7 @@ from torch import Tensor
 from learning_dynamics.contracts import checked
 from learning_dynamics.runtime import check_positive
 from learning_dynamics.problems import Problem
-from learning_dynamics.scales.passes import hidden
+from learning_dynamics.kernels.mlp_torch import hidden
 
 __all__ = ["effective_rank", "linear_alignment", "linear_probe", "summarise"]
 

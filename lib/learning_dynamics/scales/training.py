@@ -7,20 +7,32 @@ step size. No biases; one multiplier g_l per layer, as in thesis 002.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, all_finite, as_positive, check_alike
 from learning_dynamics.runtime import check_finite, check_floating, check_held, check_integer
 from learning_dynamics.runtime import check_shape, generator, standard_normal
-from learning_dynamics.scales.passes import Passes, hidden
+from learning_dynamics.kernels.mlp_torch import Passes, hidden
+import io
+import zipfile
+import zlib
+from pathlib import Path
+import numpy as np
+from learning_dynamics.files import write_atomically
 
-__all__ = ["State", "batch_order", "check_state", "initialise", "sgd"]
+__all__ = [
+    "State",
+    "batch_order",
+    "check_state",
+    "initialise",
+    "load",
+    "save",
+    "sgd",
+]
 
 #: A run whose loss on a batch exceeds this, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
@@ -296,3 +308,36 @@ def _trajectory(
         final=replace(state, step=step, diverged_at=diverged_at),
         units={name: "loss" if name.endswith("_loss") else "1" for name in observables},
     )
+
+
+def save(state: State, path: Path | str) -> None:
+    """Write weights, velocities, step and divergences of `state` to `path`."""
+    arrays = {f"weights_{i}": w for i, w in enumerate(state.weights)}
+    arrays |= {f"velocities_{i}": v for i, v in enumerate(state.velocities or ())}
+    arrays |= {"diverged_at": state.diverged_at, "step": torch.tensor(state.step)}
+    file = io.BytesIO()
+    np.savez(file, **{name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
+    write_atomically(Path(path), file.getvalue())
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> State:
+    """The state that `save` wrote. Raises ValueError if the file is no whole checkpoint, or its
+    layers do not fit each other.
+    """
+    content = io.BytesIO(Path(path).read_bytes())
+    try:
+        with np.load(content, allow_pickle=False) as archive:
+            arrays = {name: torch.from_numpy(archive[name]).contiguous().to(device)
+                      for name in archive.files}
+        weights, velocities = (
+            tuple(arrays[f"{what}_{i}"] for i in range(sum(what in name for name in arrays)))
+            for what in ("weights", "velocities")
+        )
+        state = State(weights, velocities or None, arrays["step"].tolist(), arrays["diverged_at"])
+        check_state(state)
+        return state
+    except (
+        zipfile.BadZipFile, zlib.error, ValueError, LookupError, EOFError, TypeError,
+        AttributeError, RuntimeError, MemoryError, OverflowError,
+    ) as error:
+        raise ValueError(f"path = {str(path)!r}: not a checkpoint, or cut short: {error}") from None

@@ -1,0 +1,1 @@
+"""Real and published problems; nothing is downloaded."""

@@ -1,1 +1,0 @@
-"""Frozen configurations in, labelled results out."""

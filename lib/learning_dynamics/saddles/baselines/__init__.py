@@ -1,0 +1,1 @@
+"""Other methods for the same problems, under the same count of evaluations."""

@@ -1,0 +1,298 @@
+"""Deep nets f(X) = W_L sigma(W_{L-1} ... sigma(W_1 X)) and three schedules of gradient descent.
+
+*cyclic*: one sweep takes one step of W_1, then of W_2 with the new W_1, ... up to W_L, which is
+layer-wise gradient descent; *simultaneous*: all layers step at once, ordinary gradient descent;
+*in turn*: one layer alone until its gradient is gone, then the next. The leading dimension of
+every tensor is the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.contracts import checked
+from learning_dynamics.losses import Loss, check_fits, loss as find_loss
+from learning_dynamics.problems import Moments, Problem
+from learning_dynamics.runtime import Trajectory, as_positive, check_alike, check_choice
+from learning_dynamics.runtime import check_finite, check_integer, check_positive, check_shape
+from learning_dynamics.kernels.weights import starting_scale
+
+__all__ = ["SCHEDULES", "InTurn", "deep_forward", "deep_gradient", "initialise_deep",
+           "layerwise_descent", "layers_in_turn", "limit_of_first_layer", "rank_ratios"]
+
+SCHEDULES = ("cyclic", "simultaneous")
+Layers = tuple[Tensor, ...]
+
+
+def initialise_deep(
+    widths: Sequence[int],
+    init_scale: float | Float[Tensor, " runs"],
+    generators: Sequence[torch.Generator],
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> Layers:
+    """W_1 ... W_L, each (runs, m_l, m_{l-1}), entries epsilon times Gaussian of variance 1/m_{l-1}.
+
+    widths : (m_0, ..., m_L), L >= 2; one generator per run; init_scale : one or one per run.
+    Equal generators give equal directions, so that runs can differ in scale alone.
+    """
+    if len(widths) < 3:
+        raise ValueError(f"widths = {tuple(widths)}: needs m_0, ..., m_L with L >= 2")
+    for m in widths:
+        check_integer("widths", m, least=1)
+    scale = starting_scale(init_scale, generators, dtype)
+    shapes = list(zip(widths[1:], widths[:-1], strict=True))
+    draws = [[torch.randn(s, generator=g, dtype=dtype) for s in shapes] for g in generators]
+    return tuple(
+        scale * torch.stack(layer) / fan_in**0.5
+        for layer, (_, fan_in) in zip(zip(*draws, strict=True), shapes, strict=True)
+    )
+
+
+def deep_forward(
+    weights: Layers, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
+) -> Float[Tensor, "... m n"]:
+    """f(X), no activation after the last layer."""
+    act = find_activation(activation)
+    check_alike(_named(weights) | {"inputs": inputs})
+    h = inputs
+    for w in weights[:-1]:
+        h = act(w @ h)
+    return weights[-1] @ h
+
+
+def _layer_gradient(
+    weights: Sequence[Tensor], below: Tensor, layer: int, y: Tensor, act: Activation, criterion: Loss
+) -> Tensor:
+    """dL/dW_layer (layer from 0) given the output `below` of the layer underneath."""
+    linear = act.negative_slope == 1
+    h, slopes = below, []
+    for w in weights[layer:-1]:
+        z = w @ h
+        slopes.append(None if linear else act.derivative(z))
+        h = z if linear else act(z)
+    g = criterion.gradient(weights[-1] @ h, y)
+    for w, d in zip(reversed(weights[layer + 1 :]), reversed(slopes), strict=True):
+        g = w.mT @ g
+        g = g if d is None else d * g
+    return g @ below.mT
+
+
+def deep_gradient(
+    weights: Layers,
+    problem: Problem,
+    *,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+) -> Layers:
+    """dL/dW_1 ... dL/dW_L, all at the same point."""
+    act, criterion = find_activation(activation), find_loss(loss)
+    check_alike(_named(weights) | {"inputs": problem.inputs})
+    h, gradients = problem.inputs, []
+    for layer, w in enumerate(weights):
+        gradients.append(_layer_gradient(weights, h, layer, problem.targets, act, criterion))
+        h = act(w @ h)
+    return tuple(gradients)
+
+
+def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:
+    """sigma_2(W_l) / sigma_1(W_l) of every layer with at least two rows and columns (else 0)."""
+    ratios = []
+    for w in weights:
+        s = torch.linalg.svdvals(w)
+        ratios.append(s[..., 1] / s[..., 0] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0]))
+    return torch.stack(ratios, dim=-1)
+
+
+def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "runs m1 m0"]:
+    """Where W_1 of a linear net converges if it alone is trained: W_1 + A^+ (W* - A W_1).
+
+    weights : the start, W_1 ... W_L, L >= 2. A = W_L ... W_2 stays fixed, W* is the regression
+    Sigma_yx Sigma_xx^-1. Steps move W_1 within the row space of A, and A W_1 goes to the part of
+    W* that A can reach. Range: Sigma_xx invertible, step size below 2/(|A|^2 |Sigma_xx|).
+    """
+    check_alike(_named(weights) | {"moments.xx": moments.xx})
+    if len(weights) < 2:
+        raise ValueError(f"weights has {len(weights)} matrices: needs W_1, ..., W_L with L >= 2")
+    above = weights[1]
+    for w in weights[2:]:
+        above = w @ above
+    best = torch.linalg.solve(moments.xx, moments.yx.mT).mT
+    return weights[0] + torch.linalg.pinv(above) @ (best - above @ weights[0])
+
+
+def _named(weights: Layers) -> dict[str, Tensor]:
+    return {f"W_{layer}": w for layer, w in enumerate(weights, 1)}
+
+
+def _check(
+    weights: Layers, problem: Problem, step_size: float | Tensor, loss: Loss
+) -> tuple[int, Float[Tensor, "_ 1 1"]]:
+    """How many runs, and their step sizes."""
+    if not weights:
+        raise ValueError("weights is empty: needs W_1, ..., W_L")
+    m, runs = problem.inputs.shape[-2], None
+    for name, w in _named(weights).items():
+        check_finite(name, w)
+        check_shape(name, w, (runs, None, m), exact=True)
+        runs, m = w.shape[:2]
+    check_shape(f"W_{len(weights)}", weights[-1], (problem.targets.shape[-2], None))
+    x = problem.inputs
+    check_alike(_named(weights) | {"inputs": x})
+    if tuple(x.shape[:-2]) not in ((), (1,), (runs,)):
+        raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
+    check_fits(loss, x.new_empty(runs, *problem.targets.shape[-2:]), problem.targets)
+    return runs, as_positive("step_size", step_size, runs, x.dtype, x.device).reshape(-1, 1, 1)
+
+
+@checked
+def layerwise_descent(
+    weights: Layers,
+    problem: Problem,
+    *,
+    step_size: float | Float[Tensor, " runs"],
+    sweeps: int,
+    schedule: str = "cyclic",
+    layers: Sequence[int] | None = None,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+    stop_loss: float | Float[Tensor, " runs"] | None = None,
+    record_at: Int[Tensor, " records"] | None = None,
+) -> Trajectory:
+    """Layer-wise or simultaneous gradient descent; the trajectory's steps are sweeps.
+
+    weights   : W_1 ... W_L, (runs, m_l, m_{l-1}), not modified.
+    schedule  : "cyclic" or "simultaneous". layers : those that are trained, from 0 (default all).
+    stop_loss : > 0; a run freezes at the first sweep that begins with a loss at or below this; the
+                call returns early once all runs are frozen (later records repeat the end).
+    record_at : increasing sweeps; default about 200 evenly spaced.
+    Observables: loss, rank_ratio (layer). A diverging run raises with sweep and step size.
+    """
+    act, criterion = find_activation(activation), find_loss(loss)
+    check_choice("schedule", schedule, SCHEDULES)
+    check_integer("sweeps", sweeps)
+    runs, eta = _check(weights, problem, step_size, criterion)
+    trained = tuple(range(len(weights))) if layers is None else tuple(layers)
+    if not trained or list(trained) != sorted(set(trained) & set(range(len(weights)))):
+        raise ValueError(f"layers = {layers}: must increase within 0..{len(weights) - 1}")
+    if record_at is None:
+        every = max(1, sweeps // 200)
+        record_at = torch.unique(torch.tensor([*range(0, sweeps + 1, every), sweeps]))
+    grid = record_at.tolist()
+    if grid != sorted(set(grid)) or not grid or grid[0] < 0 or grid[-1] > sweeps:
+        raise ValueError(f"record_at must increase strictly within 0..{sweeps}")
+    w = list(weights)
+    x, y = problem.inputs, problem.targets
+    level = x.new_tensor(-torch.inf)
+    if stop_loss is not None:
+        level = as_positive("stop_loss", stop_loss, runs, x.dtype, x.device)
+    stopped_at = torch.full((runs,), -1, dtype=torch.long, device=x.device)
+    losses, ratios, wanted = [], [], set(grid)
+    for t in range(sweeps + 1):
+        value = criterion.value(deep_forward(tuple(w), x, act), y)
+        stopped_at = torch.where((stopped_at < 0) & (value <= level), t, stopped_at)
+        if t in wanted:
+            if not bool(torch.isfinite(value).all()):
+                run = int((~torch.isfinite(value)).nonzero()[0])
+                raise ValueError(
+                    f"run {run} diverged by sweep {t} with step_size = "
+                    f"{float(eta.reshape(-1).expand(runs)[run]):g}: take a smaller step"
+                )
+            losses.append(value)
+            ratios.append(rank_ratios(tuple(w)))
+            if bool((stopped_at >= 0).all()):
+                break
+        if t == sweeps:
+            break
+        move = eta if stop_loss is None else (stopped_at < 0).reshape(-1, 1, 1) * eta
+        below, old = x, tuple(w)
+        for layer in range(trained[-1] + 1):
+            source = w if schedule == "cyclic" else old
+            if layer in trained:
+                g = _layer_gradient(source, below, layer, y, act, criterion)
+                w[layer] = w[layer] - move * g
+            below = act((w if schedule == "cyclic" else old)[layer] @ below)
+    while len(losses) < len(grid):
+        losses.append(losses[-1])
+        ratios.append(ratios[-1])
+    return Trajectory(
+        steps=torch.tensor(grid),
+        step_size=step_size,
+        observables={"loss": torch.stack(losses, 1), "rank_ratio": torch.stack(ratios, 1)},
+        dims={"rank_ratio": ("layer",)},
+        diverged_at=torch.full_like(stopped_at, -1),
+        stopped_at=stopped_at,
+        final=tuple(w),
+        units={"loss": "loss", "rank_ratio": "1"},
+    )
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """One layer at a time: what each layer's training did.
+
+    steps   : (runs, turns), steps of that layer. losses : (runs, turns), at its end.
+    rank_ratio : (runs, turns, layer), sigma_2 / sigma_1 of every layer then.
+    final   : the weights at the end.
+    """
+
+    steps: Int[Tensor, "runs turns"]
+    losses: Float[Tensor, "runs turns"]
+    rank_ratio: Float[Tensor, "runs turns layer"]
+    final: Layers
+
+
+@checked
+def layers_in_turn(
+    weights: Layers,
+    problem: Problem,
+    *,
+    step_size: float | Float[Tensor, " runs"],
+    most_steps: int,
+    order: Sequence[int],
+    tolerance: float = 1e-3,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+) -> InTurn:
+    """Train the layers of `order` (from 0) one after the other, each until it has converged.
+
+    A run's layer has converged when the norm of its gradient is at most `tolerance` times the
+    largest it has had; at most `most_steps` steps a layer. step_size : one or one per run.
+    """
+    act, criterion = find_activation(activation), find_loss(loss)
+    runs, eta = _check(weights, problem, step_size, criterion)
+    check_integer("most_steps", most_steps, least=1)
+    check_positive("tolerance", tolerance)
+    if not set(order) <= set(range(len(weights))):
+        raise ValueError(f"order = {order}: layers are 0..{len(weights) - 1}")
+    w = list(weights)
+    x, y = problem.inputs, problem.targets
+    steps, losses, ratios = [], [], []
+    for layer in order:
+        below = x
+        for lower in w[:layer]:
+            below = act(lower @ below)
+        taken = torch.full((runs,), most_steps)
+        largest = x.new_zeros(runs)
+        for t in range(most_steps):
+            g = _layer_gradient(w, below, layer, y, act, criterion)
+            norm = g.square().sum((-2, -1)).sqrt()
+            largest = torch.maximum(largest, norm)
+            done = norm <= tolerance * largest
+            taken = torch.where(done & (taken == most_steps), t, taken)
+            if t % 50 == 0 and bool((taken < most_steps).all()):
+                break
+            w[layer] = w[layer] - (taken == most_steps).reshape(-1, 1, 1) * eta * g
+        value = criterion.value(deep_forward(tuple(w), x, act), y)
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"layer {layer} diverged with step_size = {step_size}: take a smaller step")
+        steps.append(taken)
+        losses.append(value)
+        ratios.append(rank_ratios(tuple(w)))
+    return InTurn(
+        torch.stack(steps, 1), torch.stack(losses, 1), torch.stack(ratios, 1), tuple(w)
+    )

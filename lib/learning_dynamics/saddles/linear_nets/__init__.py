@@ -1,0 +1,1 @@
+"""Linear nets: exact reductions, fast-forward, orthogonalised modes, bottleneck modules."""

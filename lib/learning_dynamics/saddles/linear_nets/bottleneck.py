@@ -1,0 +1,205 @@
+"""Alternating linear nets with their wide layers integrated out, exactly and at any width.
+
+A linear net of widths n_0, n, m, n, m, ..., n, n_L is a chain of *modules*: A_j (n, p) into a wide
+layer and B_j (q, n) out of it. Gradient descent sees a module only through three small matrices,
+
+    V = B A (q, p),   P = A'A (p, p),   Q = B B' (q, q),
+
+and their recursion is closed. With F = dL/dV the step A <- A - eta B'F, B <- B - eta F A' gives
+
+    V <- V - eta (Q F + F P) + eta^2 F V' F,
+    P <- P - eta (V'F + F'V) + eta^2 F'Q F,    Q <- Q - eta (V F' + F V') + eta^2 F P F'.
+
+So a step costs nothing that grows with n. The start is exact too: for Gaussian A and B the
+matrix [P, V'; V, Q] is Wishart with n degrees of freedom, drawn by Bartlett's decomposition.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.problems import Moments
+from learning_dynamics.runtime import check_finite, check_integer, check_positive, generator
+
+__all__ = ["Course", "Module", "chain", "draw_modules", "modules_of", "train_modules"]
+
+
+@dataclass(frozen=True)
+class Module:
+    """V = B A (runs, q, p), P = A'A (runs, p, p), Q = B B' (runs, q, q) of one module."""
+
+    v: Float[Tensor, "runs q p"]
+    p: Float[Tensor, "runs p p"]
+    q: Float[Tensor, "runs q q"]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a chain of modules did.
+
+    steps   : (records,). loss : (runs, records).
+    maps    : (runs, records, n_L, n_0), the map G V_K ... V_1.
+    gains   : (runs, records, K), largest singular value of every V_j (K = 0: not recorded).
+    stable_ranks : (runs, records, K), |V_j|_F^2 / |V_j|_2^2. final : the modules at the end.
+    """
+
+    steps: Tensor
+    loss: Float[Tensor, "runs records"]
+    maps: Float[Tensor, "runs records outputs inputs"]
+    gains: Float[Tensor, "runs records modules"]
+    stable_ranks: Float[Tensor, "runs records modules"]
+    final: list[Module]
+
+
+def modules_of(weights: Sequence[Float[Tensor, "runs _ _"]]) -> list[Module]:
+    """The modules of a net whose weights W_1, ..., W_2K are given, each (runs, n_l, n_{l-1})."""
+    if len(weights) % 2:
+        raise ValueError(f"weights: {len(weights)} matrices, an even number is needed")
+    return [Module(b @ a, a.mT @ a, b @ b.mT)
+            for a, b in zip(weights[::2], weights[1::2], strict=True)]
+
+
+def _bartlett(width: int, size: int, stream: torch.Generator) -> Tensor:
+    """A lower-triangular T (size, size) with T T' distributed as Wishart(I, width), width >= size."""
+    if width < size:
+        raise ValueError(f"wide = {width}: must be at least p + q = {size}")
+    t = torch.randn(size, size, generator=stream, dtype=torch.float64).tril(-1)
+    half = (width - torch.arange(size, dtype=torch.float64)) / 2
+    # chi-square with 2a degrees of freedom = 2 Gamma(a), on the same stream
+    return t + torch.diag((2 * torch._standard_gamma(half, generator=stream)).sqrt())
+
+
+def draw_modules(
+    inputs: int, bottleneck: int, outputs: int, modules: int, *, wide: Sequence[int],
+    init_std: Sequence[float], seeds: Sequence[int],
+) -> list[Module]:
+    """Modules at the start, one run per entry of `wide` (n), `init_std` (sigma) and `seeds`.
+
+    All weights i.i.d. Gaussian with standard deviation sigma; any width n >= 2 bottleneck.
+    """
+    for name, value in (("inputs", inputs), ("bottleneck", bottleneck), ("outputs", outputs),
+                        ("modules", modules)):
+        check_integer(name, value, least=1)
+    check_positive("init_std", torch.tensor(list(init_std)))
+    sizes = [inputs, *[bottleneck] * (modules - 1), outputs]
+    drawn = []
+    for j, (p, q) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        blocks = []
+        for n, std, seed in zip(wide, init_std, seeds, strict=True):
+            t = _bartlett(n, p + q, generator("bottleneck-modules", seed, j))
+            blocks.append(std**2 * (t @ t.mT))
+        w = torch.stack(blocks)
+        drawn.append(Module(w[:, p:, :p].clone(), w[:, :p, :p].clone(), w[:, p:, p:].clone()))
+    return drawn
+
+
+def chain(modules: Sequence[Module]) -> Float[Tensor, "runs outputs inputs"]:
+    """V_K ... V_1."""
+    product = modules[0].v
+    for module in modules[1:]:
+        product = module.v @ product
+    return product
+
+
+def _forces(modules: Sequence[Module], error: Tensor, multiplier: Tensor) -> list[Tensor]:
+    """F_j = dL/dV_j; `error` is dL/d(map), `multiplier` the product G of all g_l."""
+    below: list[Tensor | None] = [None]
+    for module in modules[:-1]:
+        below.append(module.v if below[-1] is None else module.v @ below[-1])
+    back, forces = multiplier * error, []
+    for module, under in zip(reversed(modules), reversed(below), strict=True):
+        forces.append(back if under is None else back @ under.mT)
+        back = module.v.mT @ back
+    return forces[::-1]
+
+
+def _moved(module: Module, f: Tensor) -> Module:
+    """The module after a step with f = eta F."""
+    v, p, q = module.v, module.p, module.q
+    return Module(
+        v - q @ f - f @ p + f @ v.mT @ f,
+        p - v.mT @ f - f.mT @ v + f.mT @ q @ f,
+        q - v @ f.mT - f @ v.mT + f @ p @ f.mT,
+    )
+
+
+def _activity(modules: Sequence[Module], forces: Sequence[Tensor], loss: Tensor) -> Tensor:
+    """a = sum over all 2K weight matrices of |dL/dW|_F^2 / (2 L), (runs,)."""
+    total = torch.zeros_like(loss)
+    for module, f in zip(modules, forces, strict=True):
+        total = total + (f * (module.q @ f + f @ module.p)).sum((-2, -1))
+    return total / (2 * loss)
+
+
+def train_modules(
+    modules: Sequence[Module],
+    moments: Moments,
+    *,
+    multiplier: Float[Tensor, " runs"],
+    step_size: float | Float[Tensor, " runs"],
+    steps: int,
+    record_at: Sequence[int] | None = None,
+    stop: Callable[[Tensor], Tensor] | None = None,
+    spectra: bool = False,
+    clock: float = 0.0,
+) -> Course:
+    """Full-batch gradient descent on the squared loss, f = G V_K ... V_1 x.
+
+    multiplier : G = g_1 ... g_L, per run; by the re-gauge symmetry only the product matters.
+    step_size  : eta, one for all layers, per run or for all. stop : maps (runs, n_L, n_0) ->
+    (runs,) bool; a run freezes at the first record at which it holds, and `final` is its state there. spectra : record gains and stable ranks of every V_j.
+    clock : power q >= 0 of the change of time: the step is eta max(1, (eta a)^-q), a the activity
+    sum_l |dL/dW_l|^2 / (2 L); 0 is plain gradient descent.
+    Raises ValueError if a run diverges.
+    """
+    check_integer("steps", steps, least=1)
+    check_positive("step_size", step_size)
+    check_finite("multiplier", multiplier)
+    eta = torch.as_tensor(step_size, dtype=torch.float64).reshape(-1, 1, 1)
+    scale = multiplier.reshape(-1, 1, 1)
+    wanted = set(range(steps + 1) if record_at is None else record_at)
+    state, taken = list(modules), []
+    frozen = torch.zeros(len(scale), dtype=torch.bool)
+    rest = 0.5 * torch.diagonal(moments.yy, dim1=-2, dim2=-1).sum(-1)
+    check_positive("clock", clock, zero=True)
+    loss, maps, gains, ranks = [], [], [], []
+    for t in range(steps + 1):
+        f = scale * chain(state)
+        error = f @ moments.xx - moments.yx
+        if t in wanted:
+            value = 0.5 * ((f @ moments.xx - 2 * moments.yx) * f).sum((-2, -1))
+            value = value + rest
+            if not bool(torch.isfinite(value).all()):
+                run = int((~torch.isfinite(value)).nonzero()[0])
+                raise ValueError(
+                    f"run {run} diverged by step {t} with step_size = "
+                    f"{float(eta.flatten().expand(len(value))[run]):g}: take a smaller one"
+                )
+            taken.append(t)
+            loss.append(value)
+            maps.append(f)
+            if spectra:
+                found = [torch.linalg.svdvals(m.v) for m in state]
+                gains.append(torch.stack([s[:, 0] for s in found], -1))
+                ranks.append(torch.stack([(s / s[:, :1]).square().sum(-1) for s in found], -1))
+            if stop is not None:
+                frozen = frozen | stop(f)
+                if bool(frozen.all()):
+                    break
+        if t < steps:
+            forces = _forces(state, error, scale)
+            step = eta * ~frozen[:, None, None]
+            if clock:
+                value = 0.5 * ((f @ moments.xx - 2 * moments.yx) * f).sum((-2, -1)) + rest
+                a = _activity(state, forces, value)[:, None, None]
+                step = step * (eta * a).pow(-clock).clamp_min(1.0)
+            state = [_moved(x, step * force) for x, force in zip(state, forces, strict=True)]
+    none = torch.zeros(len(scale), len(taken), 0, dtype=torch.float64)
+    return Course(
+        torch.tensor(taken), torch.stack(loss, 1), torch.stack(maps, 1),
+        torch.stack(gains, 1) if spectra else none, torch.stack(ranks, 1) if spectra else none,
+        state,
+    )  # fmt: skip

@@ -1,1 +1,0 @@
-"""Other ways past a plateau, one method a file."""

@@ -1,0 +1,1 @@
+"""The algorithm that goes from saddle to saddle without the plateaus."""

@@ -1,0 +1,260 @@
+"""The efficient algorithm: from saddle to saddle without the plateaus (thesis 000, section 4).
+
+At a saddle: find the unit that would wake after an infinitesimally small start (Theorem 1);
+give it the size at which the loss stops falling along it; descend among the awake units to the
+next saddle; remove units that fell asleep; repeat until nothing escapes. The path is meant to be
+that of gradient descent as the initial scale goes to zero; the cost does not depend on any scale.
+Only sleeping units are asked whether they escape. Among awake units no second order is tested:
+in nets with a kink and more than one output copies of a unit part there, and the path is left
+too early. So the end counts as a minimum only with a proof (`certificate`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from learning_dynamics.activations import Activation
+from learning_dynamics.losses import Loss
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.saddles.skipping.certificate import Certificate, certify
+from learning_dynamics.saddles.skipping.active_descent import descend
+from learning_dynamics.saddles.skipping.dormant_units import balance
+from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
+from learning_dynamics.saddles.skipping.dormant_units import (
+    CoordinateSleepers,
+    Escape,
+    GenericSleepers,
+    UnitSleepers,
+)
+from learning_dynamics.saddles.skipping.clarke import is_kinked
+from learning_dynamics.saddles.two_layer import State, Weights
+
+__all__ = ["Saddle", "Skipped", "skip_plateaus"]
+
+
+@dataclass(frozen=True)
+class Saddle:
+    """One visited stationary point.
+
+    weights   : the awake units, W1 (k, m0) and W2 (m2, k). loss : L there.
+    awake     : k, for linear nets the rank of W2 W1.
+    removed   : units that fell asleep on the way here.
+    reached   : the descent met its tolerance.
+    escape    : the unit that leaves it; None at the last one.
+    evaluations, svds : spent until here, from the start, the search for `escape` included.
+    """
+
+    weights: Weights
+    loss: float
+    awake: int
+    removed: int
+    reached: bool
+    escape: Escape | None
+    evaluations: int
+    svds: int
+
+    def plateau_steps(self, init_scale: float, step_size: float) -> float:
+        """Predicted length of the plateau here, in steps of gradient descent from epsilon.
+
+        waiting * log(1/epsilon)/step_size, to leading order in log(1/epsilon); infinite if
+        nothing escapes. The finite-step growth is included if the path was computed with that
+        step_size.
+        """
+        check_positive("init_scale", init_scale)
+        check_positive("step_size", step_size)
+        if self.escape is None:
+            return math.inf
+        return self.escape.waiting * math.log(1 / init_scale) / step_size
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """saddles : visited ones in order, the origin first, the end last. path : what was recorded.
+
+    status : "minimum" (nothing escapes, and `certificate` proves it to be one), "uncertified"
+    (no sleeping unit escapes, but that does not prove a minimum: the point may be a saddle),
+    "width" (a unit would escape but all are awake), "stages" (max_stages reached) or "stuck" (a
+    descent did not reach its tolerance): nothing is proved of these ends either.
+    certificate : the numbers that decided between the first two; None for the others.
+    """
+
+    saddles: tuple[Saddle, ...]
+    path: Path
+    status: str
+    certificate: Certificate | None = None
+
+
+def _check(
+    problem: Problem, objective: Objective, width: int, phase: str, architecture: str,
+    choice: str, step_size: float | None, jump: float, tolerance: float, rate_tolerance: float,
+) -> None:  # fmt: skip
+    check_integer("width", width, least=1)
+    check_choice("phase", phase, ("gradient_descent", "fast"))
+    check_choice("architecture", architecture, ("dense", "diagonal"))
+    check_choice("choice", choice, ("gradient_descent", "best"))
+    for name, value in (("jump", jump), ("tolerance", tolerance), ("rate_tolerance", rate_tolerance)):
+        check_positive(name, value)
+    if step_size is not None:
+        check_positive("step_size", step_size)
+    elif phase == "gradient_descent":
+        raise ValueError("step_size = None: phase 'gradient_descent' needs a number > 0")
+    zero = torch.zeros((), dtype=problem.inputs.dtype)
+    if float(objective.activation(zero)) != 0:
+        raise ValueError(
+            f"activation = {objective.activation.name!r}: sigma(0) must be 0, or the origin is "
+            "not stationary and there is no plateau to skip"
+        )
+    one = torch.ones_like(zero)
+    if all(float(objective.activation.derivative(v * one)) == 0 for v in (0.0, 1e-6, -1e-6)) or (
+        abs(float(objective.activation.derivative(1e-6 * one))) < 1e-3
+    ):
+        raise ValueError(
+            f"activation = {objective.activation.name!r}: sigma'(0+) must not be 0, or units do "
+            "not leave a saddle exponentially"
+        )
+    if architecture == "diagonal" and (
+        objective.activation.negative_slope != 1 or problem.targets.shape[-2] != 1
+    ):
+        raise ValueError("architecture = 'diagonal': needs activation 'linear' and one output")
+
+
+def _sleepers(
+    objective: Objective, width: int, architecture: str, choice: str, step_size: float | None,
+    starts: Tensor | None, generator: torch.Generator | None,
+) -> GenericSleepers | UnitSleepers | CoordinateSleepers:  # fmt: skip
+    m0, m2 = objective.problem.inputs.shape[-2], objective.problem.targets.shape[-2]
+    if architecture == "diagonal":
+        return CoordinateSleepers(m0, step_size)
+    if not is_kinked(objective.activation):
+        return GenericSleepers(width, step_size)
+    if starts is None:
+        if generator is None:
+            raise ValueError(
+                "starts = None, generator = None: a net with a kinked activation needs the "
+                "directions of its sleeping units, or a generator to draw them"
+            )
+        starts = torch.randn(
+            width, m0 + m2, generator=generator, dtype=objective.problem.inputs.dtype
+        )
+    if tuple(starts.shape)[1:] != (m0 + m2,):
+        raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
+    return UnitSleepers(starts, choice, step_size)
+
+
+def _add(weights: Weights, unit: Tensor) -> Weights:
+    m0 = weights.w1.shape[-1]
+    return Weights(
+        torch.cat([weights.w1, unit[None, :m0]]),
+        torch.cat([weights.w2, unit[m0:, None]], dim=1),
+    )
+
+
+def _without_sleepers(
+    weights: Weights, objective: Objective, state: State, sleep_tolerance: float
+) -> tuple[Weights, State, Tensor]:
+    """Remove units whose part of the output is negligible; evaluate once more if any was."""
+    size = weights.w1.norm(dim=1) * weights.w2.norm(dim=0)
+    keep = size > sleep_tolerance * size.max()
+    gone = weights.units[~keep]
+    if len(gone):
+        weights = Weights(weights.w1[keep], weights.w2[:, keep])
+        state = objective(weights)
+    return weights, state, gone
+
+
+def skip_plateaus(
+    problem: Problem,
+    *,
+    width: int,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+    phase: str = "fast",
+    step_size: float | None = None,
+    architecture: str = "dense",
+    choice: str = "gradient_descent",
+    starts: Float[Tensor, "s coordinate"] | None = None,
+    generator: torch.Generator | None = None,
+    jump: float = 1.0,
+    tolerance: float = 1e-5,
+    rate_tolerance: float = 1e-3,
+    sleep_tolerance: float = 1e-6,
+    max_stages: int | None = None,
+    max_steps: int = 100_000,
+) -> Skipped:
+    """The saddles that gradient descent from infinitesimal scale visits, without its plateaus.
+
+    width      : hidden units of the net followed; at most so many wake.
+    phase      : "fast" (quasi-Newton) or "gradient_descent" with `step_size` (also used in the
+                 finite-step growth log(1 + eta r)/eta that decides who wakes).
+    architecture : "dense", or "diagonal" for f = sum_i u_i v_i x_i (one output).
+    choice     : kinked activations: wake the unit that "gradient_descent" wakes first, or the
+                 "best" one over all starts.
+    starts     : (s, m0+m2) directions of the sleeping units, rows (a, b): those of the net that
+                 is to be followed. Default: `width` Gaussian ones from `generator`.
+    jump       : size of the woken unit in units of the balance size (`escape.balance`).
+    tolerance  : a descent ends when |gradient| <= tolerance * rate * size, the gradient that
+                 the unit had when it woke being about rate * size.
+    rate_tolerance : escape rates below this share of the first are taken for zero; must exceed
+                 `tolerance` well, since a saddle found to a tolerance has a residue of it.
+    sleep_tolerance : units with |a||b| below this share of the largest are asleep and removed.
+    max_stages : stop after so many descents. max_steps : per descent.
+    Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
+    Smooth activations: one unit wakes at a time, where a wide net wakes a group of copies.
+    Status "minimum" is proved (see `Skipped`): squared loss and a linear net, or a loss of zero.
+    """
+    objective = Objective(problem, activation=activation, loss=loss)
+    _check(
+        problem, objective, width, phase, architecture, choice, step_size, jump, tolerance,
+        rate_tolerance,
+    )  # fmt: skip
+    sleepers = _sleepers(objective, width, architecture, choice, step_size, starts, generator)
+    diagonal = architecture == "diagonal"
+    weights = no_units(problem)
+    state = objective(weights)
+    saddles: list[Saddle] = []
+    removed, reached, first_rate, certificate = 0, True, None, None
+    while True:
+        objective.record(state, saddle=True)
+        least = rate_tolerance * first_rate if first_rate is not None else 1e-12
+        escape = sleepers.next(objective, state, least)
+        saddles.append(
+            Saddle(
+                weights, float(state.loss), weights.w1.shape[0], removed, reached, escape,
+                objective.gradients, objective.svds,
+            )
+        )  # fmt: skip
+        if not reached:
+            status = "stuck"
+            break
+        if escape is None:
+            certificate = certify(objective, state.outputs, diagonal=diagonal)
+            status = "minimum" if certificate.holds else "uncertified"
+            break
+        if weights.w1.shape[0] >= width:
+            status = "width"
+            break
+        if max_stages is not None and len(saddles) > max_stages:
+            status = "stages"
+            break
+        first_rate = first_rate or escape.rate
+        found = balance(escape.direction, objective, state)
+        size = jump * found.size
+        weights = _add(weights, size * escape.direction)
+        mask: Bool[Tensor, "m1 m0"] | None = weights.w1 != 0 if diagonal else None
+        done = descend(
+            weights, objective, phase=phase, step_size=step_size, mask=mask, max_steps=max_steps,
+            tolerance=tolerance * escape.rate * found.size, curvature=found.curvature,
+            rate=escape.rate, known=found.outputs,
+        )  # fmt: skip
+        reached = done.reached
+        weights, state, gone = _without_sleepers(
+            done.weights, objective, done.state, sleep_tolerance
+        )
+        removed = len(gone)
+        for unit in gone:
+            sleepers.fall_asleep(unit)
+    return Skipped(tuple(saddles), objective.path(weights, status), status, certificate)

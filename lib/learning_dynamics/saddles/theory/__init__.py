@@ -1,0 +1,1 @@
+"""What theory predicts about plateaus and drops, before any run."""

@@ -1,0 +1,184 @@
+"""Plateaus and drops of a measured run, with or without predicted levels."""
+
+from dataclasses import dataclass
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.signal import find_peaks
+from torch import Tensor
+from learning_dynamics.contracts import checked
+from learning_dynamics.runtime import check_finite, check_positive, check_shape
+import math
+from jaxtyping import Float
+from learning_dynamics.problems import Moments
+from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.saddles.theory.staircase import Staircase, finite_step_rate, rank_k_map
+
+__all__ = [
+    "Stages",
+    "arrival_rate",
+    "crossing_steps",
+    "find_drops",
+    "find_stages",
+    "log_excess",
+]
+
+@dataclass(frozen=True)
+class Stages:
+    """Where a run rests and where it falls; all positions in steps.
+
+    drop_steps    : (runs, drops), first step at which the loss passes the middle between level
+                    k and level k + 1 (linear between records); NaN if it never does.
+    plateau_steps : (runs, drops + 1), the slowest recorded step of plateau k (least loss per
+                    step) between drop k and drop k + 1; the first starts at the first record,
+                    the last ends at the last; NaN if drop k did not happen.
+    plateau_losses: (runs, drops + 1), the loss there.
+    misfit        : (runs, drops + 1), least |loss - level k| between those drops, in units of
+                    the drop that leads to level k (for k = 0: of the one that leaves it).
+    """
+
+    drop_steps: Float[Tensor, "runs drops"]
+    plateau_steps: Float[Tensor, "runs levels"]
+    plateau_losses: Float[Tensor, "runs levels"]
+    misfit: Float[Tensor, "runs levels"]
+
+
+@checked
+def crossing_steps(
+    values: Float[Tensor, "runs records"],
+    thresholds: Float[Tensor, "runs thresholds"],
+    steps: Int[Tensor, " records"],
+) -> Float[Tensor, "runs thresholds"]:
+    """First step at which each run falls below each threshold, linear between records.
+
+    NaN where it never does; the first recorded step where it starts below.
+    """
+    below = values[:, None, :] < thresholds[..., None]  # (runs, thresholds, records)
+    index = below.long().argmax(-1)
+    before = (index - 1).clamp_min(0)
+    t = steps.to(values.dtype)
+    high, low = values.gather(1, before), values.gather(1, index)
+    part = torch.where(index > 0, (high - thresholds) / (high - low), 1.0)
+    crossed = t[before] + part * (t[index] - t[before])
+    return torch.where(below.any(-1), crossed, torch.nan)
+
+
+@checked
+def find_stages(
+    losses: Float[Tensor, "runs records"],
+    levels: Float[Tensor, "runs levels"],
+    steps: Int[Tensor, " records"],
+) -> Stages:
+    """Plateaus and drops of runs whose saddle losses `levels` are known (falling).
+
+    losses : at the recorded `steps`, at least two records.
+    Raises ValueError if levels do not fall or losses are not finite.
+    """
+    check_finite("losses", losses)
+    check_finite("levels", levels)
+    check_shape("losses", losses, (len(steps),))
+    if losses.shape[1] < 2:
+        raise ValueError(f"losses: {losses.shape[1]} record, must be at least 2")
+    heights = levels.diff(dim=1)
+    if not bool((heights < 0).all()):
+        raise ValueError(f"levels = {levels.tolist()}: must fall strictly")
+    drops = crossing_steps(losses, (levels[:, 1:] + levels[:, :-1]) / 2, steps)
+
+    t = steps.to(losses.dtype)
+    infinity = torch.full_like(drops[:, :1], torch.inf)
+    start = torch.cat([-infinity, drops], dim=1)[..., None]
+    end = torch.cat([drops.nan_to_num(torch.inf), infinity], dim=1)[..., None]
+    inside = (t >= start) & (t < end)  # (runs, levels, records)
+    speed = torch.gradient(losses, spacing=(t,), dim=1)[0].abs()[:, None, :]
+    slowest = torch.where(inside, speed, torch.inf).argmin(-1)
+    found = inside.any(-1)
+    scale = -torch.cat([heights[:, :1], heights], dim=1)
+    distance = (losses[:, None, :] - levels[..., None]).abs()
+    misfit = torch.where(inside, distance, torch.inf).amin(-1) / scale
+    nan = torch.nan
+    return Stages(
+        drop_steps=drops,
+        plateau_steps=torch.where(found, t[slowest], nan),
+        plateau_losses=torch.where(found, losses.gather(1, slowest), nan),
+        misfit=torch.where(found, misfit, nan),
+    )
+
+
+@checked
+def find_drops(
+    losses: Float[Tensor, " records"],
+    steps: Int[Tensor, " records"],
+    prominence: float = 1.0,
+) -> tuple[Int[Tensor, " drops"], Int[Tensor, " plateaus"]]:
+    """Drops and plateaus of one loss curve whose levels are not known.
+
+    A drop is a peak of log |dL/dt| that stands out by `prominence` (1 = a factor e in speed);
+    a plateau is the slowest record before the first, between two, or after the last drop.
+    Returns indices into `losses`: drops, and one plateau more than drops.
+    """
+    check_finite("losses", losses)
+    check_shape("losses", losses, (len(steps),))
+    check_positive("prominence", prominence)
+    t = steps.to(losses.dtype)
+    speed = torch.gradient(losses, spacing=(t,), dim=0)[0].abs()
+    # Below this speed the difference of two losses is rounding.
+    floor = torch.finfo(losses.dtype).eps * losses.abs().max() / t.diff().min()
+    log_speed = torch.log(speed.clamp_min(floor)).cpu().numpy()
+    peaks, _ = find_peaks(np.pad(log_speed, 1, mode="minimum"), prominence=prominence)
+    drops = peaks - 1
+    edges = [0, *drops.tolist(), len(log_speed) - 1]
+    rests = [a + int(np.argmin(log_speed[a : b + 1])) for a, b in zip(edges, edges[1:], strict=False)]
+    return torch.from_numpy(drops), torch.tensor(rests)
+
+
+@checked
+def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Float[Tensor, ""]:
+    """Rate at which the slowest awake mode reaches the rank-k saddle of one problem.
+
+    The least non-zero eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
+    the balanced factors of the rank-k map; the zero eigenvalues are the k^2 directions that leave
+    W2 W1 as it is. With a step size: -log(1 - eta h)/eta, valid for eta h < 1.
+    moments : of one problem (no leading dimension); k >= 1.
+    """
+    check_integer("k", k, least=1)
+    if step_size is not None:
+        check_positive("step_size", step_size)
+    target = rank_k_map(moments, k)
+    u, s, vt = torch.linalg.svd(target)
+    root = s[:k].sqrt()
+    w1, w2 = root[:, None] * vt[:k], u[:, :k] * root
+
+    def loss(parameters: Tensor) -> Tensor:
+        a, b = parameters.split((w1.numel(), w2.numel()))
+        w = b.reshape(w2.shape) @ a.reshape(w1.shape)
+        return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
+
+    hessian = torch.autograd.functional.hessian(
+        loss, torch.cat([w1.flatten(), w2.flatten()])
+    )
+    h = torch.linalg.eigvalsh(hessian)[k * k]
+    if step_size is None:
+        return h
+    if not float(step_size * h) < 1:
+        raise ValueError(f"step_size = {step_size!r}: must be below 1/{float(h):g}")
+    return -torch.log1p(-step_size * h) / step_size
+
+
+@checked
+def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float) -> float:
+    """Predicted log of |L - level k|/level k at the slowest step of plateau k, to leading order.
+
+    staircase : `staircase.predict(moments, step_size)` of the same single problem.
+    k         : 1 .. r - 1. init_scale : epsilon in (0, 1).
+    Constants of order one are left out: read -7 as "about one in a thousand, give or take ten".
+    """
+    rank = staircase.times.shape[-1]
+    check_integer("k", k, least=1)
+    if k >= rank:
+        raise ValueError(f"k = {k}: must be below {rank}")
+    if not 0 < init_scale < 1:
+        raise ValueError(f"init_scale = {init_scale!r}: must lie between 0 and 1")
+    a = float(arrival_rate(moments, k, staircase.step_size))
+    s = float(finite_step_rate(staircase.rates[k, :1], staircase.step_size))
+    length = float(staircase.times[k] - staircase.times[k - 1]) * math.log(1 / init_scale)
+    return -2 * a * s / (a + s) * length

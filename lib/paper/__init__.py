@@ -1,0 +1,1 @@
+"""What the chapters measure and draw: one file or one folder a chapter."""

@@ -1,0 +1,103 @@
+"""Pictures of anisotropy: the path that bends, the angle it bends by, order and test error."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper.saddles.anisotropy import Bend, Order, Rotation, TestErrors
+from paper.saddles.plateau.alignment import Alignment
+from paper.figures.style import COLOURS
+
+__all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
+
+
+def plot_bends(bends: Mapping[str, Bend]) -> Figure:
+    """The map of a net with two inputs and one output, from the origin to the target.
+
+    Grey: level sets of the loss. Dashed: the escape direction. Blue: the path of W2 W1.
+    """
+    figure, axes = plt.subplots(1, len(bends), figsize=(7.2, 3.2), sharex=True, sharey=True)
+    grid = torch.linspace(-0.35, 1.9, 121, dtype=torch.float64)
+    x, y = torch.meshgrid(grid - 0.25, grid, indexing="xy")
+    points = torch.stack([x, y], dim=-1)
+    for ax, (name, bend) in zip(axes, bends.items(), strict=True):
+        m = bend.moments
+        target = (m.yx @ torch.linalg.inv(m.xx))[0]
+        away = points - target
+        height = 0.5 * (away @ m.xx * away).sum(-1)
+        top = float(0.5 * target @ m.xx @ target)
+        ax.contour(x, y, height, levels=top * np.array([0.02, 0.15, 0.4, 0.7, 1.0]),
+                   colors="0.8", linewidths=0.8)
+        escape = m.yx[0] / m.yx[0].norm()
+        ax.plot([0, 1.35 * float(escape[0])], [0, 1.35 * float(escape[1])], "--",
+                color=COLOURS[1], label=r"escape, $\Sigma_{yx}$")
+        ax.plot(bend.product[:, 0], bend.product[:, 1], color=COLOURS[0], label="path of $W$")
+        ax.plot(0, 0, "o", color="black")
+        ax.plot(*target.tolist(), "*", color="black", markersize=9)
+        ax.set_aspect("equal")
+        ax.set_xlabel(f"first input\n({name})")
+    axes[0].set_ylabel("second input")
+    axes[0].legend(loc="lower right", fontsize=7)
+    return figure
+
+
+def plot_rotation(result: Rotation) -> Axes:
+    """Measured against predicted rotation between escape and rest, one dot per problem."""
+    ax = plt.subplots(figsize=(4.2, 3.6))[1]
+    for side, (name, marker) in enumerate((("input side", "o"), ("output side", "s"))):
+        ax.plot(result.predicted[:, side], result.measured[:, side], marker, color=COLOURS[side],
+                fillstyle="none", label=name)
+    end = 1.05 * float(result.predicted.max())
+    ax.plot([0, end], [0, end], color="black", linewidth=0.6)
+    ax.set_xlabel("predicted angle (degrees)")
+    ax.set_ylabel("measured angle (degrees)")
+    ax.legend()
+    return ax
+
+
+def plot_order(result: Order) -> Axes:
+    """Loss curves of nearly commuting inputs, with the two possible first plateaus."""
+    ax = plt.subplots()[1]
+    for colour, angle, loss in zip(COLOURS, result.angles, result.track.losses, strict=False):
+        ax.plot(result.track.steps, loss, color=colour, label=rf"turned by ${angle:g}^\circ$")
+    _, strong, best, _ = result.levels
+    ax.axhline(strong, color="0.5", linestyle="--", linewidth=0.8)
+    ax.axhline(best, color="0.5", linestyle=":", linewidth=0.8)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    ax.legend()
+    return ax
+
+
+def plot_strength(result: Alignment, teacher: torch.Tensor, escape: int = 2) -> Axes:
+    """Measured exponent at one escape against the recursion's (dots), and against the one that
+    the teacher's singular values (`teacher`: problem, mode) would give (crosses)."""
+    ax = plt.subplots(figsize=(4.2, 3.6))[1]
+    measured, k = result.measured[0, :, escape - 1], escape - 1
+    naive = 1 - teacher[:, k + 1] / teacher[:, k]
+    ax.plot(naive, measured, "x", color=COLOURS[1], label="spectrum of $W^*$")
+    ax.plot(result.predicted[0, :, k], measured, "o", color=COLOURS[0], fillstyle="none",
+            label="recursion")
+    end = 1.05 * float(max(measured.max(), naive.max()))
+    ax.plot([0, end], [0, end], color="black", linewidth=0.6)
+    ax.set_xlabel(f"predicted exponent at escape {escape}")
+    ax.set_ylabel(f"measured exponent at escape {escape}")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def plot_test_errors(result: TestErrors) -> Axes:
+    """Mean test error along the run, one curve per covariance."""
+    ax = plt.subplots()[1]
+    for colour, (name, curve) in zip(COLOURS, result.curves.items(), strict=False):
+        ax.semilogy(result.steps, curve.mean(0), color=colour, label=name)
+        level = float(result.saddles[name][:, 2].mean())
+        ax.axhline(level, color=colour, linestyle=":", linewidth=0.8)
+    ax.set_xlabel("step")
+    ax.set_ylabel("error on noiseless targets")
+    ax.legend()
+    return ax

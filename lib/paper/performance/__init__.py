@@ -1,0 +1,1 @@
+"""Evidence for the kernels, and the recorded benchmarks."""

@@ -1,0 +1,1 @@
+"""Part I, chapter by chapter."""

@@ -1,0 +1,1 @@
+"""Deep nets: schedules of descent, and scalar weights counted step by step."""

@@ -1,0 +1,1 @@
+"""The efficient algorithm measured, and compared with other methods."""

@@ -1,0 +1,187 @@
+"""How many gradient evaluations the quasi-Newton phase saves, against baselines at their best."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paper.claims import Evidence
+from paper.saddles.efficient_algorithm.methods import arrival, best_settings, run_method
+from paper.saddles.efficient_algorithm.problems import Case, case
+from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.linear_nets.modes import steps_until
+from learning_dynamics.saddles.two_layer import Weights, initialise
+
+__all__ = ["Cheapest", "cheapest_skip", "descent_cost", "measure_speed"]
+
+#: Tolerances of a descent that are searched, a factor 10^(1/8) apart.
+TOLERANCES = tuple(10.0 ** (-2 - k / 8) for k in range(25))
+
+#: The same for a short measurement.
+COARSE = TOLERANCES[4:17:3]
+
+#: Step sizes searched, in units of `largest_step`, a factor 2^(1/4) apart.
+STEPS = tuple(2.0 ** (-k / 4) for k in range(-2, 17))
+
+#: Scales from which gradient descent is counted.
+SCALES = (1e-8, 1e-14, 1e-100)
+
+
+@dataclass(frozen=True)
+class Cheapest:
+    """Fewest evaluations that visit every saddle, with their tolerance and step (None: fast).
+
+    stages : evaluations of each stage, from one saddle to the next, direction search included.
+    """
+
+    evaluations: int
+    tolerance: float
+    step: float | None
+    stages: tuple[int, ...]
+
+
+def _try(c: Case, phase: str, tolerance: float, step: float | None, gap: float, most: int
+         ) -> Cheapest | None:  # fmt: skip
+    options = {} if step is None else {"step_size": step * c.largest_step}
+    try:
+        found = skip_case(
+            c, phase=phase, tolerance=tolerance, rate_tolerance=max(1e-3, 3 * tolerance),
+            max_steps=most, **options,
+        )  # fmt: skip
+    except ValueError as error:
+        if "diverged" in str(error):
+            return None
+        raise
+    if len(found.saddles) != len(c.levels) or max(level_gaps(found, c)) > gap:
+        return None
+    spent = torch.tensor([s.evaluations for s in found.saddles])
+    return Cheapest(int(spent[-1]), tolerance, step, tuple(spent.diff().tolist()))
+
+
+def cheapest_skip(
+    c: Case, phase: str, *, tolerances: tuple[float, ...] = TOLERANCES, gap: float = 1e-6,
+    max_steps: int = 3000,
+) -> Cheapest:
+    """Fewest gradient evaluations with which `phase` visits all saddles of `c` to `gap`.
+
+    "fast": all `tolerances` are tried. "gradient_descent": tolerance and step size are
+    walked from 1e-4 and 0.71 of `largest_step` to ever better neighbours (looser, larger, smaller
+    steps) until none is. Raises ValueError if nothing reaches `gap`.
+    """
+    if phase == "fast":
+        tried = [_try(c, phase, t, None, gap, max_steps) for t in tolerances]
+        good = [t for t in tried if t is not None]
+        if not good:
+            raise ValueError(f"gap = {gap}: not reached by phase {phase!r} on {c.name}")
+        return min(good, key=lambda t: t.evaluations)
+    known: dict[tuple[int, int], Cheapest | None] = {}
+    best: Cheapest | None = None
+
+    def attempt(i: int, k: int) -> Cheapest | None:
+        if not (0 <= i < len(STEPS) and 0 <= k < len(TOLERANCES)):
+            return None
+        if (i, k) not in known:
+            most = max_steps if best is None else best.evaluations
+            known[i, k] = _try(c, phase, TOLERANCES[k], STEPS[i], gap, most)
+        return known[i, k]
+
+    starts = [(i, k) for i in range(4, len(STEPS), 2) for k in (16, 24)]  # 0.71 first
+    here = next((s for s in starts if attempt(*s) is not None), None)
+    if here is None:
+        raise ValueError(f"gap = {gap}: not reached by phase {phase!r} on {c.name}")
+    best = attempt(*here)
+    while True:
+        i, k = here
+        moves = [(i, k - 4), (i, k - 2), (i, k - 1), (i - 1, k), (i + 1, k), (i - 1, k + 1),
+                 (i + 1, k - 1), (i - 2, k), (i - 2, k + 1)]  # fmt: skip
+        better = next(
+            (m for m in moves if (t := attempt(*m)) is not None
+             and t.evaluations < best.evaluations), None,
+        )  # fmt: skip
+        if better is None:
+            return best
+        here, best = better, attempt(*better)
+
+
+def _there(c: Case):
+    levels, last = c.levels, c.outputs[-1]
+
+    def there(value: Float[Tensor, ""], outputs: Float[Tensor, "m2 n"]) -> bool:
+        close = abs(float(value - levels[-1])) <= 1e-6 * float(levels[0])
+        return close and float((outputs - last).norm() / last.norm()) <= 1e-2
+
+    return there
+
+
+def descent_cost(c: Case, init_scale: float, step: float, *, seed: int = 0) -> int:
+    """Gradient evaluations of gradient descent from `init_scale` until the last saddle.
+
+    step : in units of `largest_step`. Linear nets: on graded rows, exact at every scale; ReLU
+    and diagonal nets have no floor, since each unit keeps its own rows.
+    """
+    if c.activation == "linear" and not c.diagonal:
+        w = initialise(
+            (len(c.problem.inputs), c.width, len(c.problem.targets)), init_scale,
+            [generator("rivals/start", seed)],
+        )  # fmt: skip
+        eta = step * c.largest_step
+        return 1 + steps_until(
+            Weights(w.w1[0], w.w2[0]), c.problem, _there(c), step_size=eta, loss=c.loss,
+            max_steps=20_000,
+        )  # fmt: skip
+    path = run_method(
+        "gd-1e-8", c, {"step": step, "init_scale": init_scale}, seed=seed, max_steps=20_000
+    )
+    cost = arrival(path, c)
+    if cost is None:
+        raise ValueError(f"init_scale = {init_scale}: gradient descent missed the end")
+    return int(cost)
+
+
+def measure_speed(*, quick: bool = False) -> Evidence:
+    """`saddles/skip-speed`: evaluations of each baseline over those of `fast`.
+
+    measured: medians over draws of thesis's algorithm on P3 and P9 (each at the best of its step
+    sizes and tolerances that visits all saddles to 1e-6), then gradient descent from 1e-8 on P5
+    (best stable step size, until the last saddle). details: every draw; gradient descent from
+    1e-8, 1e-14 and 1e-100 on P3, P5 and P9 (draw 0) at the best step size for 1e-8; slope: its
+    evaluations per log(1/epsilon) on P9 between the last two, over the sum of predicted waits.
+    Short: draw 0 of P3, draws 0 and 1 of P9, gradient descent on P5 only.
+    """
+    seeds = range(6)
+    grid = COARSE if quick else TOLERANCES
+    details: dict[str, float | list[float]] = {}
+    medians, fast = [], {}
+    for name in ("P3", "P9"):
+        ours, theirs = [], []
+        for seed in ([0] if name == "P3" else [0, 1]) if quick else seeds:
+            c = case(name, seed)
+            ours.append(cheapest_skip(c, "fast", tolerances=grid))
+            theirs.append(cheapest_skip(c, "gradient_descent"))
+        fast[name] = ours[0].evaluations
+        ratios = [b.evaluations / a.evaluations for a, b in zip(ours, theirs, strict=True)]
+        medians.append(float(torch.tensor(ratios, dtype=torch.float64).quantile(0.5)))
+        details[f"ratios_{name}"] = ratios
+        details[f"fast_{name}"] = [float(a.evaluations) for a in ours]
+        details[f"thesis_{name}"] = [float(b.evaluations) for b in theirs]
+        details[f"stages_{name}"] = [float(n) for n in ours[0].stages]
+        details[f"thesis_stages_{name}"] = [float(n) for n in theirs[0].stages]
+    fast["P5"] = cheapest_skip(case("P5"), "fast", tolerances=grid).evaluations
+    details["fast_P5"] = [float(fast["P5"])]
+    for name in ("P5",) if quick else ("P3", "P5", "P9"):
+        c = case(name)
+        settings, _ = best_settings("gd-1e-8", c, max_steps=1500)
+        costs = [descent_cost(c, e, settings["step"]) for e in SCALES[: 1 if quick else 3]]
+        details[f"descent_{name}"] = [n / fast[name] for n in costs]
+        if name == "P9":
+            eta = settings["step"] * c.largest_step
+            waits = [s.escape.waiting for s in skip_case(c, step_size=eta).saddles[:-1]]
+            per_log = (costs[2] - costs[1]) / math.log(SCALES[1] / SCALES[2])
+            details["slope_P9"] = per_log * eta / sum(waits)
+    return Evidence(
+        measured=[*medians, details["descent_P5"][0]], predicted=[5.0, 4.0, 2.0],
+        tolerance=0.0, seeds=[0, 1] if quick else list(seeds), details=details,
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""Studies beside the comparison, as one record: sensitivity, speed ratios, recovery, stages.
+
+results/rivals_studies.json; `python -m paper.saddles.efficient_algorithm.studies` computes
+the parts that are missing (a few minutes on one core).
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path as File
+from typing import Any
+
+import torch
+
+from paper.records import RESULTS
+from paper.saddles.efficient_algorithm.measurements import measure_visits, sensitivity
+from paper.saddles.efficient_algorithm.completion import Recovery, recover
+from paper.saddles.efficient_algorithm.speed import measure_speed
+from learning_dynamics.files import write_atomically
+
+__all__ = ["STUDIES", "read_recovery", "read_studies", "run_studies"]
+
+#: The record of the studies.
+STUDIES = RESULTS / "rivals_studies.json"
+
+PARTS = {
+    "sensitivity": sensitivity,
+    "recovery": lambda: {k: v.tolist() for k, v in asdict(recover(24)).items()},
+    "speed": lambda: asdict(measure_speed()),
+    "visits": lambda: asdict(measure_visits()),
+}
+
+
+def read_studies(record: File = STUDIES) -> dict[str, Any]:
+    """All parts computed so far; empty if there is no record."""
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
+def read_recovery(record: File = STUDIES) -> Recovery:
+    """The recovery study of the record. Raises ValueError if it is missing."""
+    studies = read_studies(record)
+    if "recovery" not in studies:
+        raise ValueError(f"{record.name}: part 'recovery' is missing, run the studies first")
+    arrays = {k: torch.tensor(v, dtype=torch.float64) for k, v in studies["recovery"].items()}
+    return Recovery(**arrays)
+
+
+def run_studies(record: File = STUDIES) -> dict[str, Any]:
+    """Compute what is missing, one part at a time, and write it."""
+    studies = read_studies(record)
+    for name, part in PARTS.items():
+        if name not in studies:
+            studies[name] = part()
+            write_atomically(record, (json.dumps(studies, indent=1) + "\n").encode())
+    return studies
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run_studies()

@@ -1,0 +1,1 @@
+"""Nonlinear activations: published runs, anisotropic stages, digits, the diagonal net."""

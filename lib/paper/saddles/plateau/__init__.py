@@ -1,0 +1,1 @@
+"""Plateaus align the units: the law, its controls, other starts and losses."""

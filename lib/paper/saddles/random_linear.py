@@ -1,0 +1,75 @@
+"""Random linear problems with generic (anisotropic, non-commuting) inputs, and random starts."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from learning_dynamics.problems import Moments, Problem, linear_teacher
+from learning_dynamics.runtime import check_integer, check_positive, generator
+from learning_dynamics.saddles.theory import staircase
+
+__all__ = ["gaps", "problems_with_gaps", "unit_starts"]
+
+
+def gaps(moments: Moments) -> Float[Tensor, "*runs"]:
+    """Least relative gap that matters: between the two leading escape rates at each saddle, and
+    between successive losses gained (the eigenvalues mu_k of reduced-rank regression)."""
+    found = staircase.predict(moments)
+    rates, gains = found.rates, -found.levels.diff(dim=-1)
+    rank = rates.shape[-1]
+    pairs = [rates[..., k, 0] / rates[..., k, 1] for k in range(rank - 1)]
+    pairs += [gains[..., k] / gains[..., k + 1] for k in range(rank - 1)]
+    return torch.stack(pairs, dim=-1).amin(-1) - 1
+
+
+def problems_with_gaps(
+    count: int,
+    *,
+    least_gap: float = 0.1,
+    covariance: str = "generic",
+    seed: str = "random-linear",
+    sizes: tuple[int, int] = (6, 4),
+) -> list[Problem]:
+    """`count` problems with random spectra (log-uniform) and bases whose `gaps` are large enough.
+
+    sizes : (m0, m2). Eigenvalues of Sigma_xx lie in 0.3 .. 3, singular values of the teacher in
+    0.5 .. 3. Problems with a smaller gap are passed over; the draw is the same for every count.
+    """
+    check_integer("count", count, least=1)
+    check_positive("least_gap", least_gap, zero=True)
+    m0, m2 = sizes
+    found: list[Problem] = []
+    trial = 0
+    while len(found) < count:
+        g = generator(seed, covariance, trial)
+        trial += 1
+        draws = torch.rand(m0 + min(m0, m2), generator=g, dtype=torch.float64)
+        spectrum = 0.3 * 10 ** draws[:m0]
+        target = 0.5 * 6 ** draws[m0:]
+        problem = linear_teacher(
+            generator=g,
+            covariance=covariance,
+            output_dim=m2,
+            input_spectrum=tuple(spectrum.sort(descending=True).values.tolist()),
+            target_spectrum=tuple(target.sort(descending=True).values.tolist()),
+        )
+        if float(gaps(problem.moments())) >= least_gap:
+            found.append(problem)
+    return found
+
+
+def unit_starts(
+    count: int, scales: Sequence[float], shape: tuple[int, int], seed: str = "random-linear"
+) -> Float[Tensor, "runs m1 coordinate"]:
+    """Gaussian units, for each of `count` seeds at each scale: run = seed * len(scales) + scale.
+
+    One direction per seed, so that runs differ by the factor epsilon alone.
+    """
+    rows = [
+        torch.randn(*shape, generator=generator(seed, "start", i), dtype=torch.float64)
+        for i in range(count)
+    ]
+    factors = torch.tensor(scales, dtype=torch.float64)
+    return (torch.stack(rows)[:, None] * factors[None, :, None, None]).flatten(0, 1)

@@ -1,0 +1,1 @@
+"""Part II, chapter by chapter."""

@@ -1,0 +1,1 @@
+"""Predicted exponents against measured ones, and the contributions of layers."""

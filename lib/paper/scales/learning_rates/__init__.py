@@ -1,0 +1,1 @@
+"""Learning rates: transfer over widths, and the plateau before learning starts."""

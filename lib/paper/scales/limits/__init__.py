@@ -1,0 +1,1 @@
+"""Limits: what the bottlenecks represent, and fluctuations at finite width."""

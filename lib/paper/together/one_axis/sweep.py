@@ -1,0 +1,287 @@
+"""Along the dial: the same networks from lazy to rich to saddle-to-saddle, and DP(r) placed on it.
+
+Every run starts from the same Gaussian draw; only its size, and the step size that its place on
+the dial asks for, differ.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paper.claims import Evidence
+from learning_dynamics.saddles.linear_nets.bottleneck import draw_modules, train_modules
+from paper.together.one_axis.dial import (
+    largest_gap,
+    losses_of,
+    losses_of_part_one,
+    position,
+    same_run,
+)
+from learning_dynamics.data.digits import small_digits
+from learning_dynamics.problems import Problem, linear_teacher
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.theory.stages import crossing_steps
+from learning_dynamics.scales.parametrizations import dynamic, scheme
+from learning_dynamics.scales.training import initialise, sgd
+
+__all__ = ["Axis", "AxisSweep", "LinearAxis", "LinearSweep", "identities", "linear_sweep",
+           "measure", "step_for", "sweep"]
+
+
+@dataclass(frozen=True)
+class LinearAxis:
+    """A linear net on white inputs (6) with target singular values 3, 1.5, 0.75 (4 outputs).
+
+    modules : wide layers. wide : n, their width; bottleneck : m, the width between them.
+    richness: Lambda. speed : step size on the lazy side, in units of the inverse initial speed.
+    """
+
+    modules: int = 3
+    wide: int = 4096
+    bottleneck: int = 16
+    richness: tuple[float, ...] = tuple(10 ** (k / 4) for k in range(2, -13, -1))
+    seeds: int = 4
+    speed: float = 0.04
+    steps: int = 150
+
+
+@dataclass(frozen=True)
+class LinearSweep:
+    """Leading dimensions (richness, seeds).
+
+    n_min     : the smallest hidden width. loss : every step.
+    plateau   : first step at which 5 % of the initial loss are gone.
+    half_drop : first step at which the leading singular direction is half learned.
+    second    : share of the second direction learned by then; 1/2 if all learn at one speed.
+    stable_rank : of the map then.
+    """
+
+    config: LinearAxis
+    n_min: int
+    loss: Float[Tensor, "richness seeds records"]
+    plateau: Float[Tensor, "richness seeds"]
+    half_drop: Float[Tensor, "richness seeds"]
+    second: Float[Tensor, "richness seeds"]
+    stable_rank: Float[Tensor, "richness seeds"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A ReLU net on digits, averaged over 4 x 4 blocks of pixels (49 inputs), ten outputs.
+
+    widths   : hidden widths. richness : Lambda, the places on the dial.
+    speed    : step size on the lazy side, in units of the inverse initial speed.
+    """
+
+    widths: tuple[int, ...] = (64, 8, 64, 8, 64)
+    richness: tuple[float, ...] = (8**0.5, 1.0, 0.3, 0.1, 0.03, 0.01)
+    seeds: int = 2
+    samples: int = 80
+    test_samples: int = 1000
+    speed: float = 1.2
+    steps: int = 200
+    every: int = 10
+
+
+@dataclass(frozen=True)
+class AxisSweep:
+    """What the runs along the dial did; leading dimensions (richness, seeds).
+
+    plateau    : first step with a loss below 95 % of that of f = 0 (NaN: never).
+    half_drop  : first step with less than half of it. accuracy : on the test digits, at the end.
+    movement   : |W_l - W_l(0)| / |W_l(0)|, Frobenius, at the end.
+    stable_rank: of all updates W_l - W_l(0) at the end.
+    """
+
+    config: Axis
+    steps: Tensor
+    loss: Float[Tensor, "richness seeds records"]
+    plateau: Float[Tensor, "richness seeds"]
+    half_drop: Float[Tensor, "richness seeds"]
+    accuracy: Float[Tensor, "richness seeds"]
+    movement: Float[Tensor, "richness seeds layers"]
+    stable_rank: Float[Tensor, "richness seeds layers"]
+
+
+def step_for(richness: Float[Tensor, " runs"], modules: int) -> Float[Tensor, " runs"]:
+    """How far the step size must stay below DP's, as a factor <= 1, at Lambda.
+
+    On the lazy side the map moves as fast at the end as at the start. For Lambda < 1 a chain of
+    K factors ends with a map 1/Lambda times its start, hence a curvature Lambda^(2/K - 2) times
+    the first one. A single module counts as K = 2 (two layers).
+    """
+    return richness.clamp_max(1.0) ** (2 - 2 / max(2, modules))
+
+
+def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
+    """Train the linear net at every place on the dial, from the same draws."""
+    problem = linear_teacher(
+        generator=generator("one-axis"), input_spectrum=(1.0,) * 6, target_spectrum=(3, 1.5, 0.75),
+        covariance="isotropic",
+    )  # fmt: skip
+    moments = problem.moments()
+    outputs, inputs = moments.yx.shape
+    hidden_widths = [config.wide, *[config.bottleneck, config.wide] * (config.modules - 1)]
+    widths = (inputs, *hidden_widths, outputs)
+    ntk = scheme("dp(0)")(widths, 1.0)
+    n_min = min(hidden_widths)
+    richness = torch.tensor(config.richness, dtype=torch.float64).repeat_interleave(config.seeds)
+    rho = richness / math.sqrt(n_min)
+    factor = rho ** (1 / ntk.depth)  # of all initial weights, which are those of NTK
+    speed = config.speed * step_for(richness, config.modules)
+    modules = draw_modules(
+        inputs, config.bottleneck, outputs, config.modules, wide=[config.wide] * len(rho),
+        init_std=factor.tolist(), seeds=list(range(config.seeds)) * len(config.richness),
+    )  # fmt: skip
+    course = train_modules(
+        modules,
+        moments,
+        multiplier=torch.full_like(rho, math.prod(ntk.multipliers)),
+        step_size=speed * inputs * factor**2 / (ntk.depth * rho**2),
+        steps=config.steps,
+    )
+    u, s, v = torch.linalg.svd(moments.yx, full_matrices=False)
+    learned = torch.einsum("ok,rtoi,ki->rtk", u, course.maps, v) / s  # white inputs
+    learned = learned - learned[:, :1]  # the start's own map is no learning
+    at = (learned[..., 0] >= 0.5).long().argmax(1)
+    rows = torch.arange(len(rho))
+    change = torch.linalg.svdvals(course.maps[rows, at] - course.maps[:, 0])
+    shape = (len(config.richness), config.seeds)
+    first = course.loss[:, :1]
+    return LinearSweep(
+        config,
+        n_min,
+        course.loss.reshape(*shape, -1),
+        crossing_steps(course.loss, 0.95 * first, course.steps)[:, 0].reshape(shape),
+        torch.where((learned[..., 0] >= 0.5).any(1), at.double(), torch.nan).reshape(shape),
+        learned[rows, at, 1].reshape(shape),
+        (change / change[:, :1]).square().sum(-1).reshape(shape),
+    )
+
+
+def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) -> AxisSweep:
+    """Train the ReLU net at every place on the dial, full batch, from the same draws.
+
+    In double precision: in single a step that ends a plateau differs between processors.
+    """
+    train, test = data or small_digits(
+        config.samples, config.test_samples, dtype=torch.float64
+    )
+    widths = (train.inputs.shape[0], *config.widths, train.targets.shape[0])
+    ntk = scheme("dp(0)")(widths)
+    seeds = list(range(config.seeds))
+    richness = torch.tensor(config.richness, dtype=torch.float64).repeat_interleave(config.seeds)
+    rho = richness / math.sqrt(min(config.widths))
+    factor = rho ** (1 / ntk.depth)
+    step_size = config.speed * step_for(richness, ntk.depth // 2) * factor**2 / rho**2
+    everyone = seeds * len(config.richness)
+    start = initialise(widths, ntk.weight_stds, everyone).to(train.inputs.dtype)
+    for w in start.weights:
+        w.mul_(factor.to(w.dtype)[:, None, None])
+    first = [w.clone() for w in start.weights]
+    run = sgd(
+        train, start, ntk.multipliers, seeds=everyone, step_size=step_size, steps=config.steps,
+        batch_size=train.inputs.shape[1], evaluate={"train": train, "test": test},
+        record=range(0, config.steps + 1, config.every),
+    )  # fmt: skip
+    loss = run["train_loss"].double()
+    level = 0.5 * float(train.targets.square().sum(0).mean())
+    marks = torch.tensor([0.95, 0.5], dtype=torch.float64).expand(len(loss), 2) * level
+    crossed = crossing_steps(loss, marks, run.steps)
+    change = [w - w0 for w, w0 in zip(run.final.weights, first, strict=True)]
+    shape = (len(config.richness), config.seeds)
+    size = torch.stack([c.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
+                        for c, w in zip(change, first, strict=True)], -1)
+    return AxisSweep(
+        config,
+        run.steps,
+        loss.reshape(*shape, -1),
+        crossed[:, 0].reshape(shape),
+        crossed[:, 1].reshape(shape),
+        run["test_accuracy"][:, -1].double().reshape(shape),
+        size.double().reshape(*shape, -1),
+        torch.stack([stable_rank(c) for c in change], -1).double().reshape(*shape, -1),
+    )
+
+
+def stable_rank(w: Tensor) -> Tensor:
+    """|W|_F^2 / |W|_2^2 through the smaller Gram matrix; 1 for W = 0."""
+    gram = w @ w.mT if w.shape[-2] <= w.shape[-1] else w.mT @ w
+    top = torch.linalg.eigvalsh(gram)[..., -1]
+    return torch.where(top > 0, torch.diagonal(gram, dim1=-2, dim2=-1).sum(-1) / top, 1.0)
+
+
+def identities(steps: int = 20, seed: int = 0) -> dict[str, float]:
+    """Largest relative differences of loss curves that the re-gauge symmetry says are one.
+
+    ReLU, float64, full batch. "dp(1/4)", "dp(1/2)": against NTK with its output multiplied by
+    n_min^-r and step size n_min^2r; "spectral": Spectral with its initial weights times
+    (n/m)^(1/4) n_L^(-1/4K) against DP(1/2); "part one": a two-layer DP(1/2) net against f = W2 sigma(W1 X) of
+    Part I. Controls that must differ: "tanh" (Spectral with tanh), "unscaled" (Spectral as it is).
+    """
+    stream = generator("one-axis/identities", seed)
+    problem = Problem(
+        torch.randn(5, 12, generator=stream, dtype=torch.float64),
+        torch.randn(2, 12, generator=stream, dtype=torch.float64),
+    )
+    widths = (5, 64, 8, 64, 8, 64, 2)
+    common = {"seed": seed, "steps": steps}
+    ntk, rich, spectral = dynamic(0)(widths), dynamic("1/2")(widths), scheme("spectral")(widths)
+    reference = losses_of(rich, problem, step_size=0.1, **common)
+    found = {}
+    for r in ("1/4", "1/2"):
+        p = dynamic(r)(widths)
+        place = position(p).output_scale
+        along = losses_of(ntk, problem, step_size=0.1 / place**2, output_factor=place, **common)
+        found[f"dp({r})"] = largest_gap(losses_of(p, problem, step_size=0.1, **common), along)
+    change = same_run(rich, spectral)
+    jumped = {"step_size": 0.1 * change.step_size, "weight_factor": change.weights}
+    found["spectral"] = largest_gap(reference, losses_of(spectral, problem, **jumped, **common))
+    two = dynamic("1/2")((5, 50, 2))
+    found["part one"] = largest_gap(
+        losses_of(two, problem, step_size=0.1, **common),
+        losses_of_part_one(two, problem, step_size=0.1, **common),
+    )
+    found["tanh"] = largest_gap(
+        losses_of(rich, problem, step_size=0.1, activation="tanh", **common),
+        losses_of(spectral, problem, activation="tanh", **jumped, **common),
+    )
+    found["unscaled"] = largest_gap(
+        reference, losses_of(spectral, problem, step_size=0.1, **common)
+    )
+    return found
+
+
+def measure(*, quick: bool = False) -> Evidence:
+    """`together/one-axis`: exact places, and what changes along the dial.
+
+    measured: the four identities' largest relative differences. controls: the two that must
+    differ. second_two_layer, second_bottleneck: share of the second direction learned when
+    the first is half learned, from Lambda = 10^(1/2) to 10^-3, mean over seeds.
+    places: Lambda of DP(0), DP(1/4), DP(1/2) over n_min^(1/2 - r).
+    """
+    found = identities(steps=10 if quick else 20)
+    names = ("dp(1/4)", "dp(1/2)", "spectral", "part one")
+    places = (10**0.5, 1.0, 0.1, 0.01, 0.001)
+    seeds = 4
+    second = {
+        name: linear_sweep(
+            LinearAxis(modules=k, richness=places, seeds=seeds)
+        ).second.mean(1).tolist()
+        for name, k in (("second_two_layer", 1), ("second_bottleneck", 3))
+    }
+    widths = (49, 256, 16, 256, 16, 256, 10)
+    ratio = [
+        position(dynamic(name)(widths)).richness / 16 ** (0.5 - r)
+        for name, r in (("0", 0.0), ("1/4", 0.25), ("1/2", 0.5))
+    ]
+    return Evidence(
+        measured=[found[name] for name in names],
+        predicted=0.0,
+        tolerance=1e-10,
+        seeds=list(range(seeds)),
+        details={"controls": [found["tanh"], found["unscaled"]], "places": ratio, **second},
+    )

@@ -1,0 +1,1 @@
+"""Spectral's start-up plateau predicted, and two ways past it."""

@@ -1,0 +1,73 @@
+"""Tables of the performance page, and the evidence functions' own checks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from paper.performance.benchmarks import (
+    MISSING,
+    RIVALS,
+    compiler_text,
+    large_run_text,
+    read_benchmarks,
+    reduction_table,
+    rival_table,
+    roofline_table,
+    target_table,
+    training_text,
+)
+from paper.performance.kernels import half_drops
+
+
+def case(jax):
+    ratios = dict.fromkeys(RIVALS, 10.0) | {"torch.nn loop": 149.0, "JAX scan": jax}
+    return {"runs": 8, "microseconds": {"ours": 2.5}, "ratios": ratios}
+
+
+def test_targets_are_compared_in_the_right_direction(tmp_path):
+    path = tmp_path / "benchmarks.json"
+    path.write_text(json.dumps({
+        "linear 20-50-10": case(3.0), "ReLU 10-50-5": case(2.4),
+        "roofline ReLU 10-50-5": {"gflops": 1.0, "shares": {"kernel in two passes": 0.51}},
+        "scaling linear batch": {"at": [1, 2], "microseconds": [1.0, 1.0], "slope": 0.0},
+        "width reduction": {"ratio": 1.05}, "fast-forward": {"ratio": 1.2},
+        "training step": {"ratio": 1.06}, "coordinate check": {"ratio": 1.5},
+        "training speed, m = 792": {"share of its products": 0.79, "share of a large product": 0.8},
+        "training speed, m = 42": {"share of its products": 0.7, "share of a large product": 0.6},
+    }))
+    record = read_benchmarks(path)
+    met = [line.split("|")[-2].strip() for line in target_table(record).splitlines()[2:]]
+    assert met == ["no", "yes", "no", "yes", "yes", "no", "no", "yes", "no", "yes", "yes", "no"]
+    table = rival_table(record).splitlines()
+    assert table[0] == "|  | linear 20-50-10 | ReLU 10-50-5 |"
+    assert "| kernel (µs) | 2.5 | 2.5 |" in table and "| JAX scan | 3 | 2.4 |" in table
+
+
+def test_a_missing_record_is_said(tmp_path):
+    record = read_benchmarks(tmp_path / "none.json")
+    assert rival_table(record) == reduction_table(record) == large_run_text(record) == MISSING
+    assert roofline_table(record) == compiler_text(record) == training_text(record) == MISSING
+    assert target_table(record).count("not recorded") == 12
+
+
+def test_shares_and_ratios_are_said_as_recorded():
+    calls = ("its five products alone", "kernel of five products", "kernel in two passes")
+    shares = dict(zip(calls, (0.45, 0.25, 0.555), strict=True))
+    ratios = {"as written": 4.0, calls[1]: 0.8, calls[2]: 0.25, "torch.compile": 1.0}
+    record = {
+        "roofline ReLU": {"gflops": 72.3, "shares": shares}, "header": {},
+        "torch.compile": {"compile_seconds": 30.2, "ratios": ratios},
+    }
+    assert roofline_table(record).splitlines()[2] == "| ReLU | 72 | 45 % | 25 % | 56 % |"
+    text = compiler_text(record)  # ratios: each call's time over that of torch.compile
+    assert "0.25 times the time" in text and "1.2 times that of the kernel of products" in text
+    assert "4 times that of the kernel in two passes" in text and "30 seconds" in text
+    assert rival_table(record) == MISSING
+
+
+def test_half_drops_are_counted_only_when_all_are_reached():
+    losses, levels = np.array([4.0, 3.9, 2.4, 2.0, 0.4]), np.array([4.0, 2.0, 0.0])
+    assert half_drops(losses, levels) == [2, 4]
+    with pytest.raises(ValueError, match="last half-drop"):
+        half_drops(losses[:4], levels)

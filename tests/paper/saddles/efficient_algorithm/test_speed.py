@@ -1,0 +1,114 @@
+"""Speed of the skipping algorithm: the baselines are at their best, the counts are exact."""
+
+import math
+
+import pytest
+import torch
+
+from paper.saddles.efficient_algorithm.problems import case
+from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
+from paper.saddles.efficient_algorithm.speed import (
+    COARSE,
+    SCALES,
+    STEPS,
+    TOLERANCES,
+    cheapest_skip,
+    descent_cost,
+)
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.skipping import active_descent as descent_phase
+from learning_dynamics.saddles.linear_nets.modes import steps_until
+from learning_dynamics.saddles.linear_nets.linear import linear_descent
+from learning_dynamics.saddles.baselines.optimizers import gradient_descent
+from learning_dynamics.saddles.two_layer import Weights, initialise
+
+
+def test_the_baseline_is_at_its_best_step_and_tolerance():
+    c = case("P9")
+    best = cheapest_skip(c, "gradient_descent")
+    i, k = STEPS.index(best.step), TOLERANCES.index(best.tolerance)
+    for step, tolerance in ((i - 1, k), (i + 1, k), (i, k - 1)):
+        try:
+            found = skip_case(
+                c, phase="gradient_descent", step_size=STEPS[step] * c.largest_step,
+                tolerance=TOLERANCES[tolerance], rate_tolerance=3e-3, max_steps=400,
+            )  # fmt: skip
+        except ValueError:
+            continue
+        met = len(found.saddles) == len(c.levels) and max(level_gaps(found, c)) <= 1e-6
+        assert not met or found.saddles[-1].evaluations >= best.evaluations
+    assert sum(best.stages) + 1 == best.evaluations
+
+
+def _weights(c, scale):
+    w = initialise((6, 10, len(c.problem.targets)), scale, [generator("rivals/start", 0)])
+    return Weights(w.w1[0], w.w2[0]), w
+
+
+def test_steps_from_tiny_scales_are_those_of_the_moments():
+    c = case("P3")
+    eta, goal = 0.5 * c.largest_step, float(c.levels[2])  # the loss of the second drop's end
+    thin, batch = _weights(c, 1e-100)
+    count = steps_until(
+        thin, c.problem, lambda loss, f: float(loss) <= goal, step_size=eta, max_steps=4000
+    )
+    run = linear_descent(
+        batch, c.problem, step_size=eta, steps=count, record_at=torch.tensor([count - 1, count])
+    )
+    assert (run["loss"][0] <= goal).tolist() == [False, True]
+    plain = steps_until(
+        thin, c.problem, lambda loss, f: float(loss) <= goal, step_size=eta, max_steps=4000,
+        rotate_every=None,
+    )  # fmt: skip
+    assert plain < count - 20  # rounding wakes the second mode early
+
+
+def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():
+    c = case("P9")
+    path = gradient_descent(
+        c.problem, width=10, generator=generator("rivals/start", 0), loss="logistic",
+        step_size=c.largest_step, init_scale=1e-8, max_steps=200,
+    )  # fmt: skip
+    first = descent_cost(c, 1e-8, 1.0)
+    close = (path.losses - c.levels[-1]).abs() <= 1e-6 * c.levels[0]
+    near = (path.outputs - c.outputs[-1]).flatten(1).norm(dim=1) <= 1e-2 * c.outputs[-1].norm()
+    assert int(path.evaluations[(close & near).nonzero()[0, 0]]) == first
+    slope = (descent_cost(c, SCALES[2], 1.0) - first) / math.log(SCALES[0] / SCALES[2])
+    waits = [s.escape.waiting for s in skip_case(c, step_size=c.largest_step).saddles[:-1]]
+    assert slope * c.largest_step == pytest.approx(sum(waits), rel=0.02)
+
+
+def test_too_few_steps_are_an_error():
+    c = case("P3")
+    with pytest.raises(ValueError, match="max_steps = 3: too few"):
+        steps_until(_weights(c, 0.1)[0], c.problem, lambda loss, f: False, step_size=0.01,
+                    max_steps=3)  # fmt: skip
+
+
+def test_curvature_of_every_sample_saves_less_than_it_costs(monkeypatch):
+    """Exact l'' in the metric saves fewer than the three evaluations a stage that it takes."""
+    seen = {}
+    descend = descent_phase.quasi_newton_phase
+
+    def remember(weights, objective, **options):
+        seen["x"] = objective.problem.inputs
+        return descend(weights, objective, **options)
+
+    def weighted(weights, moment, curvature):
+        x, (w1, w2) = seen["x"], weights
+        p = torch.sigmoid(w2 @ w1 @ x)
+        units, size = len(w1), w1.numel() + w2.numel()
+        rows = torch.zeros(p.numel(), size, dtype=x.dtype)  # Jacobian of f, output by output
+        for o in range(len(p)):
+            block = rows[o * x.shape[1] : (o + 1) * x.shape[1]]
+            for i in range(units):
+                block[:, i * len(x) : (i + 1) * len(x)] = w2[o, i] * x.mT
+                block[:, w1.numel() + o * units + i] = (w1 @ x)[i]
+        return rows.mT @ ((p * (1 - p)).reshape(-1, 1) * rows) / x.shape[1]
+
+    c = case("P9")
+    plain = cheapest_skip(c, "fast", tolerances=COARSE).evaluations
+    monkeypatch.setattr(descent_phase, "quasi_newton_phase", remember)
+    monkeypatch.setattr(descent_phase, "gauss_newton", weighted)
+    exact = cheapest_skip(c, "fast", tolerances=COARSE).evaluations
+    assert 0 < plain - exact < 3 * 3

@@ -1,0 +1,36 @@
+"""The staircase rests on the reduced-rank levels, and where theory says it cannot, it does not."""
+
+import torch
+
+from paper.saddles.saddle_to_saddle.rank_k_saddles import RankKSaddles, run
+
+
+def test_strong_plateaus_rest_within_one_percent():
+    rests = run(RankKSaddles())
+    assert int(rests.strong.sum()) >= 15  # the statement must speak of most plateaus
+    assert bool((rests.excess[rests.strong] < 0.01).all())
+
+
+def test_the_weakest_plateau_is_not_rested_on():
+    # Negative control: the rule must exclude something, and what it excludes most must fail.
+    rests = run(RankKSaddles())
+    weakest = int(rests.log_excess.flatten().argmax())
+    assert not bool(rests.strong.flatten()[weakest])
+    assert float(rests.excess.flatten()[weakest]) > 0.01
+
+
+def test_prediction_follows_measurement_over_decades():
+    # Law: the logarithms agree to a factor ten (constants of order one are left out) plus a tenth.
+    rests = run(RankKSaddles())
+    measured, predicted = rests.excess.log(), rests.log_excess
+    away_from_rounding = rests.excess > 1e-11
+    error = (measured - predicted).abs()[away_from_rounding]
+    assert bool((error < 2.3 + 0.3 * predicted.abs()[away_from_rounding]).all())
+    assert float(torch.corrcoef(torch.stack([
+        measured[away_from_rounding], predicted[away_from_rounding]
+    ]))[0, 1]) > 0.9
+
+
+def test_a_large_start_has_no_plateaus():
+    rests = run(RankKSaddles(seeds=3, init_scale=0.1, steps=1500))
+    assert not bool((rests.excess < 0.01).all())

@@ -1,0 +1,218 @@
+"""The ledger: reading, predicates, verdicts; every claim names things that exist."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+from labels import chapter_texts, figures, labels
+from paper.claims import (
+    Claim,
+    Evidence,
+    check_reproduce,
+    evaluate,
+    moved,
+    read_claims,
+    record,
+    verdict,
+)
+from paper.ledger import faults, read_ledger
+
+ROOT = Path(__file__).parents[2]
+CLAIMS = read_claims(ROOT / "claims.yml")
+RECORDS = read_ledger(ROOT / "results" / "claims.json")[1]
+TEXTS = chapter_texts(ROOT).values()
+LABELS = labels(TEXTS)
+FIGURES = set().union(*map(figures, TEXTS))
+
+
+def claim(**changes):
+    fields = {
+        "id": "saddles/example", "thesis": "000", "statement": "s", "label": "l",
+        "status": "observed", "range": "r", "refuted_by": "x", "measure": "m:f",
+        "predicate": "abs(measured - predicted) <= tolerance", "tests": ["t"], "figures": ["f"],
+    }
+    return Claim(**fields | changes)
+
+
+def test_verdict_is_computed_from_the_numbers():
+    near, far = Evidence(1.001, 1.0, 0.01), Evidence(1.1, 1.0, 0.01)
+    assert verdict(claim(), near) == "holds"
+    assert verdict(claim(), far) == "fails"
+
+
+def test_printed_statement_decides_between_holds_and_holds_corrected():
+    stronger = claim(printed="measured == predicted")
+    assert verdict(stronger, Evidence(1.0, 1.0, 0.01)) == "holds"
+    assert verdict(stronger, Evidence(1.001, 1.0, 0.01)) == "holds-corrected"
+    assert verdict(stronger, Evidence(1.1, 1.0, 0.01)) == "fails"
+
+
+@pytest.mark.parametrize(
+    ("expression", "truth"),
+    [
+        ("all(a < 3)", True),
+        ("any(a > 2)", False),
+        ("a[0] == 1 and a[-1] == 2", True),
+        ("not (a[0] == 1)", False),
+        ("0 < a[0] < 2", True),
+        ("max(a) - min(a) == 1 or b == 0", True),
+        ("sum(diff(a)) == 1", True),
+        ("mean(a) == 1.5", True),
+        ("(a[0] == 1) & (a[1] == 2) | (b > 10)", True),
+    ],
+)
+def test_predicates(expression, truth):
+    import numpy as np
+
+    assert evaluate(expression, {"a": np.array([1.0, 2.0]), "b": np.array(5.0)}) is truth
+
+
+@pytest.mark.parametrize("expression", [
+    "__import__('os')", "a.size", "unknown > 1", "[1, 2]", "a[b]", "9**9**9 > a", "a <= 1e9",
+])
+def test_predicates_are_no_programs(expression):
+    with pytest.raises(ValueError, match="cannot use"):
+        evaluate(expression, {"a": 1.0, "b": 0})
+
+
+@pytest.mark.parametrize("expression", [
+    "1 < 2", "True", "measured", "predicted <= tolerance", "all(measured == measured)",
+    "measured - measured <= 1", "0 * measured <= 1", "abs(measured) >= 0", "measured <= 1e9",
+    "measured < 1 or measured >= 1", "not (measured != measured)",
+    "measured <= tolerance + 1e6 * 10",
+    "measured <= tolerance and abs(predicted) >= 0", "any(measured == 1) or all(measured != 1)",
+    "9**9**9 > measured", "measured[99] > 1", "max() > measured", "measured <=",
+    "measured > " + "-" * 900 + "1",
+    "measured > " + "(" * 300 + "1" + ")" * 300, "measured > 1" + " + 1" * 300,
+])
+@pytest.mark.parametrize("field", ["predicate", "printed"])
+def test_a_predicate_that_decides_nothing_is_refused(field, expression):
+    with pytest.raises(ValueError, match=r"saddles/example: predicate"):
+        claim(**{field: expression})
+
+
+@pytest.mark.parametrize("changes", [
+    {"reproduce": 1e9}, {"reproduce": 0.2}, {"reproduce": -1e-6}, {"reproduce": float("nan")},
+    {"reproduce_absolute": -1.0}, {"reproduce_absolute": float("inf")},
+])
+def test_what_may_pass_as_the_same_number_is_limited(changes):
+    ((name, value),) = changes.items()
+    with pytest.raises(ValueError, match=rf"saddles/example: {name} = .*allowed"):
+        claim(**changes)
+
+
+@pytest.mark.parametrize(("changes", "evidence"), [
+    ({"reproduce": 0.02}, Evidence(1.0, 1.005, 0.01)),  # 0.02 from the verdict's other side
+    ({"reproduce": 0.1}, Evidence([1.5, 2.5], [1.5, 2.5], [0.5, 0.1])),
+    ({"reproduce_absolute": 1e-9}, Evidence(1e-16, 0.0, 1e-12)),  # rounding: the bound is passed
+    ({"reproduce_absolute": 0.02}, Evidence(1.0, 1.0, 0.1)),  # more than a hundredth of a number
+    ({"reproduce": 0.1}, Evidence(30.0, 30.0, 1.0)),  # three whole steps
+])
+def test_no_verdict_can_turn_within_what_passes_as_the_same(changes, evidence):
+    with pytest.raises(ValueError, match=r"saddles/example: reproduce.*(allowed|at most)"):
+        check_reproduce(claim(**changes), evidence)
+
+
+@pytest.mark.parametrize(("changes", "evidence"), [
+    ({"reproduce": 0.004}, Evidence(1.0, 1.005, 0.01)),
+    ({"reproduce_absolute": 1e-13}, Evidence(1e-16, 0.0, 1e-12)),
+    ({"reproduce": 0.03}, Evidence(30.0, 30.0, 1.0)),
+])
+def test_what_leaves_the_verdict_may_pass(changes, evidence):
+    check_reproduce(claim(**changes), evidence)
+
+
+@pytest.mark.parametrize("evidence", [
+    Evidence(5.0, 1.0, 1e9), Evidence(5.0, 1.0, 0.51), Evidence([0.01, 0.1], 0.0, 0.11),
+])
+def test_a_tolerance_that_lets_everything_pass_is_refused(evidence):
+    with pytest.raises(ValueError, match=r"saddles/example: tolerance = .*at most"):
+        record(claim(), evidence)
+
+
+def test_evidence_must_be_finite():
+    with pytest.raises(ValueError, match="measured"):
+        Evidence(float("nan"), 1.0, 0.1)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: 1", "- 3", "5"])
+def test_what_is_no_list_of_claims_is_refused(tmp_path, text):
+    (tmp_path / "claims.yml").write_text(text)
+    with pytest.raises(ValueError, match=r"claims.yml: (no YAML|holds)"):
+        read_claims(tmp_path / "claims.yml")
+
+
+@pytest.mark.parametrize("change", [{"status": "certain"}, {"thesis": "001"}])
+def test_unknown_words_are_refused(change):
+    with pytest.raises(ValueError, match="allowed"):
+        claim(**change)
+
+
+def test_an_id_may_be_used_once(tmp_path):
+    import yaml
+
+    entry = dataclasses.asdict(claim())
+    file = tmp_path / "claims.yml"
+    file.write_text(yaml.safe_dump([entry, entry]))
+    with pytest.raises(ValueError, match="saddles/example"):
+        read_claims(file)
+    file.write_text(yaml.safe_dump([entry | {"verdict": "holds"}]))
+    with pytest.raises(ValueError, match="verdict"):
+        read_claims(file)  # a verdict cannot be typed
+
+
+def test_moved_names_what_moved_and_by_how_much():
+    old = {"id": "a", "verdict": "holds", "measured": [1.0, 2.0], "details": {"rank": 3}}
+    same = {"id": "a", "verdict": "holds", "measured": [1.0, 2.0 + 1e-9], "details": {"rank": 3}}
+    new = {"id": "a", "verdict": "fails", "measured": [1.0, 2.5], "details": {"rank": 4}}
+    assert moved(old, same, 1e-6) == {}
+    how = "recorded {}, now {}: moved by {} ({} relative), allowed {}"
+    assert moved(old, new, 1e-3, 1e-2) == {
+        "measured": "[1] " + how.format(2, 2.5, 0.5, 0.25, 0.012),
+        "rank": how.format(3, 4, 1, 0.33, 0.013),
+        "verdict": "recorded 'holds', now 'fails'",
+    }
+    assert moved(old, {**old, "measured": [1.0]}, 1e-6) == {
+        "measured": "recorded [1.0, 2.0], now [1.0]"
+    }
+    assert moved(old, {**old, "details": {}}, 1e-6) == {"rank": "recorded 3, now None"}
+
+
+def _tests_in(file):
+    tree = ast.parse((ROOT / file).read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}::{f.name}" for f in node.body if isinstance(f, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
+class TestEachClaim:
+    def test_names_tests_that_exist(self, claim):
+        assert claim.tests
+        for test in claim.tests:
+            file, _, name = test.partition("::")
+            assert (ROOT / file).is_file(), f"{file} is missing"
+            assert not name or name.partition("[")[0] in set(_tests_in(file)), f"{test} is missing"
+
+    def test_names_a_label_and_figures_that_exist(self, claim):
+        assert claim.label in LABELS, f"label {claim.label} is missing"
+        assert claim.figures or claim.status in ("proved", "derived"), "only an identity may lack a figure"
+        assert set(claim.figures) <= FIGURES, set(claim.figures) - FIGURES
+
+    def test_names_a_function_that_exists(self, claim):
+        module, _, function = claim.measure.partition(":")
+        path = ROOT / "lib" / Path(*module.split(".")).with_suffix(".py")
+        assert path.is_file()
+        names = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
+        assert function in names
+
+    def test_record_follows_from_its_numbers(self, claim):
+        assert claim.id in RECORDS, "run `make claims` (or `make audit`)"
+        assert not faults(claim, RECORDS[claim.id])
+
+
+def test_no_record_without_a_claim():
+    assert set(RECORDS) <= {claim.id for claim in CLAIMS}

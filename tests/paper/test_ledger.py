@@ -1,0 +1,288 @@
+"""The recorded ledger: written plainly, rewritten only where a number moved."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import paper.__main__ as command_line
+import pytest
+import yaml
+from dependencies import record_files
+from paper.claims import Claim
+from learning_dynamics.files import held
+from paper.ledger import (
+    code_digest,
+    faults,
+    measured_record,
+    read_ledger,
+    recorded,
+    sealed,
+    settle,
+    write_ledger,
+)
+from paper.sources import meaning
+
+ROOT = Path(__file__).parents[2]
+
+ENTRY = {
+    "id": "saddles/example", "thesis": "ours", "statement": "two is two", "label": "l",
+    "status": "proved", "range": "none", "refuted_by": "anything else",
+    "measure": "ledger_example:two", "predicate": "abs(measured - predicted) <= tolerance",
+    "tests": ["t"], "figures": ["f"],
+}
+EXAMPLE = """
+import time
+from pathlib import Path
+from paper.claims import Evidence
+from paper.ledger import RECORDED
+def two(*, quick):
+    return Evidence(measured=[2.0, 2.0 if quick else 2.1], predicted=2.0, tolerance=0.2, seeds=[7])
+def broken(*, quick):
+    raise RuntimeError("no data")
+def stored(*, quick):
+    if not quick:
+        RECORDED.with_name("deep.nc").read_bytes()
+    return two(quick=quick)
+def endless(*, quick):
+    Path(__file__).with_name("started").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    (tmp_path / "ledger_example.py").write_text(EXAMPLE)
+    (tmp_path / "claims.yml").write_text(yaml.safe_dump([ENTRY]))
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_record_keeps_full_and_quick_numbers(book):
+    found = measured_record(Claim(**ENTRY))
+    assert found["measured"] == [2.0, 2.1]
+    assert found["quick"]["measured"] == [2.0, 2.0]
+    assert found["verdict"] == found["quick"]["verdict"] == "holds"
+
+
+def test_a_record_stays_unless_a_number_moved(book):
+    claim = Claim(**ENTRY)
+    old = measured_record(claim)
+    near = {**old, "measured": [2.0, 2.1 * (1 + 1e-9)], "provenance": {"function": "another"}}
+    assert settle(claim, old, near) == (old, [])
+    far = {**old, "measured": [2.0, 2.2]}
+    assert settle(claim, old, far) == (far, ["measured"])
+    quick = {**old, "quick": {**old["quick"], "measured": [2.0, 3.0]}}
+    assert settle(claim, old, quick) == (quick, ["quick measured"])
+    assert settle(claim, None, near) == (near, ["new"])
+    hand = {**old, "measured": [2.0, 2.3]}
+    assert settle(claim, hand, old) == (old, ["the record had been edited"])
+
+
+def edited(entry, *path, value):
+    """A copy of a record in which the number at `path` is `value`."""
+    new = copy.deepcopy(entry)
+    *way, last = path
+    place = new
+    for step in way:
+        place = place[step]
+    place[last] = value
+    return new
+
+
+EDITS = [
+    (("measured", 1), 2.1 + 1e-12), (("quick", "measured", 0), 1.9), (("tolerance",), 0.3),
+    (("verdict",), "fails"), (("quick", "verdict"), "fails"), (("seeds",), [8]),
+    (("provenance", "python"), "2.7"), (("id",), "saddles/other"), (("status",), "observed"),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), EDITS, ids=str)
+def test_an_edited_record_is_found_by_its_checksum(book, tmp_path, path, value):
+    claim, file = Claim(**ENTRY), tmp_path / "results" / "claims.json"
+    found = measured_record(claim)
+    assert not faults(claim, found)
+    new = edited(found, *path, value=value)
+    assert "its checksum is another" in faults(claim, new)
+    write_ledger(file, [new])
+    with pytest.raises(ValueError, match=rf"edited.*{new['id']}.*measure again"):
+        read_ledger(file)
+
+
+@pytest.mark.parametrize(("path", "value", "fault"), [
+    (("measured", 1), 2.3, "full verdict is 'holds', not 'fails'"),
+    (("quick", "measured", 1), 2.3, "quick verdict is 'holds', not 'fails'"),
+    (("verdict",), "fails", "full verdict is 'fails', not 'holds'"),
+    (("quick", "verdict"), "fails", "the short measurement has another verdict"),
+    (("tolerance",), 1e9, "full: saddles/example: tolerance = 1e+09"),
+    (("measured", 1), 2.2 - 1e-7, "full: saddles/example: reproduce"),
+    (("status",), "observed", "full status is 'observed', not 'proved'"),
+    (("thesis",), "000", "full thesis is '000', not 'ours'"),
+    (("id",), "saddles/other", "full id is 'saddles/other', not 'saddles/example'"),
+])
+def test_an_edited_record_is_found_without_its_checksum(book, path, value, fault):
+    """A new checksum for the edited record does not help: the verdict follows from the numbers."""
+    claim = Claim(**ENTRY)
+    found = faults(claim, sealed(edited(measured_record(claim), *path, value=value)))
+    assert any(one.startswith(fault) for one in found), found
+
+
+def test_swapped_records_are_found(book, tmp_path):
+    first = measured_record(Claim(**ENTRY))
+    other = measured_record(Claim(**ENTRY | {"id": "saddles/other"}))
+    swapped = [{**first, "id": other["id"]}, {**other, "id": first["id"]}]
+    write_ledger(tmp_path / "claims.json", swapped)
+    with pytest.raises(ValueError, match="saddles/other, saddles/example"):
+        read_ledger(tmp_path / "claims.json")
+
+
+def test_a_record_says_what_measured_it(book):
+    found = measured_record(Claim(**ENTRY))["provenance"]
+    assert found["function"] == ENTRY["measure"]
+    assert {"code", "python", "torch", "numpy", "scipy", "scikit-learn", "machine",
+            "instructions"} <= set(found)
+    assert "from_record" not in found
+    assert not (ROOT / ".git").exists() or len(found["commit"]) == 12
+    stored = measured_record(Claim(**ENTRY | {"measure": "ledger_example:stored"}))
+    assert stored["provenance"]["from_record"] == ["results/deep.nc"]
+
+
+def test_measuring_one_claim_leaves_the_records_of_the_others(book):
+    other = ENTRY | {"id": "saddles/other"}
+    (book / "claims.yml").write_text(yaml.safe_dump([ENTRY, other]))
+    file = book / "results" / "claims.json"
+    old = [sealed({**measured_record(Claim(**e)), "provenance": {"function": "old"}})
+           for e in (ENTRY, other)]
+    write_ledger(file, [old[0], sealed({**old[1], "measured": [2.0, 2.05]})])
+    assert command_line.main(["claims", "saddles/other", "--root", str(book), "--jobs", "1"]) == 0
+    _, new = read_ledger(file)
+    assert new["saddles/example"] == old[0]
+    assert new["saddles/other"]["provenance"]["code"] == code_digest()
+
+
+def test_the_meaning_of_a_source_is_its_code():
+    plain = meaning("def f(a, b=None):\n    return f'{a!r:>{b}}' + 'x'\n")
+    laid_out = 'def f( a, b = None ):  # why\n    "Doc."\n    return (f"{a!r:>{b}}"\n     + "x")\n'
+    assert plain == meaning(laid_out)
+    assert plain != meaning("def f(a, b=0):\n    return f'{a!r:>{b}}' + 'x'\n")
+    assert "type_params" not in plain and "kind" not in plain  # fields of some versions of Python
+    assert meaning("x = None") != meaning("x = 0") != meaning("x = False") != meaning("x = []")
+
+
+def test_written_ledger_reads_back(tmp_path, book):
+    path, found = tmp_path / "results" / "claims.json", measured_record(Claim(**ENTRY))
+    write_ledger(path, [found])
+    assert read_ledger(path) == ({"format": 2}, {"saddles/example": found})
+    assert '   "measured": [2.0, 2.1]' in path.read_text()  # one line a list, for readable diffs
+
+
+def test_a_chapter_can_quote_a_record(tmp_path):
+    path = tmp_path / "claims.json"
+    entry = {"id": "a/b", "measured": [1.0], "predicted": 2.0, "details": {"runs": 7}}
+    write_ledger(path, [sealed(entry)])
+    assert recorded("a/b", path=path) == {"measured": [1.0], "predicted": 2.0, "runs": 7}
+    with pytest.raises(ValueError, match="a/c"):
+        recorded("a/c", path=path)
+
+
+def test_no_ledger_yet(tmp_path):
+    assert read_ledger(tmp_path / "claims.json") == ({}, {})
+
+
+def test_command_measures_and_writes(book, capsys):
+    arguments = ["claims", "--root", str(book), "--jobs", "1"]
+    assert command_line.main(arguments) == 0
+    first = (book / "results" / "claims.json").read_text()
+    assert command_line.main(arguments) == 0
+    assert (book / "results" / "claims.json").read_text() == first
+    said = capsys.readouterr().out
+    assert "saddles/example: holds" in said
+    assert "nothing moved" in said
+
+
+def test_command_tells_of_failures(book, capsys):
+    (book / "claims.yml").write_text(yaml.safe_dump([ENTRY | {"measure": "ledger_example:broken"}]))
+    assert command_line.main(["claims", "--root", str(book), "--jobs", "1"]) == 1
+    assert "saddles/example: RuntimeError: no data" in capsys.readouterr().err
+    assert command_line.main(["claims", "no/such", "--root", str(book)]) == 1
+    assert "unknown claims: no/such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"header": {}}', '{"header": {}, "claims": [3]}', "\xff"]
+)
+def test_a_damaged_ledger_is_told_in_one_sentence(book, capsys, text):
+    (book / "results").mkdir()
+    (book / "results" / "claims.json").write_text(text, encoding="latin1")
+    assert command_line.main(["claims", "--root", str(book)]) == 2
+    assert "claims.json is damaged" in capsys.readouterr().err
+
+
+def test_other_faults_of_the_command_are_told_in_one_sentence(book, capsys):
+    assert command_line.main(["claims", "--root", str(book / "nowhere")]) == 2
+    assert "claims.yml" in capsys.readouterr().err
+    for jobs in ("0", "-1", "two"):
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main(["claims", "--root", str(book), "--jobs", jobs])
+        assert stopped.value.code == 2
+        assert f"{jobs!r}: allowed" in capsys.readouterr().err
+
+
+def test_an_edited_record_is_measured_again(book, capsys):
+    file = book / "results" / "claims.json"
+    write_ledger(file, [edited(measured_record(Claim(**ENTRY)), "measured", 1, value=2.15)])
+    assert command_line.main(["claims", "--root", str(book), "--jobs", "1"]) == 0
+    assert "the record had been edited" in capsys.readouterr().out
+    assert read_ledger(file)[1]["saddles/example"]["measured"] == [2.0, 2.1]
+
+
+@pytest.mark.parametrize(("number", "code", "words"), [
+    (signal.SIGKILL, -9, ""),
+    (signal.SIGINT, 130, "stopped; the records of finished claims are kept\n"),
+])
+def test_workers_end_with_their_parent(book, number, code, words):
+    (book / "claims.yml").write_text(yaml.safe_dump([
+        ENTRY | {"id": f"saddles/{i}", "measure": "ledger_example:endless"} for i in range(2)]))
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "paper", "claims", "--root", str(book), "--jobs", "2"],
+        stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{book}"})
+    end = time.monotonic() + 120
+    while not (book / "started").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    parent.send_signal(number)
+    # The workers hold the other end of this pipe: it is at its end only when all of them are.
+    assert parent.communicate(timeout=60)[1] == words
+    assert parent.returncode == code
+
+
+def test_a_lock_is_no_link_and_no_data(tmp_path):
+    victim, file = tmp_path / "victim", tmp_path / "results" / "claims.json"
+    victim.write_text("all of it")
+    file.parent.mkdir()
+    with held(file) as lock:
+        left = Path(lock.lock_file)
+    left.touch()
+    file.touch()
+    assert record_files(tmp_path, {"claims", "claims.json"}) == [file]  # a lock left is no data
+    left.unlink()
+    left.symlink_to(victim)
+    with pytest.raises(ValueError, match="symbolic link"):
+        held(file)
+    assert victim.read_text() == "all of it"
+
+
+def test_the_coordinate_check_is_a_command(capsys):
+    from paper.__main__ import main
+
+    arguments = ["coordinate-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
+    assert main([*arguments, "--quantities", "own_contribution"]) == 1
+    said = capsys.readouterr().out
+    assert "own_contribution" in said and "? interval too wide" in said  # two sizes leave no interval
+    with pytest.raises(SystemExit):
+        main(["coordinate-check", "no such scheme"])
+    assert "no such scheme" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+"""One dial: exact places, exact symmetries, and what is not on it."""
+
+import math
+
+import pytest
+import torch
+
+from paper.together.one_axis.dial import position, same_run
+from paper.together.one_axis.sweep import (
+    LinearAxis,
+    identities,
+    linear_sweep,
+    small_digits,
+    step_for,
+)
+from learning_dynamics.scales.parametrizations import dynamic, scheme
+
+WIDTHS = (49, 256, 16, 256, 16, 256, 10)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return identities(steps=10)
+
+
+@pytest.mark.parametrize("name", ["dp(1/4)", "dp(1/2)", "spectral", "part one"])
+def test_runs_at_one_place_are_one_run(found, name):
+    assert found[name] <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["tanh", "unscaled"])
+def test_runs_at_two_places_differ(found, name):
+    assert found[name] > 1e-3
+
+
+@pytest.mark.parametrize(("r", "value"), [("0", 0.0), ("1/4", 0.25), ("1/2", 0.5)])
+def test_dp_stands_at_n_min_to_the_half_minus_r(r, value):
+    place = position(dynamic(r)(WIDTHS))
+    assert place.richness == pytest.approx(16 ** (0.5 - value), rel=1e-12)
+    assert place.clock == pytest.approx(1, rel=1e-12)  # DP keeps the initial speed
+
+
+def test_spectral_stands_at_a_power_of_the_ratio():
+    place = position(scheme("spectral")((49, 256, 16, 256, 16, 256, 1)))
+    assert place.richness == pytest.approx((16 / 256) ** 1.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("bottlenecks", [1, 2, 3])
+def test_dp_one_half_is_spectral_enlarged_by_the_fourth_root(bottlenecks):
+    widths = (7, *[240, 15] * bottlenecks, 240, 1)
+    change = same_run(dynamic("1/2")(widths), scheme("spectral")(widths))
+    assert change.weights == pytest.approx((240 / 15) ** 0.25, rel=1e-12)
+    assert change.step_size == pytest.approx((15 / 240) ** 0.5, rel=1e-12)
+
+
+def test_unequal_deviations_have_no_place(as_users_run):
+    with pytest.raises(ValueError, match="init_stds"):
+        position(scheme("standard")(WIDTHS))
+    with pytest.raises(ValueError, match="widths"):
+        same_run(dynamic("1/2")(WIDTHS), scheme("spectral")((49, 128, 16, 128, 16, 128, 10)))
+
+
+@pytest.mark.parametrize("modules", [1, 3])
+def test_order_of_learning_sharpens_along_the_dial(modules):
+    places = (10**0.5, 1.0, 0.1, 0.01)
+    s = linear_sweep(LinearAxis(modules=modules, richness=places, seeds=4))
+    share = s.second.mean(1)
+    assert bool((share.diff() < 0).all())
+    assert share[0] > 0.4 and share[-1] < 0.1
+    assert float(s.loss[0, :, -1].max()) < 0.05 * float(s.loss[0, :, 0].min())  # lazy nets learn too
+
+
+def test_the_step_stays_dp_s_on_the_lazy_side():
+    factor = step_for(torch.tensor([3.0, 1.0, 0.1], dtype=torch.float64), 3)
+    assert factor.tolist() == pytest.approx([1.0, 1.0, 10 ** (-4 / 3)])
+
+
+def test_small_digits_are_centred_and_scaled():
+    train, test = small_digits(60, 20)
+    assert train.inputs.shape == (49, 60) and test.targets.shape == (10, 20)
+    assert float(train.inputs.mean(1).abs().max()) < 1e-5
+    assert float(train.inputs.square().mean()) == pytest.approx(1, abs=1e-5)
+    assert math.isclose(float(train.targets.sum()), 0, abs_tol=1e-4)

@@ -1,0 +1,191 @@
+"""Exact reductions of linear nets, each against the run it replaces."""
+
+import pytest
+import torch
+
+from paper.performance.kernels import float_floor, large_run
+from learning_dynamics.problems import Moments, Problem, linear_teacher
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
+from learning_dynamics.saddles.linear_nets.linear import (
+    compress,
+    from_moments,
+    gaussian_narrow,
+    linear_descent,
+    narrow,
+    rotate_rows,
+)
+from learning_dynamics.saddles.two_layer import (
+    Weights,
+    gradient,
+    gradient_descent,
+    initialise,
+    uniform_grid,
+)
+
+
+def teacher(samples=40, noise=0.2):
+    return linear_teacher(generator=generator("linear"), samples=samples, noise=noise)
+
+
+def start(scale=0.1, width=12, runs=2):
+    return initialise((6, width, 4), scale, [generator("linear", i) for i in range(runs)])
+
+
+def test_compressed_samples_give_the_same_loss_gradient_and_run():
+    problem = teacher(300)
+    small = compress(problem)
+    assert small.inputs.shape == (6, 10) and compress(small) is small
+    a, b = gradient(start(), problem), gradient(start(), small)
+    torch.testing.assert_close(b.loss, a.loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(b.gradients.w1, a.gradients.w1, rtol=0, atol=1e-12)
+    torch.testing.assert_close(b.gradients.w2, a.gradients.w2, rtol=0, atol=1e-12)
+    a, b = (gradient_descent(start(), p, step_size=0.05, steps=400) for p in (problem, small))
+    torch.testing.assert_close(b["loss"], a["loss"], rtol=1e-12, atol=0)
+
+
+def test_compression_is_only_for_linear_nets():
+    problem = teacher(300)
+    a, b = (gradient(start(), p, activation="relu") for p in (problem, compress(problem)))
+    assert (a.loss - b.loss).abs().max() > 1e-3
+
+
+def test_moments_alone_determine_the_run():
+    moments = teacher(300).moments()
+    again = from_moments(moments).moments()
+    for got, want in ((again.xx, moments.xx), (again.yx, moments.yx), (again.yy, moments.yy)):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="eigenvalue"):
+        from_moments(Moments(moments.xx, 3 * moments.yx, moments.yy))
+
+
+def test_narrow_net_recovers_every_unit_of_the_wide_one():
+    wide = start(scale=0.01, width=80)
+    thin = narrow(wide)
+    assert thin.weights.w1.shape[1] == 10
+    torch.testing.assert_close(thin.widen(), wide, rtol=0, atol=1e-14)
+    options = {"step_size": 0.05, "steps": 400}
+    full = gradient_descent(wide, teacher(), **options)
+    small = gradient_descent(thin.weights, teacher(), **options)
+    for got, want in zip(thin.widen(small.final), full.final, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    bad = gradient_descent(wide, teacher(), activation="relu", **options)
+    assert (bad.final.w1 - full.final.w1).abs().max() > 1e-3  # rank is not kept by ReLU
+
+
+def test_gaussian_narrow_has_the_law_of_a_narrowed_gaussian():
+    """E S'S = m1 epsilon^2 I; its trace has m1 (m0 + m2) degrees of freedom."""
+    draws = [
+        gaussian_narrow((3, 50, 2), 0.1, generator("bartlett", i)).units[0] for i in range(400)
+    ]
+    mean = torch.stack([r.mT @ r for r in draws]).mean(0) / (50 * 0.01)
+    # entries have standard deviation at most sqrt(2/50); 400 draws; 5 sigma
+    assert (mean - torch.eye(5)).abs().max() < 5 * (2 / 50 / 400) ** 0.5
+    with pytest.raises(ValueError, match="m1"):
+        gaussian_narrow((3, 4, 2), 0.1, generator("bartlett"))
+
+
+def test_rotation_is_orthogonal_and_exact_for_rows_of_any_length():
+    rows = torch.randn(5, 7, generator=generator("rows"), dtype=torch.float64)
+    lengths = torch.tensor([1e-100, 1.0, 1e-40, 1e-70, 1e-20], dtype=torch.float64)
+    graded = rows * lengths[:, None]
+    for s, atol in ((rows, 1e-14), (graded, 1e-14)):
+        new, omega = rotate_rows(s, sweeps=8)
+        torch.testing.assert_close(omega @ omega.mT, torch.eye(5).double(), rtol=0, atol=atol)
+        unit = new / new.norm(dim=-1, keepdim=True)
+        torch.testing.assert_close(unit @ unit.mT, torch.eye(5).double(), rtol=0, atol=atol)
+    # the volume of the rows is kept although their lengths span 100 orders
+    volume = torch.logdet(rows @ rows.mT) / 2 - 230 * torch.tensor(10.0).double().log()
+    torch.testing.assert_close(new.norm(dim=-1).log().sum(), volume, rtol=0, atol=1e-10)
+
+
+def test_rotating_the_hidden_basis_changes_no_run():
+    grid = uniform_grid(600, 30)
+    names = ("loss", "product", "mode_sizes")
+    turned = linear_descent(
+        start(), teacher(), step_size=0.05, steps=600, record_at=grid, observables=names,
+        tolerance=None,
+    )
+    plain = gradient_descent(
+        start(), teacher(), step_size=0.05, steps=600, record_at=grid,
+        observables=("loss", "product", "unit_singular_values"),
+    )
+    torch.testing.assert_close(turned["loss"], plain["loss"], rtol=1e-11, atol=0)
+    torch.testing.assert_close(turned["product"], plain["product"], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        turned["mode_sizes"][..., :4], plain["unit_singular_values"][..., :4], rtol=1e-9, atol=0
+    )
+    wide = narrow(start()).widen(turned.final)
+    torch.testing.assert_close(wide.w1, plain.final.w1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-60])
+def test_fast_forward_equals_stepping(scale):
+    grid = uniform_grid(1500, 60)
+    runs = [
+        linear_descent(
+            start(scale, runs=1), teacher(), step_size=0.1, steps=1500, record_at=grid,
+            observables=("product", "mode_sizes"), tolerance=tolerance,
+        )
+        for tolerance in (None, 1e-10)
+    ]
+    assert not torch.equal(runs[0]["mode_sizes"], runs[1]["mode_sizes"])  # jumps were made
+    ratio = (runs[1]["mode_sizes"] / runs[0]["mode_sizes"])[..., :4]  # the others only decay
+    assert (ratio - 1).abs().max() <= 1e-9
+    torch.testing.assert_close(runs[1]["product"], runs[0]["product"], rtol=1e-9, atol=1e-9)
+
+
+def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
+    problem, eta = compress(teacher()), 0.05
+    moments = problem.moments()
+    weights = start(1e-6, runs=1)
+    rows = weights.units[0]
+    slope = weights.product[0] @ moments.xx - moments.yx
+    norm = float(torch.linalg.matrix_norm(moments.xx, 2))
+    plateau = Plateau.at(rows, slope, eta, norm)
+    moved, w = [], weights
+    for _ in range(61):
+        c = w.product[0] @ moments.xx - moments.yx
+        moved.append(eta * float(torch.linalg.matrix_norm(c - slope, 2)))
+        g = gradient(w, problem).gradients
+        w = Weights(w.w1 - eta * g.w1, w.w2 - eta * g.w2)
+    for steps in (5, 20, 60):
+        bound = float(plateau.bound(torch.tensor([steps])))
+        true = sum(moved[:steps])
+        assert true <= bound * 1.01 + 1e-18 and bound <= 100 * true
+    for tolerance in (1e-12, 1e-9):
+        jump = plateau.longest(10**6, tolerance)
+        at, above = plateau.bound(torch.tensor([jump, jump + 1]))
+        assert at <= tolerance < above
+
+
+def test_half_drops_from_1e_minus_30_equal_arbitrary_precision_and_plain_ones_do_not():
+    drops = float_floor(init_scale=1e-30, step_size=0.2, steps=700).half_drops()
+    for rotated, precise in zip(drops["rotated"], drops["precise"], strict=True):
+        assert abs(rotated - precise) <= 1
+    assert abs(drops["plain"][-1] - drops["precise"][-1]) > 50  # negative control
+
+
+def test_a_run_with_a_million_units_takes_seconds():
+    losses, seconds = large_run(samples=2000, steps=3000)
+    assert losses[-1] < 0.1 * losses[0]
+    assert sum(seconds.values()) < 60
+
+
+def test_divergence_and_bad_arguments_are_named(as_users_run):
+    with pytest.raises(ValueError, match="diverged .* step_size = 5"):
+        linear_descent(start(1.0), teacher(), step_size=5.0, steps=500)
+    for change, message in (
+        ({"observables": ("units",)}, "observable"),
+        ({"tolerance": -1.0}, "tolerance"),
+        ({"step_size": -1.0}, "step_size"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            linear_descent(
+                start(), teacher(), **({"step_size": 0.1, "steps": 3} | change)
+            )
+    x = teacher()
+    with pytest.raises(ValueError, match="shared"):
+        linear_descent(
+            start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3
+        )

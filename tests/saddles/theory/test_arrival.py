@@ -1,0 +1,71 @@
+"""Arrival rates and predicted distances from a saddle's level."""
+
+import math
+
+import pytest
+import torch
+
+from learning_dynamics.problems import Moments, linear_teacher
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.theory.stages import arrival_rate, log_excess
+from learning_dynamics.saddles.theory.staircase import predict, rank_k_map
+from learning_dynamics.saddles.two_layer import Weights, gradient, gradient_descent, uniform_grid
+
+
+def scalar(correlation: float) -> Moments:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    return Moments(one, correlation * one, 9 * one)
+
+
+def test_arrival_at_the_scalar_minimum():
+    # L = (s - ab)^2/2 at a = b = sqrt(s): Hessian eigenvalues 0 (gauge) and 2s.
+    assert float(arrival_rate(scalar(1.3), 1)) == pytest.approx(2.6, rel=1e-12)
+    finite = -math.log(1 - 0.1 * 2.6) / 0.1
+    assert float(arrival_rate(scalar(1.3), 1, 0.1)) == pytest.approx(finite, rel=1e-12)
+
+
+def test_arrival_rate_is_the_decay_of_a_run_of_width_k():
+    # Start on the slowest mode of the saddle itself: from there the loss decays at one rate.
+    problem = linear_teacher(generator=generator("arrival", 1))
+    moments, eta, k = problem.moments(), 0.02, 2
+    u, s, vt = torch.linalg.svd(rank_k_map(moments, k))
+    root = s[:k].sqrt()
+    saddle = torch.cat([(root[:, None] * vt[:k]).flatten(), (u[:, :k] * root).flatten()])
+
+    def weights(parameters):
+        first, second = parameters.split((6 * k, 4 * k))
+        return Weights(first.reshape(1, k, 6), second.reshape(1, 4, k))
+
+    def loss(parameters):
+        return gradient(weights(parameters), problem).loss[0]
+
+    modes = torch.linalg.eigh(torch.autograd.functional.hessian(loss, saddle)).eigenvectors
+    start = weights(saddle + 1e-3 * modes[:, k * k])
+    run = gradient_descent(
+        start, problem, step_size=eta, steps=200, record_at=uniform_grid(200, 100)
+    )
+    above = (run["loss"][0] - predict(moments, eta).levels[k]).log()
+    slope = float(above[2] - above[1]) / (100 * eta)
+    # The kick's square, 1e-3 relative, bends the mode.
+    assert slope == pytest.approx(-2 * float(arrival_rate(moments, k, eta)), rel=1e-3)
+
+
+def test_longer_plateaus_rest_closer():
+    moments = linear_teacher(generator=generator("arrival", 1)).moments()
+    staircase = predict(moments, 0.02)
+    values = [log_excess(moments, staircase, 1, scale) for scale in (1e-4, 1e-8, 1e-16)]
+    assert values[1] == pytest.approx(2 * values[0], rel=1e-12)  # linear in log(1/epsilon)
+    assert values[2] < values[1] < values[0] < 0
+
+
+def test_bad_input(as_users_run):
+    moments = linear_teacher(generator=generator("arrival", 1)).moments()
+    staircase = predict(moments, 0.02)
+    with pytest.raises(ValueError, match="k = 0"):
+        arrival_rate(moments, 0)
+    with pytest.raises(ValueError, match="k = 4"):
+        log_excess(moments, staircase, 4, 1e-8)
+    with pytest.raises(ValueError, match="init_scale = 2"):
+        log_excess(moments, staircase, 1, 2)
+    with pytest.raises(ValueError, match="step_size = 5"):
+        arrival_rate(moments, 1, 5.0)
