@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from learning_dynamics.files import held, write_atomically
+from learning_dynamics.files import hold, write_atomically
 
 __all__ = ["RECORD", "note"]
 
@@ -16,7 +16,7 @@ def note(check, found, file=RECORD):
     Checks run side by side: each takes the lock beside the file, and the file is replaced whole.
     """
     file = Path(file)
-    with held(file):
+    with hold(file):
         record = json.loads(file.read_text()) if file.exists() else {}
         record[check] = found
         write_atomically(file, (json.dumps(dict(sorted(record.items())), indent=1) + "\n").encode())

@@ -141,7 +141,7 @@ def record_files(root, words):
         path
         for folder in DATA_FOLDERS
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts
+        if path.is_file() and path.suffix not in (".py", ".pyc") and not {"__pycache__", "locks"} & set(path.parts)
     ]
     extra = [root / name for name in ("claims.yml",)]
     return [

@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +27,36 @@ class Counted:
     log: str
     seconds: float = 0.0
     fails: bool = False
+    dies: bool = False  # its process, the first time
 
 
 def run(config: Counted) -> xr.Dataset:
     """The squares up to number^2; the log gets one line a run, written in one go."""
     time.sleep(config.seconds)
+    if config.dies and not Path(f"{config.log}.died").exists():
+        Path(f"{config.log}.died").touch()
+        os._exit(1)
     if config.fails:
-        raise RuntimeError(f"run {config.number} was told to fail")
+        open(f"/no such folder/run {config.number} was told to fail")
     with open(config.log, "ab", buffering=0) as log:
         log.write(f"{config.number} {os.getpid()}\n".encode())
     return xr.Dataset({"square": ("i", np.arange(config.number + 1) ** 2)})
 
 
 def run_many(configs: list[Counted]) -> list[xr.Dataset]:
-    """The same, with the size of the batch noted."""
+    """The same, with the size of the batch noted; fails as a whole."""
+    if any(c.fails for c in configs):
+        raise RuntimeError("one of the batch was told to fail")
     return [run(c).assign(batch=len(configs)) for c in configs]
 
 
+def parity(config: Counted) -> int:
+    """Odd runs are batched with odd ones."""
+    return config.number % 2
+
+
 ONE_BY_ONE = Experiment("counting", run)
-BATCHED = Experiment("counting", run, run_many, group=lambda c: c.number % 2, largest=3)
+BATCHED = Experiment("batched", run, run_many=run_many, group=parity, largest=3)
 
 
 def lines(log: Path) -> list[int]:
@@ -50,10 +64,20 @@ def lines(log: Path) -> list[int]:
     return [int(line.split()[0]) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def start(folder: Path, log: Path, count: int, seconds: float) -> subprocess.Popen:
-    """A sweep in a process of its own."""
-    arguments = [sys.executable, __file__, str(folder), str(log), str(count), str(seconds)]
-    return subprocess.Popen(arguments, start_new_session=True)
+def stored(folder: Path) -> dict[str, bytes]:
+    """The files of finished results."""
+    return {path.name: path.read_bytes() for path in Path(folder).glob("*.nc")}
+
+
+def squares(results: list[xr.Dataset]) -> list[int]:
+    """The last square of each result."""
+    return [int(r.square[-1]) for r in results]
+
+
+def start(folder: Path, log: Path, count: int, seconds: float, method: str = "") -> subprocess.Popen:
+    """A sweep in a process of its own; `method` starts two workers of it."""
+    arguments = [sys.executable, __file__, str(folder), str(log), str(count), str(seconds), method]
+    return subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.PIPE)
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:
@@ -65,6 +89,8 @@ def wait_for(condition, seconds: float = 60.0) -> None:
 
 
 if __name__ == "__main__":
-    folder, log, count, seconds = sys.argv[1:]
+    folder, log, count, seconds, method = sys.argv[1:]
     configs = [Counted(i, log, float(seconds)) for i in range(int(count))]
-    sweep(ONE_BY_ONE, configs, store=folder, progress=False)
+    pool = ProcessPoolExecutor(2, get_context(method)) if method else nullcontext()
+    with pool as executor:
+        sweep(ONE_BY_ONE, configs, store=folder, executor=executor, progress=False)

@@ -1,24 +1,15 @@
-"""Writing files so that nothing is lost when a machine stops."""
+"""Files that several processes write: whole or absent, one writer at a time, faults named."""
 
+import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["held", "write_atomically"]
-
-
-def held(path: Path) -> FileLock:
-    """The lock under which several processes replace one file in turn, for `with`.
-
-    It lies beside the file under a name that no code can take for data: `.NAME.held`. Raises
-    ValueError if it is a link, because opening it would empty what it leads to.
-    """
-    lock = path.with_name(f".{path.name}.held")
-    if lock.is_symlink():
-        raise ValueError(f"{lock} is a symbolic link: allowed is a file of its own; remove it")
-    return FileLock(lock)
+__all__ = ["hold", "naming", "write_atomically"]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -37,3 +28,43 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def naming(path: Path, doing: str) -> Iterator[None]:
+    """An OSError inside is raised with the name of the file and what was tried with it."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot {doing}: {error.strerror or error}"
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+
+
+@contextmanager
+def hold(*paths: Path) -> Iterator[None]:
+    """Hold the right to write these files; waits while another process holds one of them.
+
+    The locks lie in a folder `locks` beside the files and are the operating system's (flock):
+    they vanish with the process. They are taken in sorted order, so that two processes never wait
+    for each other. What a killed writer left behind is removed. Raises OSError, naming the lock,
+    if it or its folder is a symbolic link, or where the filesystem has no locks.
+    """
+    with ExitStack() as stack:
+        for path in sorted(set(paths)):
+            lock = path.parent / "locks" / path.name
+            with naming(lock, "lock"):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                if lock.parent.is_symlink() or lock.is_symlink():
+                    raise OSError(errno.ELOOP, "it or its folder is a symbolic link")
+                try:
+                    stack.enter_context(FileLock(lock, fallback_to_soft=False))
+                except (OSError, NotImplementedError) as error:
+                    number = getattr(error, "errno", None) or errno.ENOSYS
+                    if number in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                        raise OSError(number, f"this filesystem has no locks: {error}") from error
+                    raise
+            with naming(path.parent, "look for unfinished files"):
+                for part in path.parent.iterdir():
+                    if part.name.startswith(f"{path.name}.") and part.suffix == ".part":
+                        part.unlink(missing_ok=True)
+        yield

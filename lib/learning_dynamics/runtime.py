@@ -1,10 +1,15 @@
 """What every run needs: seeded generators, argument checks, the trajectory container."""
 
 import hashlib
+import multiprocessing
+import os
 import re
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +32,7 @@ __all__ = [
     "check_integer",
     "check_positive",
     "check_shape",
+    "end_with_parent",
     "fractions",
     "generator",
     "standard_normal",
@@ -217,6 +223,30 @@ def fractions(name: str, values: Sequence[int | Fraction | str]) -> tuple[Fracti
         return tuple(Fraction(a) for a in values)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} = {values!r}: must be numbers or strings such as '1/5'") from None
+
+
+def end_with_parent() -> None:
+    """Let this worker process end when the process that started it is gone, even by kill -9.
+
+    To be called in the worker, e.g. as a pool's `initializer`; elsewhere it does nothing.
+    """
+    if multiprocessing.parent_process() is not None:
+        _watch_parent(os.getpid())
+
+
+@cache
+def _watch_parent(process: int) -> None:
+    """Once a process: a forked one inherits what its parent has cached."""
+    sentinel = multiprocessing.parent_process().sentinel
+    started_by = os.getppid()  # under forkserver not the parent
+
+    def watch() -> None:
+        # The sentinel of a forked worker may be held open by its siblings: look at both.
+        while not wait([sentinel], timeout=1.0) and os.getppid() == started_by:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name=f"parent of {process}", daemon=True).start()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from paper.claims import read_claims
 from paper.scales.coordinate_check.exponents import main as coordinate_check
-from learning_dynamics.files import held
+from learning_dynamics.files import hold
 from paper.ledger import measured_record, read_ledger, settle, write_ledger
 from paper.workers import worker
 
@@ -45,7 +45,7 @@ def claims(options: argparse.Namespace) -> int:
     failed = 0
 
     def keep(record):  # after each claim: another process may write the same files meanwhile
-        with held(path):
+        with hold(path):
             records = read_ledger(path, edited=True)[1] | {record["id"]: record}
             order = [claim.id for claim in read_claims(root / "claims.yml")]
             write_ledger(path, [records[name] for name in order if name in records])

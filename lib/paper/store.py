@@ -1,127 +1,119 @@
 """A folder of finished results: written atomically, checked when read, locked while computed.
 
-Each result is one netCDF-4 (HDF5) file whose first 512 bytes, a block that HDF5 leaves to its
-users, hold the length and the SHA-256 of the rest. Any netCDF tool can open it.
+A result is identified by the name of its experiment, its configuration as canonical JSON and a
+version. Its file carries all three, and the name of the function that computed it.
 """
 
-import fcntl
 import hashlib
-import io
-import re
+import json
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import xarray as xr
 
-from learning_dynamics.files import write_atomically
+from learning_dynamics.files import naming, write_atomically
+from paper.records import Damage, decode_with_notes
 
-__all__ = ["DamagedResult", "Store", "decode", "encode"]
-
-HEADER = 512
-MARK = b"learning_dynamics result\n"
+__all__ = ["DamagedResult", "Key", "Store", "canonical", "qualified"]
 
 
 class DamagedResult(UserWarning):
-    """A stored result was truncated or altered; it is set aside and computed again."""
+    """A stored result was cut short, altered or exchanged; it will be computed again."""
 
 
-def _own_lock() -> AbstractContextManager[object]:
-    """Inside a Dask worker xarray would take a lock of the whole cluster to write to memory."""
-    if "dask" not in sys.modules:
-        return nullcontext()
-    return sys.modules["dask"].config.set(scheduler="threads")
+class Key(NamedTuple):
+    """What a result is: name, version and canonical configuration; and the function behind it."""
+
+    name: str
+    version: int
+    config: str
+    function: str
 
 
-def encode(dataset: xr.Dataset) -> bytes:
-    """`dataset` as a file's bytes: checksum block, then netCDF."""
-    buffer = io.BytesIO()
-    with _own_lock():
-        dataset.to_netcdf(buffer, engine="h5netcdf")
-    body = buffer.getvalue()
-    head = MARK + f"{len(body)} {hashlib.sha256(body).hexdigest()}\n".encode()
-    return head.ljust(HEADER, b"\0") + body
+def qualified(thing: Any) -> str:
+    """module.name of a function or class; a script's module is the name of its file."""
+    module = thing.__module__
+    if module in ("__main__", "__mp_main__"):  # the latter in a process that the script started
+        module = Path(getattr(sys.modules[module], "__file__", module)).stem
+    return f"{module}.{thing.__qualname__}"
 
 
-def decode(data: bytes) -> xr.Dataset:
-    """The dataset in a file's bytes. Raises ValueError, saying what is wrong, if damaged."""
-    head, body = data[:HEADER], data[HEADER:]
-    match = re.fullmatch(re.escape(MARK) + rb"(\d+) ([0-9a-f]{64})\n\0*", head)
-    if len(head) < HEADER or match is None:
-        raise ValueError("no valid checksum block")
-    size = int(match[1])
-    if len(body) != size:
-        raise ValueError(f"{len(body)} bytes where {size} were written")
-    if hashlib.sha256(body).hexdigest() != match[2].decode():
-        raise ValueError("the checksum does not match the content")
-    with xr.open_dataset(io.BytesIO(body), engine="h5netcdf") as dataset:
-        return dataset.load()
+def _plain(value: Any, where: str) -> Any:
+    """`value` as JSON data; ValueError if another value would become the same data."""
+    kind = type(value)
+    if kind in (str, bool, int, type(None)) or (kind is float and abs(value) < float("inf")):
+        return value
+    if kind in (list, tuple):
+        return [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if kind is dict and all(type(k) is str and k[:1] != "@" for k in value):
+        return {k: _plain(v, f"{where}[{k!r}]") for k, v in value.items()}
+    if is_dataclass(kind) and kind.__dataclass_params__.frozen:
+        own = {f.name: getattr(value, f.name) for f in fields(kind)}
+        return {f"@{qualified(kind)}": {k: _plain(v, f"{where}.{k}") for k, v in own.items()}}
+    raise ValueError(
+        f"{where} = {repr(value)[:60]} of {kind}: allowed are str, bool, int, finite float, None, "
+        "tuples, lists, frozen dataclasses, dicts with text as keys that does not start with @"
+    )
+
+
+def canonical(config: Any) -> str:
+    """A configuration as canonical JSON: tuples as lists, {"@class": fields}, sorted keys.
+
+    Raises ValueError, naming it, for whatever this would not tell apart from something else.
+    """
+    return json.dumps(_plain(config, "config"), sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class Store:
     """Results in `folder` by key. Several processes and machines may share the folder.
 
-    Locks are the operating system's (flock): they vanish with the process that holds them.
+    Who writes a result holds its file (`files.hold`). An OSError names the file and what was tried
+    with it; it is never taken for damage.
     """
 
-    folder: Path
+    folder: Path | str
 
-    def path(self, key: str) -> Path:
-        """The file of a key: letters, digits, - and _ only."""
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
-            raise ValueError(f"key = {key!r}: allowed are letters, digits, - and _")
-        return Path(self.folder) / f"{key}.nc"
+    def path(self, key: Key) -> Path:
+        """The file of a key."""
+        digest = hashlib.sha256(key.config.encode()).hexdigest()[:20]
+        return Path(self.folder) / f"{key.name}-v{key.version}-{digest}.nc"
 
-    def __contains__(self, key: str) -> bool:
-        """Whether a result is stored; it is checked only when read."""
-        return self.path(key).is_file()
+    def get(self, key: Key, *, set_aside: bool = False) -> xr.Dataset | None:
+        """The result of `key`; None if there is none or, with a warning, if it is damaged.
 
-    def keys(self) -> list[str]:
-        """The keys of all stored results, sorted."""
-        return sorted(p.stem for p in Path(self.folder).glob("*.nc"))
-
-    def get(self, key: str) -> xr.Dataset | None:
-        """The result of `key`, None if there is none or it is damaged.
-
-        A damaged file is renamed to <key>.damaged and a `DamagedResult` warning says why.
+        set_aside : rename a damaged file to .damaged; for who holds the file.
+        Raises ValueError if another function has stored its result under this key.
         """
         path = self.path(key)
         try:
-            return decode(path.read_bytes())
+            with naming(path, "read"):
+                data = path.read_bytes()
+            dataset, notes = decode_with_notes(data)
+            held = Key(**notes.get("key", dict.fromkeys(Key._fields, "")))
+            if held[:3] != key[:3]:
+                raise Damage(f"holds another result: {held}")
         except FileNotFoundError:
             return None
-        except (ValueError, OSError) as error:
-            warnings.warn(
-                f"{path.name} is damaged ({error}); it is set aside as {key}.damaged and "
-                "will be computed again",
-                DamagedResult,
-                stacklevel=2,
-            )
-            path.replace(path.with_suffix(".damaged"))
+        except Damage as error:
+            if set_aside:
+                path.replace(path.with_suffix(".damaged"))
+            text = f"{path} is damaged: {error}; it is set aside as .damaged and computed again"
+            warnings.warn(text, DamagedResult, stacklevel=2)
             return None
+        if held.function != key.function:
+            raise ValueError(
+                f"name = {key.name!r}, version = {key.version}: {path} holds a result of "
+                f"{held.function}; {key.function} needs another name or version"
+            )
+        return dataset
 
-    def put(self, key: str, dataset: xr.Dataset) -> None:
-        """Store a result, replacing any older one."""
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path(key), encode(dataset))
-
-    @contextmanager
-    def lock(self, *keys: str) -> Iterator[None]:
-        """Hold these keys; waits while another sweep computes one of them.
-
-        Taken in sorted order, so that two sweeps never wait for each other. What a killed
-        writer of these keys left behind is removed.
-        """
-        locks = Path(self.folder) / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            for key in sorted(set(keys)):
-                file = stack.enter_context(open(locks / self.path(key).stem, "w"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-                for part in Path(self.folder).glob(f"{key}.nc.*.part"):
-                    part.unlink(missing_ok=True)
-            yield
+    def put(self, key: Key, data: bytes) -> None:
+        """Store the encoded result of `key`, replacing any older one."""
+        path = self.path(key)
+        with naming(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import torch
 import xarray as xr
@@ -90,8 +91,11 @@ def _train(configs: Sequence[TrainingRun]) -> Trajectory:
 
 
 def run_many(configs: Sequence[TrainingRun]) -> list[xr.Dataset]:
-    """The results of one group, in order."""
-    whole = _train(configs).to_dataset().assign_attrs(device=device())
+    """The results of one group, in order; `wall_seconds` is each one's share of the time."""
+    started = perf_counter()
+    whole = _train(configs).to_dataset()
+    share = (perf_counter() - started) / len(configs)
+    whole = whole.assign_attrs(device=device(), wall_seconds=share)
     return [whole.isel(run=i, drop=True) for i in range(len(configs))]
 
 
@@ -100,4 +104,5 @@ def run(config: TrainingRun) -> xr.Dataset:
     return run_many([config])[0]
 
 
-TRAINING = Experiment("training", run, run_many, _group, largest=40)
+#: `version` is to be raised when a change of the code above, or of what it calls, changes numbers.
+TRAINING = Experiment("training", run, version=1, run_many=run_many, group=_group, largest=40)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from dependencies import record_files
 from paper.claims import Claim
-from learning_dynamics.files import held
+from learning_dynamics.files import hold
 from paper.ledger import (
     code_digest,
     faults,
@@ -264,15 +264,16 @@ def test_a_lock_is_no_link_and_no_data(tmp_path):
     victim, file = tmp_path / "victim", tmp_path / "results" / "claims.json"
     victim.write_text("all of it")
     file.parent.mkdir()
-    with held(file) as lock:
-        left = Path(lock.lock_file)
+    with hold(file):
+        pass
+    left = file.parent / "locks" / file.name
     left.touch()
     file.touch()
     assert record_files(tmp_path, {"claims", "claims.json"}) == [file]  # a lock left is no data
     left.unlink()
     left.symlink_to(victim)
-    with pytest.raises(ValueError, match="symbolic link"):
-        held(file)
+    with pytest.raises(OSError, match="symbolic link"), hold(file):
+        pass
     assert victim.read_text() == "all of it"
 
 

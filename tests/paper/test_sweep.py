@@ -1,167 +1,335 @@
-"""Sweeps: each run once, whatever is killed, whoever else is sweeping."""
+"""Sweeps: each run once, whatever is killed, refused or full, whoever else is sweeping."""
 
+import errno
+import functools
 import os
+import random
+import re
 import signal
-import threading
+import subprocess
+import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import counting
 import pytest
-from counting import BATCHED, ONE_BY_ONE, Counted, lines, start, wait_for
+import xarray as xr
+from audit_record import note
+from counting import BATCHED, ONE_BY_ONE, Counted, lines, squares, start, stored, wait_for
 
+from paper import store as store_module
 from paper.store import DamagedResult, Store
-from paper.sweep import SweepError, sweep
+from paper.sweep import Experiment, SweepError
+from paper.sweep import sweep as shown_sweep
+
+CHAPTER = Path(__file__).parents[2] / "chapters" / "scaling-out.md"
+AUDIT = pytest.mark.audit
+sweep = functools.partial(shown_sweep, progress=False)
+
+
+def appending(config: list) -> xr.Dataset:
+    """A run that changes its configuration."""
+    config[0].append(1)
+    return xr.Dataset({"length": len(config[0])})
+
+
+def all_appending(configs: list) -> list[xr.Dataset]:
+    """The same for a batch."""
+    return [appending(c) for c in configs]
+
+
+def everything(config: object) -> int:
+    """One group of all."""
+    return 0
+
+
+def not_storable(config: int) -> xr.Dataset:
+    """A result that would not come back as it was, but for the first."""
+    return xr.Dataset({"a": 1}, attrs={"pair": (1, 2)} if config else {})
+
+
+class WithMethod:
+    """A method and a callable object."""
+
+    def run(self, config: int) -> xr.Dataset:
+        return xr.Dataset({"a": config})
+
+    __call__ = run
+
+
+def power(config: int, p: int = 1) -> xr.Dataset:
+    """Something to be partial of."""
+    return xr.Dataset({"a": config**p})
+
+
+def with_p(p: int):
+    """Something to close over."""
+    return lambda config: power(config, p)
+
 
 def test_order_and_reuse(tmp_path):
     log = tmp_path / "log"
     configs = [Counted(i, str(log)) for i in (3, 1, 2, 1)]
-    results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s", progress=False)
-    assert [int(r.square[-1]) for r in results] == [9, 1, 4, 1]
+    results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s")
+    assert squares(results) == [9, 1, 4, 1]
     assert lines(log) == [3, 1, 2]
-    more = [*configs, Counted(5, str(log))]
-    sweep(ONE_BY_ONE, more, store=tmp_path / "s", progress=False)
+    assert results[0].identical(counting.run(replace(configs[0], log="/dev/null")))
+    sweep(ONE_BY_ONE, [*configs, Counted(5, str(log))], store=tmp_path / "s")
     assert lines(log) == [3, 1, 2, 5]
-    assert results[0].attrs["torch"] and results[0].attrs["wall_seconds"] >= 0
+    sweep(replace(ONE_BY_ONE, version=2), configs[:1], store=tmp_path / "s")
+    assert lines(log) == [3, 1, 2, 5, 3]
+
+
+@pytest.mark.parametrize(
+    "hides", [functools.partial(power, p=2), with_p(2), lambda c: c, WithMethod().run,
+              WithMethod(), WithMethod.run, WithMethod, functools.cache(power), max, None],
+    ids=repr,
+)  # fmt: skip
+def test_only_functions_of_a_module_are_experiments(hides, as_users_run):
+    for parts in ({"run": hides}, {"run": power, "run_many": hides or 1}):
+        with pytest.raises(ValueError, match="allowed is a function defined at the top of a module"):
+            Experiment("power", **parts)
+
+
+@pytest.mark.parametrize("wrong", [{"name": "../a"}, {"name": ""}, {"name": "a b"}, {"version": 0},
+                                   {"version": "1"}, {"largest": 0}])  # fmt: skip
+def test_a_wrong_experiment_is_refused(wrong, as_users_run):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} = "):
+        Experiment(**{"name": "power", "run": power} | wrong)
+
+
+def test_a_name_belongs_to_one_function(tmp_path):
+    sweep(Experiment("power", power), [3], store=tmp_path)
+    with pytest.raises(ValueError, match="power.*not_storable needs another name or version"):
+        sweep(Experiment("power", not_storable), [3], store=tmp_path)
+
+
+def test_a_configuration_is_refused_before_anything_is_computed(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(ValueError, match=r"^config\.seconds = nan"):
+        sweep(ONE_BY_ONE, [Counted(1, str(log)), Counted(2, str(log), float("nan"))],
+              store=tmp_path / "s")  # fmt: skip
+    assert not lines(log)
+
+
+@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
+@pytest.mark.parametrize("many", [None, all_appending])
+def test_a_run_cannot_change_a_configuration(tmp_path, pool, many):
+    shared = []
+    executor = pool and pool(1)
+    experiment = Experiment("appending", appending, run_many=many, group=many and everything)
+    results = sweep(experiment, [[shared, 1], [shared, 2]], store=tmp_path, executor=executor)
+    assert [int(r.length) for r in results] == [1, 1] and shared == []
 
 
 def test_batches_hold_runs_of_one_group(tmp_path):
     configs = [Counted(i, str(tmp_path / "log")) for i in range(8)]
-    results = sweep(BATCHED, configs, store=tmp_path / "s", progress=False)
-    assert [int(r.square[-1]) for r in results] == [i * i for i in range(8)]
+    results = sweep(BATCHED, configs, store=tmp_path / "s")
+    assert squares(results) == [i * i for i in range(8)]
     assert [int(r.batch) for r in results[:6]] == [3] * 6  # four of a kind: three and one
 
 
-def test_one_failure_does_not_stop_the_others(tmp_path):
+@pytest.mark.parametrize("experiment", [ONE_BY_ONE, BATCHED])
+def test_one_failure_does_not_stop_the_others(tmp_path, experiment):
+    """Even if it is an OSError, and even in a batch."""
     log = tmp_path / "log"
-    configs = [Counted(i, str(log), fails=i == 1) for i in range(4)]
-    with pytest.raises(SweepError, match=r"1 of 4 runs failed.*number=1.*told to fail"):
-        sweep(ONE_BY_ONE, configs, store=tmp_path / "s", progress=False)
-    assert lines(log) == [0, 2, 3]
-    assert len(Store(tmp_path / "s").keys()) == 3
+    configs = [Counted(i, str(log), fails=i == 1) for i in range(6)]
+    with pytest.raises(SweepError, match=r"number=1.*told to fail.*of 6 runs 5 are stored and 1 f"):
+        sweep(experiment, configs, store=tmp_path / "s")
+    assert sorted(lines(log)) == [0, 2, 3, 4, 5]
 
 
-def test_a_damaged_result_is_computed_again(tmp_path):
+def test_a_result_that_cannot_be_stored_fails_its_run(tmp_path):
+    with pytest.raises(SweepError, match=r"attribute 'pair'.*of 3 runs 1 are stored and 2 failed"):
+        sweep(Experiment("not-storable", not_storable), [0, 1, 2], store=tmp_path)
+
+
+def test_damaged_and_exchanged_results_are_computed_again(tmp_path):
     log, store = tmp_path / "log", Store(tmp_path / "s")
-    configs = [Counted(i, str(log)) for i in range(3)]
-    sweep(ONE_BY_ONE, configs, store=store, progress=False)
-    path = store.path(ONE_BY_ONE.key(configs[1]))
-    data = bytearray(path.read_bytes())
+    configs = [Counted(i, str(log)) for i in range(4)]
+    sweep(ONE_BY_ONE, configs, store=store)
+    paths = [store.path(ONE_BY_ONE.key(c)) for c in configs]
+    data = bytearray(paths[1].read_bytes())
     data[700] ^= 1
-    path.write_bytes(data)
-    with pytest.warns(DamagedResult, match="checksum does not match"):
-        results = sweep(ONE_BY_ONE, configs, store=store, progress=False)
-    assert [int(r.square[-1]) for r in results] == [0, 1, 4]
-    assert lines(log) == [0, 1, 2, 1]
+    paths[1].write_bytes(data)
+    two, three = paths[2].read_bytes(), paths[3].read_bytes()
+    paths[2].write_bytes(three)
+    paths[3].write_bytes(two)
+    with pytest.warns(DamagedResult) as told:
+        results = sweep(ONE_BY_ONE, configs, store=store)
+    assert {("checksum" in str(w.message), "another result" in str(w.message)) for w in told} == {
+        (True, False), (False, True)}  # fmt: skip
+    assert squares(results) == [0, 1, 4, 9] and lines(log) == [0, 1, 2, 3, 1, 2, 3]
+    assert len(list(store.folder.glob("*.damaged"))) == 3
 
 
-def test_kill_9_at_any_moment_loses_no_finished_run(tmp_path):
-    """Killed at five moments, then resumed: every finished run is kept, none is repeated."""
-    log, store, count = tmp_path / "log", Store(tmp_path / "s"), 30
-    kept: dict[str, bytes] = {}
-    for after in (1, 4, 9, 15, 22):
-        process = start(store.folder, log, count, 0.02)
-        wait_for(lambda target=after: len(store.keys()) >= target)
-        time.sleep(0.013 * after % 0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        now = {k: store.path(k).read_bytes() for k in store.keys()}
-        assert all(now[k] == data for k, data in kept.items())
-        kept = now
-    assert 22 <= len(kept) < count
-    configs = [Counted(i, str(log), 0.02) for i in range(count)]
-    results = sweep(ONE_BY_ONE, configs, store=store, progress=False)
-    assert [int(r.square[-1]) for r in results] == [i * i for i in range(count)]
-    assert all(store.path(k).read_bytes() == data for k, data in kept.items())
-    # a run is repeated only if it was killed between its end and its being stored: <= 1 a kill
-    assert set(lines(log)) == set(range(count)) and len(lines(log)) <= count + 5
-    assert not list(store.folder.glob("*.part"))
+@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
+@pytest.mark.parametrize("experiment", [ONE_BY_ONE, BATCHED])
+def test_a_full_disk_stops_the_sweep_and_keeps_what_is_stored(
+    tmp_path, monkeypatch, experiment, pool
+):
+    log, write = tmp_path / "log", store_module.write_atomically
+
+    def fill_up(path, data):
+        if len(stored(tmp_path / "s")) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, data)
+
+    configs = [Counted(i, str(log)) for i in range(8)]
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "write_atomically", fill_up)
+        with pytest.raises(
+            OSError, match=r"^\[Errno 28\] cannot write: No space left on device; of 8 runs 3 are "
+            r"stored and 0 failed; call again to resume: '.*\.nc'$"
+        ) as told:  # fmt: skip
+            sweep(experiment, configs, store=tmp_path / "s", executor=pool and pool(1))
+    assert told.value.errno == errno.ENOSPC and isinstance(told.value, SweepError)
+    before = stored(tmp_path / "s")
+    assert len(before) == 3 and len(lines(log)) < 8
+    assert squares(sweep(experiment, configs, store=tmp_path / "s")) == [i * i for i in range(8)]
+    assert before.items() <= stored(tmp_path / "s").items()
 
 
-def test_two_sweeps_at_once_compute_each_run_once(tmp_path):
-    log, folder = tmp_path / "log", tmp_path / "s"
-    both = [start(folder, log, 25, 0.02) for _ in range(2)]
-    assert [p.wait(timeout=60) for p in both] == [0, 0]
-    assert sorted(lines(log)) == list(range(25))
-    assert len(Store(folder).keys()) == 25 and not list(folder.glob("*.damaged"))
+@pytest.mark.parametrize(
+    ("kills", "per_kill", "seconds"), [(4, 7, 0.02), pytest.param(20, 40, 0.0, marks=AUDIT)]
+)
+def test_kill_9_at_any_moment_loses_no_finished_run(tmp_path, kills, per_kill, seconds):
+    """Killed and begun again: every finished run is kept, none is repeated."""
+    log, folder, count, kept = tmp_path / "log", tmp_path / "s", kills * per_kill, {}
+    lost, stream = 0, random.Random(0)
+    for _ in range(kills):
+        with start(folder, log, count, seconds) as process:
+            wait_for(lambda: len(stored(folder)) > len(kept) or process.poll() is not None)
+            time.sleep(0.2 * stream.random())
+            os.killpg(process.pid, signal.SIGKILL)
+        lost += len(kept.items() - stored(folder).items())
+        kept = stored(folder)
+    configs = [Counted(i, str(log), seconds) for i in range(count)]
+    assert squares(sweep(ONE_BY_ONE, configs, store=folder)) == [i * i for i in range(count)]
+    lost += len(kept.items() - stored(folder).items())
+    repeated = len(lines(log)) - count
+    if seconds == 0:
+        note("sweeps killed", {"kills": kills, "runs": count, "lost": lost, "repeated": repeated})
+    assert lost == 0 and set(lines(log)) == set(range(count))
+    assert repeated <= kills  # at most the run at hand, killed between its end and its storing
+    assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.audit
+def test_every_damage_is_noticed(tmp_path):
+    """A result with one changed byte, or cut short, is noticed and computed again."""
+    log, store, stream, trials, noticed = tmp_path / "log", Store(tmp_path), random.Random(1), 200, 0
+    config = Counted(30, str(log))
+    sweep(ONE_BY_ONE, [config], store=store)
+    path = store.path(ONE_BY_ONE.key(config))
+    for trial in range(trials):
+        data = bytearray(path.read_bytes())
+        where = stream.randrange(len(data))
+        data[where] ^= stream.randrange(1, 256)
+        path.write_bytes(data[:where] if trial % 2 else data)
+        with pytest.warns(DamagedResult):
+            noticed += squares(sweep(ONE_BY_ONE, [config], store=store)) == [900]
+    note("results damaged", {"damaged": trials, "noticed and computed again": noticed})
+    assert noticed == trials and len(lines(log)) == trials + 1
+
+
+@pytest.mark.parametrize(("rounds", "sweeps"), [(1, 2), pytest.param(5, 3, marks=AUDIT)])
+def test_sweeps_at_once_compute_each_run_once(tmp_path, rounds, sweeps):
+    count, twice, damaged = 40, 0, 0
+    for k in range(rounds):
+        log, folder = tmp_path / f"log{k}", tmp_path / f"s{k}"
+        with ExitStack() as stack:
+            running = [stack.enter_context(start(folder, log, count, 0.01)) for _ in range(sweeps)]
+        assert [p.returncode for p in running] == [0] * sweeps
+        assert set(lines(log)) == set(range(count)) and len(stored(folder)) == count
+        twice += len(lines(log)) - count
+        damaged += len(list(folder.glob("*.damaged")))
+    if rounds > 1:
+        note("sweeps at once", {"sweeps": rounds * sweeps, "runs": rounds * count,
+                                "computed twice": twice, "damaged": damaged})  # fmt: skip
+    assert twice == damaged == 0
 
 
 def test_processes_on_one_machine(tmp_path):
     log = tmp_path / "log"
     configs = [Counted(i, str(log), 0.05) for i in range(8)]
     with ProcessPoolExecutor(2) as pool:
-        results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s", executor=pool, progress=False)
-    assert [int(r.square[-1]) for r in results] == [i * i for i in range(8)]
+        results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s", executor=pool)
+    assert squares(results) == [i * i for i in range(8)]
     workers = {line.split()[1] for line in log.read_text().splitlines()}
     assert str(os.getpid()) not in workers and len(workers) >= 1
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_end_with_their_parent(tmp_path, method):
+    """Whoever is left would hold the pipe open."""
+    with start(tmp_path / "s", tmp_path / "log", 400, 0.1, method) as process:
+        wait_for(lambda: len(lines(tmp_path / "log")) >= 6)
+        os.kill(process.pid, signal.SIGKILL)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_a_dead_process_of_a_pool_is_reported_and_the_sweep_resumes(tmp_path):
-    log, store = tmp_path / "log", Store(tmp_path / "s")
-    configs = [Counted(i, str(log), 0.05) for i in range(12)]
-    with ProcessPoolExecutor(1) as pool:
-        victim = pool.submit(os.getpid).result()
-
-        def kill():
-            wait_for(lambda: len(store.keys()) >= 3)
-            os.kill(victim, signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        with pytest.raises(SweepError, match="finished runs are stored, call again"):
-            sweep(ONE_BY_ONE, configs, store=store, executor=pool, progress=False)
-        killer.join()
-    finished = store.keys()
-    assert 3 <= len(finished) < 12
-    before = len(lines(log))
-    sweep(ONE_BY_ONE, configs, store=store, progress=False)
-    assert len(store.keys()) == 12
-    assert len(lines(log)) - before == 12 - len(finished)
+    configs = [Counted(i, str(tmp_path / "log"), dies=i == 5) for i in range(12)]
+    with ProcessPoolExecutor(1) as pool, pytest.raises(
+        SweepError, match="finished runs are stored, call again to resume; of 12 runs 5 are stored"
+    ):  # fmt: skip
+        sweep(ONE_BY_ONE, configs, store=tmp_path / "s", executor=pool)
+    assert squares(sweep(ONE_BY_ONE, configs, store=tmp_path / "s")) == [i * i for i in range(12)]
+    assert lines(tmp_path / "log") == list(range(12))
 
 
 @pytest.mark.filterwarnings("ignore")  # of the cluster's own, when one of its workers dies
 def test_dask_cluster_survives_a_killed_worker(tmp_path):
     distributed = pytest.importorskip("distributed")
-    import dask
-
-    log, store, count = tmp_path / "log", Store(tmp_path / "s"), 24
-    configs = [Counted(i, str(log), 0.1) for i in range(count)]
-    settings = {
-        "distributed.worker.memory.terminate": False,
-        "distributed.admin.tick.limit": "1h",
-        "distributed.logging.distributed": "critical",
-    }
+    configs = [Counted(i, str(tmp_path / "log"), 0.02, dies=i == 5) for i in range(12)]
+    options = {"dashboard_address": None, "silence_logs": "CRITICAL"}
     with (
-        dask.config.set(settings),
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None,
-            silence_logs="CRITICAL", local_directory=str(tmp_path),
-        ) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.LocalCluster(2, threads_per_worker=1, local_directory=tmp_path, **options) as c,
+        distributed.Client(c) as client,
     ):
-        victim = client.submit(os.getpid, pure=False).result()
+        executor = client.get_executor()
+        results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s", executor=executor)
+    assert squares(results) == [i * i for i in range(12)]
+    assert (tmp_path / "log.died").exists() and set(lines(tmp_path / "log")) == set(range(12))
 
-        def kill():
-            wait_for(lambda: len(store.keys()) >= 6, 20.0)
-            os.kill(victim, signal.SIGKILL)
 
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
-        results = sweep(
-            ONE_BY_ONE, configs, store=store, executor=client.get_executor(), progress=False
-        )
-        killer.join()
-    assert [int(r.square[-1]) for r in results] == [i * i for i in range(count)]
-    pids = {line.split()[1] for line in log.read_text().splitlines()}
-    assert str(victim) in pids and len(pids) >= 2
-    # the killed worker repeats at most the run it was in
-    assert set(lines(log)) == set(range(count)) and len(lines(log)) <= count + 1
+def page_script(executor: str) -> str:
+    """The page's script, for processes or with its last lines replaced by those for Dask."""
+    script, cluster = re.findall(r"```python\n(.*?)```", CHAPTER.read_text("utf-8"), re.DOTALL)
+    if executor != "dask":
+        return script
+    cluster = re.sub(r"from dask_jobqueue .*|cluster\.scale.*", "", cluster)
+    cluster = re.sub(r"SLURMCluster\(.*?\]\)", "LocalCluster(n_workers=1)", cluster, flags=re.DOTALL)
+    return (script.split("if __name__")[0] + "from dask.distributed import LocalCluster\n"
+            + cluster.replace("/shared/runs", "runs"))  # fmt: skip
+
+
+@pytest.mark.parametrize("executor", ["processes", "dask", "no guard"])
+def test_the_script_of_the_page_runs(tmp_path, executor):
+    script = page_script(executor) + "\n    print(len(results))\n"
+    if executor == "no guard":
+        script = re.sub(r"if __name__.*", "if True:", script)
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=300)  # fmt: skip
+    if executor == "no guard":
+        assert done.returncode and "for want of `if __name__ == '__main__':`" in done.stderr
+        return
+    assert done.returncode == 0 and done.stdout.split() == ["4"], done.stderr
+    assert len(stored(tmp_path / "runs")) == 4
 
 
 def test_the_bar_counts_stored_runs_as_done(tmp_path, capfd):
-    log = tmp_path / "log"
-    configs = [Counted(i, str(log)) for i in range(4)]
-    sweep(ONE_BY_ONE, configs[:3], store=tmp_path / "s", progress=False)
-    sweep(ONE_BY_ONE, configs, store=tmp_path / "s")
+    configs = [Counted(i, str(tmp_path / "log")) for i in range(4)]
+    sweep(ONE_BY_ONE, configs[:3], store=tmp_path / "s")
+    shown_sweep(ONE_BY_ONE, configs, store=tmp_path / "s")
     shown = capfd.readouterr().err
-    assert "4/4" in shown and "run/s" in shown
+    assert "3/4" in shown and "4/4" in shown and "run/s" in shown

@@ -4,8 +4,8 @@ P1 to P4', P9: problem and start are drawn anew. P5 to P7: published data, only 
 and only methods that have one are run. P8: published data and a published start, nothing is random.
 Each draw searches its own best settings on the grid of the comparison, by descent from those of
 seed 0: neighbours are tried until none is better. results/rivals_seeds.json is written after each
-method; `python -m paper.saddles.efficient_algorithm.seeds` runs what is missing or was computed
-with other code.
+method; `python -m paper.saddles.efficient_algorithm.seeds` runs what is missing or belongs to
+another `VERSION`.
 """
 
 import json
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from paper.digests import code_digest
 from paper.records import RESULTS
 from paper.saddles.efficient_algorithm.comparison import REFERENCE, read_comparison, rounded
 from paper.saddles.efficient_algorithm.measures import measures
@@ -24,11 +23,15 @@ from paper.saddles.efficient_algorithm.problems import CASES, Case, case
 from learning_dynamics.files import write_atomically
 from learning_dynamics.saddles.skipping.objective import Path
 
-__all__ = ["FIXED", "RANDOM", "SEEDS", "SEEDS_RECORD", "STARTS", "nearby_best", "read_seeds",
+__all__ = ["FIXED", "RANDOM", "SEEDS", "SEEDS_RECORD", "STARTS", "VERSION", "nearby_best", "read_seeds",
            "run_one", "run_seeds", "wanted"]
 
 #: The record.
 SEEDS_RECORD = RESULTS / "rivals_seeds.json"
+
+#: To be raised when a change of the methods changes their measures: all draws are run anew.
+#: A record that names no version is of the first.
+VERSION = 1
 
 #: Problems that are drawn; those of which only the start is; those without anything random.
 RANDOM = ("P1", "P2", "P3", "P4", "P4'", "P9")
@@ -126,12 +129,11 @@ def read_seeds(record: File = SEEDS_RECORD) -> dict[str, Any]:
 def run_seeds(
     record: File = SEEDS_RECORD, seeds: Sequence[int] = SEEDS, problems: Sequence[str] = CASES
 ) -> None:
-    """Compute what `record` lacks, or holds from other code, one method and draw at a time."""
-    digest = code_digest(run_one)
-    body: dict[str, Any] = {"code": digest, "torch": "", "seeds": list(seeds), "problems": {}}
+    """Compute what `record` lacks, or holds of another version, one method and draw at a time."""
+    body: dict[str, Any] = {"version": VERSION, "torch": "", "seeds": list(seeds), "problems": {}}
     if record.exists():
         old = json.loads(record.read_text())
-        body["problems"] = old["problems"] if old["code"] == digest else {}
+        body["problems"] = old["problems"] if old.get("version", 1) == VERSION else {}
     body["torch"] = torch.__version__.split("+")[0]
     for seed in seeds:
         for problem in problems:

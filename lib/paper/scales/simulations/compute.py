@@ -16,14 +16,13 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from paper.digests import code_digest, provenance
 from learning_dynamics.data.images import CIFAR_FOLDER
-from paper.records import RESULTS, write_record
+from paper.records import RESULTS, provenance, write_record
 from paper.scales.simulations.loss_curves import THESIS, LossCurves, loss_curves
 from paper.scales.learning_rates.plateau import Plateau, plateau_lengths
 from paper.scales.limits.representations import Representations, representations
 from paper.scales.learning_rates.transfer import BETWEEN, LARGE, Transfer, learning_rate_sweep
-from paper.training_runs import run
+from paper.training_runs import TRAINING
 from paper.workers import worker
 
 __all__ = ["RECORDS", "main"]
@@ -83,7 +82,7 @@ def _record(
     result = compute(config, store=store, executor=executor)
     labels = {
         "config": repr(config),
-        "code_digest": code_digest(run),
+        "version": TRAINING.version,
         "wall_minutes": round((time.perf_counter() - started) / 60, 2),
         "command": f"python -m paper.scales.simulations.compute {name}",
         **provenance(),
