@@ -74,7 +74,7 @@ def squares(results: list[xr.Dataset]) -> list[int]:
     return [int(r.square[-1]) for r in results]
 
 
-def start(folder: Path, log: Path, count: int, seconds: float, method: str = "") -> subprocess.Popen:
+def start(folder: Path, log: Path, count: int, seconds: float, method: str = ""):
     """A sweep in a process of its own; `method` starts two workers of it."""
     arguments = [sys.executable, __file__, str(folder), str(log), str(count), str(seconds), method]
     return subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.PIPE)

@@ -59,7 +59,7 @@ def encode(dataset: xr.Dataset, notes: Mapping[str, Any] | None = None) -> bytes
         raise ValueError(f"a result is an xarray.Dataset, not {type(dataset)}")
     where, buffer, variables = "the dataset", io.BytesIO(), dataset.variables
     try:
-        notes = dict(notes or {}) | {"attributes": _check_attributes(dataset.attrs), "variables": {}}
+        notes = {"attributes": _check_attributes(dataset.attrs), "variables": {}, **(notes or {})}
         with h5netcdf.File(buffer, "w") as file:
             file.dimensions = dict(dataset.sizes)
             for name, v in variables.items():

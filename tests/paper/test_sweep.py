@@ -36,38 +36,21 @@ def appending(config: list) -> xr.Dataset:
     return xr.Dataset({"length": len(config[0])})
 
 
-def all_appending(configs: list) -> list[xr.Dataset]:
-    """The same for a batch."""
-    return [appending(c) for c in configs]
-
-
-def everything(config: object) -> int:
-    """One group of all."""
-    return 0
-
-
 def not_storable(config: int) -> xr.Dataset:
     """A result that would not come back as it was, but for the first."""
     return xr.Dataset({"a": 1}, attrs={"pair": (1, 2)} if config else {})
 
 
-class WithMethod:
-    """A method and a callable object."""
-
-    def run(self, config: int) -> xr.Dataset:
-        return xr.Dataset({"a": config})
-
-    __call__ = run
-
-
 def power(config: int, p: int = 1) -> xr.Dataset:
-    """Something to be partial of."""
+    """Something to be partial of, or to close over."""
     return xr.Dataset({"a": config**p})
 
 
 def with_p(p: int):
-    """Something to close over."""
-    return lambda config: power(config, p)
+    def closure(config):
+        return power(config, p)
+
+    return closure
 
 
 def test_order_and_reuse(tmp_path):
@@ -84,13 +67,13 @@ def test_order_and_reuse(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "hides", [functools.partial(power, p=2), with_p(2), lambda c: c, WithMethod().run,
-              WithMethod(), WithMethod.run, WithMethod, functools.cache(power), max, None],
+    "hides", [functools.partial(power, p=2), with_p(2), lambda c: c, Path("a").exists, Path.exists,
+              Path, functools.cache(power), max, 1],
     ids=repr,
 )  # fmt: skip
 def test_only_functions_of_a_module_are_experiments(hides, as_users_run):
-    for parts in ({"run": hides}, {"run": power, "run_many": hides or 1}):
-        with pytest.raises(ValueError, match="allowed is a function defined at the top of a module"):
+    for parts in ({"run": hides}, {"run": power, "run_many": hides}):
+        with pytest.raises(ValueError, match="is a function defined at the top of a module"):
             Experiment("power", **parts)
 
 
@@ -101,12 +84,6 @@ def test_a_wrong_experiment_is_refused(wrong, as_users_run):
         Experiment(**{"name": "power", "run": power} | wrong)
 
 
-def test_a_name_belongs_to_one_function(tmp_path):
-    sweep(Experiment("power", power), [3], store=tmp_path)
-    with pytest.raises(ValueError, match="power.*not_storable needs another name or version"):
-        sweep(Experiment("power", not_storable), [3], store=tmp_path)
-
-
 def test_a_configuration_is_refused_before_anything_is_computed(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(ValueError, match=r"^config\.seconds = nan"):
@@ -115,13 +92,9 @@ def test_a_configuration_is_refused_before_anything_is_computed(tmp_path):
     assert not lines(log)
 
 
-@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
-@pytest.mark.parametrize("many", [None, all_appending])
-def test_a_run_cannot_change_a_configuration(tmp_path, pool, many):
+def test_a_run_cannot_change_a_configuration(tmp_path):
     shared = []
-    executor = pool and pool(1)
-    experiment = Experiment("appending", appending, run_many=many, group=many and everything)
-    results = sweep(experiment, [[shared, 1], [shared, 2]], store=tmp_path, executor=executor)
+    results = sweep(Experiment("appending", appending), [[shared, 1], [shared, 2]], store=tmp_path)
     assert [int(r.length) for r in results] == [1, 1] and shared == []
 
 
@@ -221,7 +194,8 @@ def test_kill_9_at_any_moment_loses_no_finished_run(tmp_path, kills, per_kill, s
 @pytest.mark.audit
 def test_every_damage_is_noticed(tmp_path):
     """A result with one changed byte, or cut short, is noticed and computed again."""
-    log, store, stream, trials, noticed = tmp_path / "log", Store(tmp_path), random.Random(1), 200, 0
+    log, store, stream = tmp_path / "log", Store(tmp_path), random.Random(1)
+    trials, noticed = 200, 0
     config = Counted(30, str(log))
     sweep(ONE_BY_ONE, [config], store=store)
     path = store.path(ONE_BY_ONE.key(config))
@@ -251,16 +225,6 @@ def test_sweeps_at_once_compute_each_run_once(tmp_path, rounds, sweeps):
         note("sweeps at once", {"sweeps": rounds * sweeps, "runs": rounds * count,
                                 "computed twice": twice, "damaged": damaged})  # fmt: skip
     assert twice == damaged == 0
-
-
-def test_processes_on_one_machine(tmp_path):
-    log = tmp_path / "log"
-    configs = [Counted(i, str(log), 0.05) for i in range(8)]
-    with ProcessPoolExecutor(2) as pool:
-        results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s", executor=pool)
-    assert squares(results) == [i * i for i in range(8)]
-    workers = {line.split()[1] for line in log.read_text().splitlines()}
-    assert str(os.getpid()) not in workers and len(workers) >= 1
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -307,7 +271,7 @@ def page_script(executor: str) -> str:
     if executor != "dask":
         return script
     cluster = re.sub(r"from dask_jobqueue .*|cluster\.scale.*", "", cluster)
-    cluster = re.sub(r"SLURMCluster\(.*?\]\)", "LocalCluster(n_workers=1)", cluster, flags=re.DOTALL)
+    cluster = re.sub(r"SLURMCluster\((?s:.*?)\]\)", "LocalCluster(n_workers=1)", cluster)
     return (script.split("if __name__")[0] + "from dask.distributed import LocalCluster\n"
             + cluster.replace("/shared/runs", "runs"))  # fmt: skip
 
