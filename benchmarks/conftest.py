@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from paper.records import RESULTS
 
-RECORD = Path(__file__).resolve().parents[1] / "results" / "benchmarks.json"
+RECORD = RESULTS / "benchmarks.json"
 THREADS = min(2, os.cpu_count() or 1)
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -1,10 +1,14 @@
 """Generators, argument checks, and the trajectory as a labelled dataset."""
 
+import pickle
+
 import pytest
 import torch
 import xarray as xr
 from learning_dynamics.runtime import (
+    Diverged,
     Trajectory,
+    check_alive,
     check_choice,
     check_finite,
     check_integer,
@@ -111,3 +115,12 @@ def test_standard_normal_numbers_are_those_of_torch_up_to_its_approximations(cou
         ours = standard_normal(count, generator("normal"), dtype)
         theirs = torch.randn(count, generator=generator("normal"), dtype=dtype)
         assert (ours - theirs).abs().max() <= apart
+
+
+def test_a_diverged_run_is_told_with_step_and_step_size_and_survives_pickling():
+    values = torch.tensor([[1.0, 2.0], [torch.nan, 1.0]])
+    with pytest.raises(Diverged, match="run 1 diverged at step 7 with step_size = 0.3") as caught:
+        check_alive(values, 7, torch.tensor([0.1, 0.3]))
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.run, copy.step, str(copy)) == (1, 7, str(caught.value))
+    check_alive(values[:1], 7, 0.1)

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = [
+    "Diverged",
     "Trajectory",
     "address",
     "all_finite",
     "as_positive",
     "check_alike",
+    "check_alive",
     "check_choice",
     "check_choices",
     "check_finite",
@@ -37,6 +39,34 @@ __all__ = [
     "generator",
     "standard_normal",
 ]
+
+
+class Diverged(ValueError):
+    """A run has left the finite numbers.
+
+    run, step : which, and the first step or gradient evaluation at which it was seen.
+    step_size : eta, None where it is not known.
+    """
+
+    def __init__(self, run: int, step: int, step_size: float | None = None) -> None:
+        eta = "" if step_size is None else f" with step_size = {step_size:g}"
+        super().__init__(f"run {run} diverged at step {step}{eta}: take a smaller step")
+        self.run, self.step, self.step_size = run, step, step_size
+
+    def __reduce__(self):  # exceptions travel between processes
+        return type(self), (self.run, self.step, self.step_size)
+
+
+def check_alive(values: Tensor, step: int, step_size: float | Tensor) -> None:
+    """Raise `Diverged` unless all values of each run (the leading dimension) are finite.
+
+    step_size : one for all or one per run.
+    """
+    good = torch.isfinite(values).flatten(1).all(-1) if values.ndim > 1 else torch.isfinite(values)
+    if not bool(good.all()):
+        run = int((~good).nonzero()[0])
+        eta = torch.as_tensor(step_size).flatten().expand(len(good))
+        raise Diverged(run, step, float(eta[run]))
 
 
 def generator(*seed: int | str, device: torch.device | str = "cpu") -> torch.Generator:

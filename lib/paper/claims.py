@@ -5,12 +5,14 @@ computed from the measured numbers and never typed.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import yaml
 
 from paper.predicates import evaluate, vacuous
@@ -20,6 +22,7 @@ __all__ = [
     "Claim",
     "Evidence",
     "check_reproduce",
+    "claim",
     "evaluate",
     "measure",
     "moved",
@@ -31,7 +34,7 @@ __all__ = [
 #: The largest relative change of a number that a claim may let pass as the same number.
 LARGEST_REPRODUCE = 0.1
 STATUSES = ("proved", "derived", "observed", "conditional", "conjectured", "refuted")
-Numbers = float | list[float]
+Numbers = float | list[float] | np.ndarray | xr.DataArray
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Evidence:
     measured: Numbers
     predicted: Numbers
     tolerance: Numbers
-    seeds: list[int] = field(default_factory=list)
+    seeds: list[int] | xr.DataArray = field(default_factory=list)
     details: Mapping[str, Numbers] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -229,3 +232,43 @@ def moved(
                 for at in map(tuple, far)
             )
     return found
+
+
+@lru_cache(maxsize=8)
+def _shared(run: Callable[[Any], xr.Dataset], configuration: Any) -> xr.Dataset:
+    """Claims of one process that judge the same run wait for it once."""
+    return run(configuration)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of any container as JSON takes them, nine significant digits, in reading order."""
+    flat = [float(f"{x:.9g}") for x in np.asarray(value, dtype=float).ravel()]
+    return flat if np.ndim(value) else flat[0]
+
+
+def claim(
+    name: str, configuration: type, *runs: Callable[[Any], xr.Dataset]
+) -> Callable[[Callable[..., Evidence]], Callable[..., Evidence]]:
+    """Makes a function from Datasets to `Evidence` the measurement of the claim called `name`.
+
+    The function gets `run(configuration())` of each of `runs`, which is what the chapter draws;
+    with quick=True it gets `run(configuration().quick())`. Its evidence may hold arrays.
+    """
+
+    def measurement(judge: Callable[..., Evidence]) -> Callable[..., Evidence]:
+        @wraps(judge)
+        def measured(*, quick: bool = False) -> Evidence:
+            chosen = configuration().quick() if quick else configuration()
+            found = judge(*(_shared(run, chosen) for run in runs))
+            return Evidence(
+                measured=_plain(found.measured),
+                predicted=_plain(found.predicted),
+                tolerance=_plain(found.tolerance),
+                seeds=[int(seed) for seed in found.seeds],
+                details={key: _plain(value) for key, value in found.details.items()},
+            )
+
+        measured.claim = name
+        return measured
+
+    return measurement

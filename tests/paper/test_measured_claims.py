@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from paper.claims import measure, moved, read_claims, record
-from paper.ledger import QUICK_FIELDS, read_ledger
+from paper.ledger import QUICK_FIELDS, RECORDED, read_ledger
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = read_claims(ROOT / "claims.yml")
-RECORDS = read_ledger(ROOT / "results" / "claims.json")[1]
+RECORDS = read_ledger(RECORDED)[1]
 
 
 def _check(claim):

@@ -5,7 +5,7 @@ import torch
 
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem, linear_teacher
-from learning_dynamics.runtime import generator
+from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.deep_nets import (
     deep_forward,
     deep_gradient,
@@ -115,7 +115,7 @@ def test_bad_arguments(as_users_run):
         layerwise_descent(w, p, step_size=0.1, sweeps=1, layers=(7,))
     with pytest.raises(ValueError, match="W_1"):
         layerwise_descent(w[1:], p, step_size=0.1, sweeps=1)
-    with pytest.raises(ValueError, match="diverged by sweep"):
+    with pytest.raises(Diverged, match="diverged at step"):
         layerwise_descent(start(3.0), p, step_size=5.0, sweeps=50)
     with pytest.raises(ValueError, match="widths"):
         initialise_deep((3, 2), 1.0, [generator("x")])

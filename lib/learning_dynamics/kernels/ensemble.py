@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
-from learning_dynamics.runtime import Trajectory
+from learning_dynamics.runtime import Diverged, Trajectory
 from learning_dynamics.kernels.two_layer_torch import Data, Kernel
 from learning_dynamics.kernels.weights import State
 from collections.abc import Callable, Iterator, Sequence
@@ -198,10 +198,7 @@ class Ensemble:
             if self.raising:
                 run = int(self._active[bad][0])
                 eta = float(self.step_size.reshape(-1).expand(self._runs)[run])
-                raise ValueError(
-                    f"run {run} diverged at step {int(self._diverged[run])} with step_size = "
-                    f"{eta:g}: take a smaller step"
-                )
+                raise Diverged(run, int(self._diverged[run]), eta)
         if self.met is not None:
             self._stopped[self._active] = self._frozen
         finished = bad | (self._frozen >= 0)

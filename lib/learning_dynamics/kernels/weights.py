@@ -16,7 +16,7 @@ from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import as_positive, check_alike, check_integer
 
-__all__ = ["State", "Weights", "forward", "gradient", "initialise"]
+__all__ = ["State", "Weights", "forward", "gradient", "initialise", "state_of", "unit_force"]
 
 
 class Weights(NamedTuple):
@@ -118,3 +118,17 @@ def state_of(
     d2 = g @ h.mT
     d1 = (act.derivative(z) * (weights.w2.mT @ g)) @ inputs.mT
     return State(weights, outputs, Weights(d1, d2), criterion.value(outputs, targets))
+
+
+def unit_force(
+    units: Float[Tensor, "m1 coordinate"], inputs: Tensor, residual: Tensor, act: Activation,
+    slopes: Float[Tensor, "m1 n"] | None = None,
+) -> Float[Tensor, "m1 coordinate"]:
+    """-dL/dw_i of every unit w_i = (row of W1, column of W2), given `residual` -G (m2, n).
+
+    slopes : sigma'(Z), where the caller's differ from the activation's (on kinks).
+    """
+    w1, w2 = units[:, : len(inputs)], units[:, len(inputs) :]
+    z = w1 @ inputs
+    slopes = act.derivative(z) if slopes is None else slopes
+    return torch.cat([(slopes * (w2 @ residual)) @ inputs.mT, act(z) @ residual.mT], dim=1)

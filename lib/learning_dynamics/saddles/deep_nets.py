@@ -17,7 +17,7 @@ from learning_dynamics.activations import Activation, activation as find_activat
 from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss, check_fits, loss as find_loss
 from learning_dynamics.problems import Moments, Problem
-from learning_dynamics.runtime import Trajectory, as_positive, check_alike, check_choice
+from learning_dynamics.runtime import Trajectory, as_positive, check_alike, check_alive, check_choice
 from learning_dynamics.runtime import check_finite, check_integer, check_positive, check_shape
 from learning_dynamics.kernels.weights import starting_scale
 
@@ -196,12 +196,7 @@ def layerwise_descent(
         value = criterion.value(deep_forward(tuple(w), x, act), y)
         stopped_at = torch.where((stopped_at < 0) & (value <= level), t, stopped_at)
         if t in wanted:
-            if not bool(torch.isfinite(value).all()):
-                run = int((~torch.isfinite(value)).nonzero()[0])
-                raise ValueError(
-                    f"run {run} diverged by sweep {t} with step_size = "
-                    f"{float(eta.reshape(-1).expand(runs)[run]):g}: take a smaller step"
-                )
+            check_alive(value, t, eta)
             losses.append(value)
             ratios.append(rank_ratios(tuple(w)))
             if bool((stopped_at >= 0).all()):
@@ -288,8 +283,7 @@ def layers_in_turn(
                 break
             w[layer] = w[layer] - (taken == most_steps).reshape(-1, 1, 1) * eta * g
         value = criterion.value(deep_forward(tuple(w), x, act), y)
-        if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"layer {layer} diverged with step_size = {step_size}: take a smaller step")
+        check_alive(value, t, eta)
         steps.append(taken)
         losses.append(value)
         ratios.append(rank_ratios(tuple(w)))

@@ -157,8 +157,8 @@ def gradient_descent(
                 that step's update; `steps` is the end). Default: about 1000 evenly spaced.
     observables : names from `OBSERVABLES`.
     stop      : freezes a run at the first recorded step where its condition holds.
-    on_divergence : "raise" a ValueError that names run, step and step size, or "mark" the run
-                in `diverged_at` and record NaN.
+    on_divergence : "raise" `runtime.Diverged`, which names run, step and step size, or "mark" the
+                run in `diverged_at` and record NaN.
     progress  : called as progress(step, steps) at every recorded step.
     backend   : "torch" on any device; "native", C++ compiled for the shape (`kernels.native`:
                 linear, ReLU and leaky ReLU nets on a CPU); "auto", native for long runs where it is

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.saddles.anisotropy import Bend, Order, Rotation, TestErrors
-from paper.saddles.plateau.alignment import Alignment
 from paper.figures.style import COLOURS
 
 __all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
@@ -73,16 +73,16 @@ def plot_order(result: Order) -> Axes:
     return ax
 
 
-def plot_strength(result: Alignment, teacher: torch.Tensor, escape: int = 2) -> Axes:
+def plot_strength(result: xr.Dataset, teacher: torch.Tensor, escape: int = 2) -> Axes:
     """Measured exponent at one escape against the recursion's (dots), and against the one that
     the teacher's singular values (`teacher`: problem, mode) would give (crosses)."""
     ax = plt.subplots(figsize=(4.2, 3.6))[1]
-    measured, k = result.measured[0, :, escape - 1], escape - 1
+    found, k = result.isel(relative_step=0).sel(escape=escape), escape - 1
     naive = 1 - teacher[:, k + 1] / teacher[:, k]
-    ax.plot(naive, measured, "x", color=COLOURS[1], label="spectrum of $W^*$")
-    ax.plot(result.predicted[0, :, k], measured, "o", color=COLOURS[0], fillstyle="none",
+    ax.plot(naive, found.measured, "x", color=COLOURS[1], label="spectrum of $W^*$")
+    ax.plot(found.predicted, found.measured, "o", color=COLOURS[0], fillstyle="none",
             label="recursion")
-    end = 1.05 * float(max(measured.max(), naive.max()))
+    end = 1.05 * max(float(found.measured.max()), float(naive.max()))
     ax.plot([0, end], [0, end], color="black", linewidth=0.6)
     ax.set_xlabel(f"predicted exponent at escape {escape}")
     ax.set_ylabel(f"measured exponent at escape {escape}")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
 from learning_dynamics.saddles.theory.alignment import escape
+from learning_dynamics.saddles.theory.stages import first_record
 
 __all__ = [
     "Bend",
@@ -81,21 +83,20 @@ def rotation(
     def top(record: Tensor) -> Tensor:
         return torch.linalg.svd(track.units[rows, record], full_matrices=False)[2][:, 0]
 
-    begin = top((track.modes[..., 0] >= early).long().argmax(-1))
+    begin = top(first_record(track.modes[..., 0] >= early))
     end = top(rest_record(track, 1))
     m0 = each.xx.shape[-1]
     sides = [_angle(begin[:, part], end[:, part]) for part in (slice(0, m0), slice(m0, None))]
     return Rotation(torch.stack(sides, dim=-1), predicted_rotation(each))
 
 
-def strength(problems: int = 10) -> plateau_alignment.Alignment:
+def strength(problems: int = 10) -> xr.Dataset:
     """Exponents of alignment at escapes 1 to 3, eta s_1 = 0.3, from scales far below the others."""
     return plateau_alignment.run(
         plateau_alignment.Config(
             problems=problems,
             scales=(1e-12, 1e-16, 1e-20),
             relative_steps=(0.3,),
-            every=(2,),
         )
     )
 
@@ -242,15 +243,15 @@ def evidence(quick: bool = False) -> Evidence:
     turned = rotation(count)
     straight = rotation(4 if quick else 12, covariance="isotropic")
     strong = strength(count)
-    error = strong.measured[0] - strong.predicted[0]
+    second = strong.isel(relative_step=0).sel(escape=2)
     return Evidence(
         measured=[round(float(x), 4) for x in turned.measured.flatten()],
         predicted=[round(float(x), 4) for x in turned.predicted.flatten()],
         tolerance=2.0,
         seeds=list(range(count)),
         details={
-            "strength_error": float(error[:, 1].abs().max()),
-            "weakest_second_plateau": float(strong.predicted[0, :, 1].min()),
+            "strength_error": float(abs(second.measured - second.predicted).max()),
+            "weakest_second_plateau": float(second.predicted.min()),
             "isotropic_rotation": float(straight.measured.max()),
             "largest_rotation": float(turned.measured.max()),
         },

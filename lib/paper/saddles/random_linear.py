@@ -8,9 +8,10 @@ from torch import Tensor
 
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import check_integer, check_positive, generator
+from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 
-__all__ = ["gaps", "problems_with_gaps", "unit_starts"]
+__all__ = ["follow_grid", "gaps", "moments_with_gaps", "problems_with_gaps", "unit_starts"]
 
 
 def gaps(moments: Moments) -> Float[Tensor, "*runs"]:
@@ -60,6 +61,11 @@ def problems_with_gaps(
     return found
 
 
+def moments_with_gaps(count: int, **options) -> list[Moments]:
+    """The moments of `problems_with_gaps`."""
+    return [problem.moments() for problem in problems_with_gaps(count, **options)]
+
+
 def unit_starts(
     count: int, scales: Sequence[float], shape: tuple[int, int], seed: str = "random-linear"
 ) -> Float[Tensor, "runs m1 coordinate"]:
@@ -73,3 +79,33 @@ def unit_starts(
     ]
     factors = torch.tensor(scales, dtype=torch.float64)
     return (torch.stack(rows)[:, None] * factors[None, :, None, None]).flatten(0, 1)
+
+
+def follow_grid(
+    batch: Sequence[Moments],
+    starts: Float[Tensor, "runs m1 coordinate"],
+    scales: Sequence[float],
+    relative_step: float,
+    *,
+    drop: int,
+    **options,
+) -> tuple[ModeRun, staircase.Staircase]:
+    """Every problem from every scale until well after a drop, and the theory of each problem.
+
+    starts        : run = problem * len(scales) + scale, as in `unit_starts`; several such blocks,
+                    one after the other, start every problem in several ways.
+    relative_step : eta s_1. drop : which one. options : of `follow_modes`.
+    """
+    each, count = stack_moments(batch), len(scales)
+    eta = relative_step / staircase.predict(each).escape_rates[:, 0]
+    theory = staircase.predict(each, eta)
+    last = float(theory.drop_steps(min(scales))[:, drop - 1].max())
+    blocks = len(starts) // (len(batch) * count)
+    track = follow_modes(
+        stack_moments(list(batch) * blocks, count),
+        starts,
+        step_size=eta.repeat(blocks).repeat_interleave(count),
+        steps=int(1.05 * last + 30 / relative_step),
+        **options,
+    )
+    return track, theory

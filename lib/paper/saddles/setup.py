@@ -11,17 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from paper.claims import Evidence
+from paper.fits import mean_interval
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
 
-__all__ = ["Completion", "Outcome", "Regression", "complete", "measure", "paired_interval",
-           "regress"]
+__all__ = ["Completion", "Outcome", "Regression", "complete", "measure",            "regress"]
 
 
 @dataclass(frozen=True)
@@ -177,16 +176,6 @@ def complete(init_scale: float, config: Completion = Completion()) -> Outcome:
     )
 
 
-def paired_interval(
-    small: Float[Tensor, " seeds"], large: Float[Tensor, " seeds"], level: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of log(large/small) over seeds and its Student-t interval (mean, low, high)."""
-    gain = (large / small).log().numpy()
-    mean, sem = float(gain.mean()), float(stats.sem(gain))
-    half = sem * float(stats.t.ppf(0.5 + level / 2, len(gain) - 1))
-    return mean, mean - half, mean + half
-
-
 def measure(*, quick: bool = False) -> Evidence:
     """`saddles/small-scale-generalises`: log of the ratio of test errors, large over small scale.
 
@@ -200,15 +189,15 @@ def measure(*, quick: bool = False) -> Evidence:
     stopped = [regress(scale, regression) for scale in (1e-8, 0.3)]
     ended = [complete(scale, completion) for scale in (1e-8, 0.3)]
     for small, large in (stopped, ended):
-        mean, low, high = paired_interval(small.chosen_error, large.chosen_error)
+        mean, low, high = mean_interval((large.chosen_error / small.chosen_error).log())
         means.append(mean)
         lows.append(low)
         highs.append(high)
-    final = [o.test_error[:, -1] for o in stopped]
+    small, large = (o.test_error[:, -1] for o in stopped)
     return Evidence(
         measured=means,
         predicted=0.0,
         tolerance=0.0,
         seeds=list(range(regression.seeds)),
-        details={"low": lows, "high": highs, "final_gap": paired_interval(*final)[0]},
+        details={"low": lows, "high": highs, "final_gap": mean_interval((large / small).log())[0]},
     )

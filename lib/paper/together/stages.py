@@ -18,6 +18,7 @@ from paper.together.one_axis.sweep import Axis, AxisSweep, small_digits, step_fo
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import check_choice, generator
 from learning_dynamics.saddles.theory.staircase import predict
+from learning_dynamics.saddles.theory.stages import first_record
 from learning_dynamics.scales.parametrizations import scheme
 
 __all__ = ["CEILING", "SCHEMES", "Staged", "Stages", "layer_ranks", "measure", "moments_of", "train_staged"]
@@ -65,7 +66,7 @@ class Staged:
         rows = torch.arange(len(self.learned))
         pairs = []
         for k in range(self.learned.shape[-1] - 1):
-            at = (self.learned[..., k] >= 0.5).long().argmax(1)
+            at = first_record(self.learned[..., k] >= 0.5)
             pairs.append(self.learned[rows, at, k + 1])
         return torch.stack(pairs, -1)
 

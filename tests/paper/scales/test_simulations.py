@@ -13,7 +13,7 @@ from paper.records import RESULTS, read_record
 from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, grid, training_run
 from paper.scales.limits.fluctuations import slope_through_origin
 from paper.scales.simulations.loss_curves import THESIS, epochs_to, mean_interval, tuned
-from paper.scales.learning_rates.plateau import Plateau, crossing, plateau_exponent, plateau_lengths
+from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
 from paper.scales.simulations.compute import main
 from paper.scales.learning_rates.transfer import (
     Transfer,
@@ -156,12 +156,6 @@ def test_widths_that_were_hardly_swept_do_not_count():
     assert shift_per_doubling(result, "dp(1/2)", resamples=5)["shift"] == pytest.approx(-1)
     with pytest.raises(ValueError, match="1 widths were swept, two needed"):
         shift_per_doubling(result.sel(width=[256]), "dp(1/2)")
-
-
-def test_crossing():
-    steps, losses = np.array([0, 10, 20]), np.array([0.5, 0.5, 0.25])
-    assert crossing(steps, losses, 0.375) == 15
-    assert crossing(steps, losses, 0.1) == np.inf and crossing(steps, losses, 0.6) == 0
 
 
 def test_a_run_that_stays_on_the_plateau_is_not_dropped():

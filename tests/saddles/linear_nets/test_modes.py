@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from learning_dynamics.problems import linear_teacher
-from learning_dynamics.runtime import generator
+from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.linear_nets.modes import (
     follow_modes,
     grade_rows,
@@ -78,7 +78,7 @@ def test_rotation_cures_the_float_floor():
 @pytest.mark.usefixtures("as_users_run")
 def test_bad_arguments_are_named():
     moments = stack_moments([linear_teacher(generator=generator("test-modes")).moments()])
-    with pytest.raises(ValueError, match="diverged by step .* step_size = 3"):
+    with pytest.raises(Diverged, match="diverged at step .* step_size = 3"):
         follow_modes(moments, start(0.1), step_size=3.0, steps=50)
     with pytest.raises(ValueError, match="every"):
         follow_modes(moments, start(0.1), step_size=0.1, steps=50, every=0)

@@ -26,6 +26,16 @@ def test_known_drops_and_plateaus_are_found():
     assert len(rests) == 3
 
 
+def test_crossings_are_interpolated_and_first_records_are_not_invented():
+    losses = torch.tensor([[0.5, 0.5, 0.25]]).double()
+    marks = torch.tensor([[0.375, 0.1, 0.6]]).double()
+    found = stages.crossing_steps(losses, marks, torch.tensor([0, 10, 20]))[0]
+    assert found[0] == 15 and found[1].isnan() and found[2] == 0
+    assert stages.first_record(losses < 0.4).tolist() == [2]
+    with pytest.raises(ValueError, match="run .0. never does in 3 records"):
+        stages.first_record(losses < 0.1)
+
+
 def test_a_drop_that_never_comes_is_nan():
     t = torch.arange(0, 500, 4)
     curve = stairs(t.double(), (303.0,), (2.0,)) + 1

@@ -7,6 +7,7 @@ from learning_dynamics.saddles.skipping.active_descent import gradient_phase
 from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
 from learning_dynamics.saddles.two_layer import State, Weights
 from learning_dynamics.activations import Activation
+from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_positive
@@ -319,11 +320,6 @@ def alternating_flows(
     grown = torch.zeros(width, dtype=x.dtype)
     threshold = math.log(1 / init_scale)
 
-    def force(w: Tensor, residual: Tensor) -> Tensor:
-        z = w[:, :m0] @ x
-        back = (act.derivative(z) * (w[:, m0:] @ residual)) @ x.mT
-        return torch.cat([back, act(z) @ residual.mT], dim=1)
-
     def choose(state: State) -> Tensor | None:
         nonlocal units, grown
         residual = objective.residual(state)
@@ -333,7 +329,7 @@ def alternating_flows(
         step = 0.5 / rate
         while objective.gradients < max_steps:
             objective.gradients += 1
-            push = force(units, residual)
+            push = unit_force(units, x, residual, act)
             grown = grown + step * (units * push).sum(1)
             units = units + step * push
             units = units / units.norm(dim=1, keepdim=True)

@@ -22,7 +22,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_finite, check_integer, check_positive, generator
+from learning_dynamics.runtime import (
+    check_alive,
+    check_finite,
+    check_integer,
+    check_positive,
+    generator,
+)
 
 __all__ = ["Course", "Module", "chain", "draw_modules", "modules_of", "train_modules"]
 
@@ -172,12 +178,7 @@ def train_modules(
         if t in wanted:
             value = 0.5 * ((f @ moments.xx - 2 * moments.yx) * f).sum((-2, -1))
             value = value + rest
-            if not bool(torch.isfinite(value).all()):
-                run = int((~torch.isfinite(value)).nonzero()[0])
-                raise ValueError(
-                    f"run {run} diverged by step {t} with step_size = "
-                    f"{float(eta.flatten().expand(len(value))[run]):g}: take a smaller one"
-                )
+            check_alive(value, t, eta)
             taken.append(t)
             loss.append(value)
             maps.append(f)

@@ -17,6 +17,7 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
     as_positive,
+    check_alive,
     check_choices,
     check_integer,
     check_positive,
@@ -196,11 +197,7 @@ def _descend(
                     plateau = None
                 continue
             slope = run.slope()
-            if not bool(torch.isfinite(slope).all()):
-                raise ValueError(
-                    f"the run diverged before step {t} with step_size = {run.eta:g}: "
-                    "take a smaller step"
-                )
+            check_alive(slope[None], t, run.eta)
             if tolerance is not None and wait <= 0:
                 plateau = Plateau.at(run.rows, slope, run.eta, run.input_norm)
                 land = t + plateau.longest(steps - t, tolerance)

@@ -14,13 +14,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_choice, check_finite, check_integer, check_positive
+from learning_dynamics.runtime import (
+    check_alive,
+    check_choice,
+    check_finite,
+    check_integer,
+    check_positive,
+)
 from functools import cache
 from jaxtyping import Float
 from collections.abc import Callable
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.saddles.two_layer import Weights
 
 __all__ = [
@@ -101,16 +106,6 @@ def mode_values(units: Float[Tensor, "runs row coordinate"]) -> Float[Tensor, "r
     return torch.where(values > 1e-9 * values[..., :1], values, rows)
 
 
-def _check_alive(s: Tensor, step: int, eta: Tensor) -> None:
-    good = torch.isfinite(s).all(-1).all(-1)
-    if not bool(good.all()):
-        run = int((~good).nonzero()[0])
-        raise ValueError(
-            f"run {run} diverged by step {step} with step_size = "
-            f"{float(eta.reshape(-1).expand(len(good))[run]):g}: take a smaller step"
-        )
-
-
 @checked
 def follow_modes(
     moments: Moments,
@@ -149,7 +144,7 @@ def follow_modes(
         w = b.mT @ a
         seen = w @ xx
         if t % every == 0:
-            _check_alive(s, t, eta)
+            check_alive(s, t, eta)
             losses.append(0.5 * (constant + (w * (seen - 2 * yx)).sum((-2, -1))))
             if "modes" in keep:
                 modes.append(mode_values(s) if rotate_every else torch.linalg.svdvals(s))
@@ -157,7 +152,7 @@ def follow_modes(
                 kept.append(s)
         r = yx - seen
         s = s + eta * torch.cat([b @ r, a @ r.mT], dim=-1)
-    _check_alive(s, steps, eta)
+    check_alive(s, steps, eta)
     return ModeRun(
         steps=torch.arange(0, steps + 1, every),
         losses=torch.stack(losses, dim=1),
@@ -244,8 +239,7 @@ def steps_until(
         a, b = rows[:, :m0], rows[:, m0:]
         outputs = b.mT @ (a @ x)
         value = criterion.value(outputs, targets)
-        if not bool(torch.isfinite(value)):
-            raise ValueError(f"step_size = {step_size:g}: the run diverged by step {step}")
+        check_alive(value[None], step, step_size)
         if there(value, outputs):
             return step
         push = -criterion.gradient(outputs, targets) @ x.mT

@@ -15,6 +15,7 @@ from learning_dynamics.saddles.skipping.objective import Objective
 from learning_dynamics.saddles.two_layer import State
 from dataclasses import dataclass
 from learning_dynamics.activations import Activation
+from learning_dynamics.kernels.weights import unit_force
 
 __all__ = [
     "Balance",
@@ -158,12 +159,6 @@ def _slopes(w: Tensor, x: Tensor, residual: Tensor, act: Activation) -> tuple[Te
     return slopes, sliding
 
 
-def _force(w: Tensor, x: Tensor, residual: Tensor, act: Activation, slopes: Tensor) -> Tensor:
-    m0 = len(x)
-    back = (slopes * (w[:, m0:] @ residual)) @ x.mT
-    return torch.cat([back, act(w[:, :m0] @ x) @ residual.mT], dim=1)
-
-
 def _settle(
     w: Tensor, slopes: Tensor, sliding: Tensor, objective: Objective, residual: Tensor
 ) -> tuple[Tensor, bool]:
@@ -212,7 +207,7 @@ def follow_sleepers(
         objective.gradients += 1
         v = w[moving]
         slopes, sliding = _slopes(v, x, residual, act)
-        force = _force(v, x, residual, act, slopes)
+        force = unit_force(v, x, residual, act, slopes)
         across = force - (v * force).sum(1, keepdim=True) * v
         done = across.norm(dim=1) <= tolerance * scale
         if step % 5 == 4:
@@ -233,7 +228,7 @@ def follow_sleepers(
         w[moving] = torch.where(done[:, None], v, moved)
         settled[moving] = done
     slopes, _ = _slopes(w, x, residual, act)
-    return Followed(w, (w * _force(w, x, residual, act, slopes)).sum(1))
+    return Followed(w, (w * unit_force(w, x, residual, act, slopes)).sum(1))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.kernels.weights import state_of
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_alike
+from learning_dynamics.runtime import Diverged, check_alike
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Objective", "Path", "no_units"]
@@ -88,20 +89,11 @@ class Objective:
         """
         x, targets = self.problem.inputs, self.problem.targets
         check_alike({"inputs": x, "w1": weights.w1, "w2": weights.w2})
-        z = weights.w1 @ x
-        h = self.activation.function(z)
-        outputs = weights.w2 @ h
-        if known is None or not torch.allclose(outputs, known, rtol=1e-9, atol=1e-12):
+        state = state_of(weights, x, targets, self.activation, self.loss)
+        if known is None or not torch.allclose(state.outputs, known, rtol=1e-9, atol=1e-12):
             self.gradients += 1
-        g = self._output_gradient(outputs)
-        d1 = (self.activation.derivative(z) * (weights.w2.mT @ g)) @ x.mT
-        value = self.loss.value(outputs, targets)
-        state = State(weights, outputs, Weights(d1, g @ h.mT), value)
-        if not math.isfinite(value):
-            raise ValueError(
-                f"loss = {float(state.loss)} at gradient evaluation {self.gradients}: the run "
-                "diverged, take a smaller step_size"
-            )
+        if not math.isfinite(state.loss):
+            raise Diverged(0, self.gradients)
         return state
 
     def output_gradient(
@@ -110,7 +102,7 @@ class Objective:
         """L and G = dL/df at given outputs; counts one gradient evaluation."""
         self.gradients += 1
         value = self.loss.value(outputs, self.problem.targets)
-        return float(value), self._output_gradient(outputs)
+        return float(value), self.loss.gradient(outputs, self.problem.targets)
 
     def second_moment(self) -> Float[Tensor, "m0 m0"]:
         """Sigma_xx = X X'/n; counts one gradient evaluation the first time."""
@@ -122,10 +114,7 @@ class Objective:
 
     def residual(self, state: State) -> Float[Tensor, "m2 n"]:
         """-G at a state already evaluated (free)."""
-        return -self._output_gradient(state.outputs)
-
-    def _output_gradient(self, outputs: Tensor) -> Tensor:
-        return self.loss.residual(outputs, self.problem.targets) / outputs.shape[-1]
+        return -self.loss.gradient(state.outputs, self.problem.targets)
 
     def svd(self, matrix: Float[Tensor, "*batch r c"]) -> tuple[Tensor, Tensor, Tensor]:
         """Thin singular value decomposition; counts one per matrix of the batch."""

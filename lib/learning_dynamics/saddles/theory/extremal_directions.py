@@ -19,6 +19,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation, activation as find_activation
 from learning_dynamics.contracts import checked
+from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.losses import Loss, loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive, check_shape
@@ -77,12 +78,6 @@ def sleeping_activation(activation: str | Activation) -> Activation:
 
 def _unit(w: Tensor) -> Tensor:
     return w / w.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
-
-
-def _force(w: Tensor, x: Tensor, residual: Tensor, act: Activation) -> Tensor:
-    a, b = w[:, : len(x)], w[:, len(x) :]
-    z = a @ x
-    return torch.cat([(act.derivative(z) * (b @ residual)) @ x.mT, act(z) @ residual.mT], 1)
 
 
 def _polish(
@@ -148,8 +143,8 @@ def extremal_directions(
         iterations = 0
     for t in range(iterations):
         step = 0.1 * 1e-5 ** max(0.0, 2 * t / iterations - 1)  # constant, then 1e-5 of it
-        w = _unit(w + step / scale * _force(w, inputs, residual, act))
-    growth = (_force(w, inputs, residual, act) * w).sum(1)
+        w = _unit(w + step / scale * unit_force(w, inputs, residual, act))
+    growth = (unit_force(w, inputs, residual, act) * w).sum(1)
     awake = growth > 1e-9 * scale
     found: list[tuple[Tensor, float, float, int]] = []
     counts: list[int] = []

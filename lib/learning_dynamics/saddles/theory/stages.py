@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.signal import find_peaks
 from torch import Tensor
 from learning_dynamics.contracts import checked
@@ -20,6 +20,7 @@ __all__ = [
     "crossing_steps",
     "find_drops",
     "find_stages",
+    "first_record",
     "log_excess",
 ]
 
@@ -41,6 +42,19 @@ class Stages:
     plateau_steps: Float[Tensor, "runs levels"]
     plateau_losses: Float[Tensor, "runs levels"]
     misfit: Float[Tensor, "runs levels"]
+
+
+@checked
+def first_record(reached: Bool[Tensor, "*runs records"]) -> Int[Tensor, "*runs"]:
+    """Index of the first record at which each run has `reached` what is asked for.
+
+    Raises ValueError if a run never does.
+    """
+    never = ~reached.any(-1)
+    if bool(never.any()):
+        run = never.nonzero()[0].tolist()
+        raise ValueError(f"reached: run {run} never does in {reached.shape[-1]} records; run longer")
+    return reached.long().argmax(-1)
 
 
 @checked
@@ -161,7 +175,7 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
         return h
     if not float(step_size * h) < 1:
         raise ValueError(f"step_size = {step_size!r}: must be below 1/{float(h):g}")
-    return -torch.log1p(-step_size * h) / step_size
+    return -finite_step_rate(-h[None], step_size)[0]
 
 
 @checked

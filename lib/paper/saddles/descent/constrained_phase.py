@@ -11,6 +11,7 @@ from paper.saddles.random_linear import problems_with_gaps, unit_starts
 from learning_dynamics.problems import Moments
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.theory.stages import first_record
 
 __all__ = [
     "Config",
@@ -106,8 +107,7 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
     after escape k (sigma_k(S) = threshold) and escape k + 1."""
     speed = (track.losses[:, 1:] - track.losses[:, :-1]).abs()
     record = torch.arange(speed.shape[1])
-    woke = (track.modes[..., k - 1] >= threshold).long().argmax(-1)
-    leave = (track.modes[..., k] >= threshold).long().argmax(-1)
+    woke, leave = (first_record(track.modes[..., j] >= threshold) for j in (k - 1, k))
     window = (record >= woke[:, None]) & (record < leave[:, None])
     fastest = torch.where(window, speed, -1.0).argmax(-1)
     slow = torch.where(window & (record >= fastest[:, None]), speed, torch.inf)
@@ -138,7 +138,7 @@ def run(config: Config | None = None) -> Phases:
     rows = torch.arange(len(batch))
     found: dict[str, list[Tensor]] = {name: [] for name in Phases.__annotations__}
     for k in config.phases:
-        woke = (track.modes[..., k - 1] >= config.threshold).long().argmax(-1)
+        woke = first_record(track.modes[..., k - 1] >= config.threshold)
         at = rest_record(track, k, config.threshold)
         best, level = staircase.rank_k_optimum(each, k)
         drop = theory.levels[:, k - 1] - theory.levels[:, k]

@@ -106,7 +106,7 @@ def evidence(quick: bool = False) -> Evidence:
     found = run(config)
     at = config.scales.index(1e-14)
     spread = found.error.square().mean((0, 2)).sqrt()
-    decay, _, _ = fit_slope((-found.scales.log()).log(), spread.log())
+    decay = fit_slope((-found.scales.log()).log(), spread.log()).slope
     naive = found.measured[:, -1] / found.naive[:, -1] - 1
     return Evidence(
         measured=[round(float(x), 3) for x in found.measured[:, at].flatten()],

@@ -16,6 +16,7 @@ from learning_dynamics.saddles.theory.growth_bound import (
 )
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory.alignment import update_matrix
+from learning_dynamics.saddles.theory.stages import first_record
 
 __all__ = ["Config", "Window", "evidence", "run"]
 
@@ -87,8 +88,7 @@ def run(config: Config | None = None) -> Window:
     found: dict[str, list] = {name: [] for name in Window.__annotations__}
     for i in range(len(eta)):
         modes = track.modes[i]
-        start = int((modes[:, 0] >= config.threshold).long().argmax())
-        end = int((modes[:, 1] >= config.threshold).long().argmax())
+        start, end = (int(first_record(modes[:, k] >= config.threshold)) for k in (0, 1))
         if end <= start:
             raise ValueError(f"run {i}: second escape at step {end}, first at {start}")
         s, second = track.units[i, start : end + 1], modes[start : end + 1, 1]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from paper.claims import Evidence
+from paper.fits import mean_interval
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
@@ -76,12 +76,6 @@ def recover(seeds: int, steps: int = 600) -> Recovery:
     return Recovery(**{k: torch.tensor(v, dtype=torch.float64) for k, v in rows.items()})
 
 
-def _interval(ratio: Tensor) -> tuple[float, float, float]:
-    gain = ratio.log().numpy()
-    half = float(stats.sem(gain) * stats.t.ppf(0.975, len(gain) - 1))
-    return float(gain.mean()), float(gain.mean()) - half, float(gain.mean()) + half
-
-
 def measure_generalises(*, quick: bool = False) -> Evidence:
     """`saddles/skip-generalises`: paired over seeds, means of log ratios with 95 % intervals.
 
@@ -96,9 +90,9 @@ def measure_generalises(*, quick: bool = False) -> Evidence:
         found.large[:, 0] / found.skip[:, 0],
         found.small[:, 1] / found.skip[:, 1],
     )
-    means, lows, highs = (list(v) for v in zip(*map(_interval, ratios), strict=True))
-    worse = _interval(found.skip[:, 0] / found.small[:, 0])
-    middle = _interval(found.small[:, 0] / found.middle[:, 0])
+    means, lows, highs = (list(v) for v in zip(*(mean_interval(r.log()) for r in ratios), strict=True))
+    worse = mean_interval((found.skip[:, 0] / found.small[:, 0]).log())
+    middle = mean_interval((found.small[:, 0] / found.middle[:, 0]).log())
     return Evidence(
         measured=means, predicted=0.0, tolerance=0.0, seeds=list(range(seeds)),
         details={

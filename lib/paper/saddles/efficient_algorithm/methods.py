@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paper.saddles.efficient_algorithm.problems import Case
-from learning_dynamics.runtime import check_choice, generator
+from learning_dynamics.runtime import Diverged, check_choice, generator
 from learning_dynamics.saddles.skipping.objective import Path
 from learning_dynamics.saddles.baselines.growing_networks import alternating_flows
 from learning_dynamics.saddles.baselines.growing_networks import greedy_low_rank
@@ -167,10 +167,8 @@ def try_settings(
     settings are not stable (see `best_settings`)."""
     try:
         path = run_method(name, case, settings, seed=seed, max_steps=max_steps)
-    except ValueError as error:
-        if "diverged" in str(error):
-            return None
-        raise
+    except Diverged:
+        return None
     first = float(path.losses[0])
     calm = name not in ("heavy-ball", "normalised", "muon")
     rise = path.losses.diff() if calm else path.losses - first

@@ -11,7 +11,7 @@ from paper.claims import Evidence
 from paper.saddles.efficient_algorithm.methods import arrival, best_settings, run_method
 from paper.saddles.efficient_algorithm.problems import Case, case
 from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
-from learning_dynamics.runtime import generator
+from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.linear_nets.modes import steps_until
 from learning_dynamics.saddles.two_layer import Weights, initialise
 
@@ -51,10 +51,8 @@ def _try(c: Case, phase: str, tolerance: float, step: float | None, gap: float, 
             c, phase=phase, tolerance=tolerance, rate_tolerance=max(1e-3, 3 * tolerance),
             max_steps=most, **options,
         )  # fmt: skip
-    except ValueError as error:
-        if "diverged" in str(error):
-            return None
-        raise
+    except Diverged:
+        return None
     if len(found.saddles) != len(c.levels) or max(level_gaps(found, c)) > gap:
         return None
     spent = torch.tensor([s.evaluations for s in found.saddles])

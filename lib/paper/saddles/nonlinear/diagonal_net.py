@@ -18,6 +18,8 @@ from paper.claims import Evidence
 from learning_dynamics.problems import Moments
 from learning_dynamics.data.published import diagonal_pair
 from learning_dynamics.runtime import check_positive
+from learning_dynamics.saddles.theory.staircase import finite_step_rate
+from learning_dynamics.saddles.theory.stages import crossing_steps
 
 __all__ = ["PUBLISHED_TIMES", "DiagonalRun", "Jumps", "descend_in_logarithms", "jumps", "measure",
            "measured_times"]
@@ -60,10 +62,7 @@ def jumps(moments: Moments, step_size: float | None = None, most: int = 20) -> J
         g[np.abs(g) <= 1e-9 * np.abs(target).max()] = 0
         if not g.any():
             break
-        if step_size is None:
-            rates = np.stack([-g, g])
-        else:
-            rates = np.stack([np.log1p(-step_size * g), np.log1p(step_size * g)]) / step_size
+        rates = finite_step_rate(torch.from_numpy(np.stack([-g, g])), step_size).numpy()
         with np.errstate(divide="ignore"):
             waits = np.where(rates > 0, p / np.where(rates > 0, rates, 1), np.inf)
         wait = waits.min()
@@ -126,12 +125,8 @@ def measured_times(
     steps = round((float(predicted.times[-1]) + 0.3) * max(log_scales) / step_size)
     run = descend_in_logarithms(moments, log_scales, step_size=step_size, steps=steps)
     half = (predicted.losses[1:] + predicted.losses[:-1]) / 2
-    times = []
-    for losses in run.losses:
-        below = losses[None, :] < half[:, None]
-        k = below.long().argmax(1)
-        part = (losses[k - 1] - half) / (losses[k - 1] - losses[k])
-        times.append(step_size * (k - 1 + part))
+    records = torch.arange(run.losses.shape[1])
+    times = step_size * crossing_steps(run.losses, half.expand(len(run.losses), -1), records)
     return (times[1] - times[0]) / (log_scales[1] - log_scales[0]), predicted.times
 
 

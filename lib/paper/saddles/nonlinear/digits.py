@@ -19,6 +19,7 @@ from paper.records import write_record
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import crossing_steps
+from learning_dynamics.saddles.theory.staircase import recursion
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
 
 __all__ = ["PAIRS", "DigitPairs", "DigitRuns", "main", "measure", "pair_problems", "run",
@@ -133,9 +134,8 @@ def run(config: DigitPairs = DigitPairs()) -> DigitRuns:
     maps = trajectory["product"][every, slow].reshape(pairs, scales, 2, -1)[:, -1]
     second = torch.linalg.matrix_norm(moments.yx - maps @ moments.xx, 2)
     first = torch.linalg.svdvals(moments.yx)
-    growth = torch.log1p(config.step_size * first)
-    one = 1 / growth[:, 0]
-    two = one + (1 - growth[:, 1] * one) / torch.log1p(config.step_size * second)
+    rates = torch.stack([first[:, :2], torch.stack([second, torch.zeros_like(second)], -1)], 1)
+    one, two = (recursion(rates, config.step_size)[0] / config.step_size).unbind(-1)
     log_scales = torch.tensor(config.scales, dtype=torch.float64).reciprocal().log()
     final = trajectory["product"][:, -1].reshape(pairs, scales, 2, -1)[:, -1]
     guess = (final @ test.inputs).argmax(1)

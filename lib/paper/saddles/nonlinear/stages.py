@@ -84,9 +84,9 @@ class Comparison:
     @property
     def extremal_ratio(self) -> Float[Tensor, " problems"]:
         """Steps of drop 1 over those of the twin rescaled to the fastest extremal rate."""
-        eta = self.config.step_size
-        rescaled = torch.log1p(eta * self.linear_rate) / torch.log1p(eta * self.rate)
-        return self.drops[:, 0] / (self.twin_drops[:, 0] * rescaled)
+        rates = torch.stack([self.linear_rate, self.rate])
+        twin, own = staircase.finite_step_rate(rates, self.config.step_size)
+        return self.drops[:, 0] / (self.twin_drops[:, 0] * twin / own)
 
 
 def kappa(name: str) -> float:

@@ -1,195 +1,173 @@
 """Theorem 1 as a law: how fast do units align as epsilon falls, at every escape?
 
 Each run starts at epsilon times the same random direction. At the k-th escape (sigma_k(S)
-reaches a threshold) we read sigma_{k+1}(S)/sigma_k(S); its power of epsilon is predicted by
-`saddles.staircase`, step size included.
+reaches 0.1) we read sigma_{k+1}(S)/sigma_k(S); its power of epsilon is predicted by
+`saddles.theory.staircase`, step size included. Two controls lack a hypothesis of the law.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.fits import fit_slope
-from paper.saddles.plateau.controls import alignment_grid, invariant_loss, tied_slope
-from paper.saddles.random_linear import problems_with_gaps, unit_starts
-from learning_dynamics.saddles.theory import staircase
+from learning_dynamics.problems import Moments, linear_teacher
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
+from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.alignment import modes_at_escape
+from learning_dynamics.saddles.theory.stages import crossing_steps
+from paper.claims import Evidence, claim
+from paper.fits import fit_slope
+from paper.saddles.random_linear import follow_grid, moments_with_gaps, unit_starts
 
-__all__ = ["Alignment", "Config", "evidence", "length_evidence", "run", "vanishing_delta"]
+__all__ = ["ESCAPES", "Config", "alignment", "controls", "length", "ratio", "run", "step_table"]
 
-ESCAPES = 3
+ESCAPES = [1, 2, 3]
 
 
 @dataclass(frozen=True)
 class Config:
     """What is run.
 
-    problems       : how many random problems (m0 = 6, m2 = 4, generic inputs).
+    problems       : how many random problems (m0 = 6, m2 = 4, relative gaps of at least 0.1).
     scales         : initial scales epsilon, falling.
     relative_steps : eta s_1, the step size in units of 1/s_1, s_1 = sigma_1(Sigma_yx).
-    least_gap      : relative spectral gap of every problem.
-    threshold      : sigma_k(S) at which escape k is read.
-    every          : steps between records, one per relative step.
+    table_*        : problems, epsilon and eta of `step_table`.
     """
 
-    problems: int = 10
+    problems: int = 20
     scales: tuple[float, ...] = (1e-8, 1e-10, 1e-12, 1e-14)
     relative_steps: tuple[float, ...] = (0.05, 0.3)
-    least_gap: float = 0.1
-    threshold: float = 0.1
-    every: tuple[int, ...] = (8, 2)
-    width: int = 10
-    covariance: str = "generic"
+    table_problems: int = 3
+    table_scales: tuple[float, ...] = (1e-3, 1e-6, 1e-9, 1e-12)
+    table_steps: tuple[float, ...] = (0.08, 0.04, 0.02, 0.01)
+
+    def quick(self) -> "Config":
+        return replace(self, problems=10, scales=(1e-8, 1e-11, 1e-14), table_problems=1)
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """Ratios and fitted exponents; leading dimensions (relative step, problem)."""
-
-    scales: Float[Tensor, " scale"]
-    relative_steps: Float[Tensor, " step"]
-    ratios: Float[Tensor, "step problem scale escape"]
-    measured: Float[Tensor, "step problem escape"]
-    interval: Float[Tensor, "step problem escape"]
-    predicted: Float[Tensor, "step problem escape"]
-    flow: Float[Tensor, "problem escape"]
-    lengths: Float[Tensor, "step problem scale"]
-    length_slope: Float[Tensor, "step problem"]
-    length_interval: Float[Tensor, "step problem"]
-    length_predicted: Float[Tensor, "step problem"]
+def ratio(modes: Float[Tensor, "runs records mode"], escape: int) -> Float[Tensor, " runs"]:
+    """sigma_{k+1}(S)/sigma_k(S) at escape k = `escape`, where sigma_k(S) passes 0.1."""
+    values = modes_at_escape(modes, escape)
+    return values[:, escape] / values[:, escape - 1]
 
 
-def run(config: Config | None = None) -> Alignment:
-    """Run all problems at all scales and step sizes, and fit."""
-    config = config or Config()
-    if len(config.every) != len(config.relative_steps):
-        raise ValueError(f"every = {config.every}: one per relative step")
-    problems = problems_with_gaps(
-        config.problems, least_gap=config.least_gap, covariance=config.covariance
-    )
-    batch = [p.moments() for p in problems]
-    each = stack_moments(batch)
-    runs = stack_moments(batch, len(config.scales))
-    starts = unit_starts(len(batch), config.scales, (config.width, 10))
-    flow = staircase.predict(each)
-    logs = torch.tensor(config.scales, dtype=torch.float64).log()
-    grid = (len(batch), len(config.scales))
-    found: dict[str, list[Tensor]] = {}
-    for relative, every in zip(config.relative_steps, config.every, strict=True):
-        eta = relative / flow.escape_rates[:, 0]
-        theory = staircase.predict(each, eta)
-        last = float(theory.drop_steps(min(config.scales))[:, ESCAPES - 1].max())
-        track = follow_modes(
-            runs,
-            starts,
-            step_size=eta.repeat_interleave(len(config.scales)),
-            steps=int(1.05 * last + 30 / relative),
-            every=every,
-        )
-        ratios = []
-        for k in range(1, ESCAPES + 1):
-            modes = modes_at_escape(track.modes, k, config.threshold)
-            ratios.append((modes[:, k] / modes[:, k - 1]).reshape(grid))
-        stacked = torch.stack(ratios, dim=-1)
-        slope, interval, _ = fit_slope(logs, stacked.log().mT)
-        lengths = escape_steps(track.modes[..., 0], track.steps, config.threshold).reshape(grid)
-        length_slope, length_interval, _ = fit_slope(-logs, lengths)
-        for name, value in {
-            "ratios": stacked,
-            "measured": slope,
-            "interval": interval,
-            "predicted": theory.exponents[:, :ESCAPES],
-            "lengths": lengths,
-            "length_slope": length_slope,
-            "length_interval": length_interval,
-            "length_predicted": 1 / torch.log1p(eta * flow.escape_rates[:, 0]),
-        }.items():
-            found.setdefault(name, []).append(value)
-    return Alignment(
-        scales=logs.exp(),
-        relative_steps=torch.tensor(config.relative_steps, dtype=torch.float64),
-        flow=flow.exponents[:, :ESCAPES],
-        **{name: torch.stack(values) for name, values in found.items()},
-    )
+def run(config: Config = Config()) -> xr.Dataset:
+    """All problems at all scales and step sizes, with the powers of epsilon fitted.
 
-
-def escape_steps(
-    mode: Float[Tensor, "runs records"], steps: Tensor, threshold: float
-) -> Float[Tensor, " runs"]:
-    """The step at which `mode` first reaches `threshold`, log-linear between records."""
-    at = (mode >= threshold).long().argmax(-1).clamp_min(1)
-    rows = torch.arange(len(mode))
-    low, high = mode[rows, at - 1].log(), mode[rows, at].log()
-    part = (torch.tensor(threshold, dtype=mode.dtype).log() - low) / (high - low)
-    return steps[at - 1] + part * (steps[at] - steps[at - 1])
-
-
-_QUICK = Config(scales=(1e-8, 1e-11, 1e-14))
-_FULL = Config(problems=20, scales=tuple(10.0**-i for i in range(8, 15)))
-
-
-def vanishing_delta(problems: int) -> dict[str, list[float]]:
-    """delta(epsilon, eta) = sigma_2(S)/sigma_1(S) at the first escape, as its arguments fall.
-
-    delta_fall: factors by which it falls when epsilon falls by 1000 and eta by 2, both at once;
-    delta_step_alone: the factor when eta falls from 0.02 to 0.01 at the least epsilon;
-    delta_power_error: miss of the predicted power of epsilon at each eta. Per problem.
+    ratio (relative_step, problem, scale, escape) : sigma_{k+1}(S)/sigma_k(S) at escape k.
+    measured, half_width, predicted (relative_step, problem, escape) : its power of epsilon;
+    flow (problem, escape) : the power for gradient flow.
+    steps (relative_step, problem, scale) : to the first escape. growth, growth_half_width,
+    growth_predicted (relative_step, problem) : steps per unit of log(1/epsilon).
     """
-    scales, steps = (1e-3, 1e-6, 1e-9, 1e-12), (0.08, 0.04, 0.02, 0.01)
-    logs = torch.tensor(scales, dtype=torch.float64).log()
-    fall, alone, miss = [], [], []
-    for problem in problems_with_gaps(problems):
-        moments = problem.moments()
-        delta = alignment_grid(moments, scales, steps)
-        both = delta.diagonal()
-        fall += (both[1:] / both[:-1]).tolist()
-        alone.append(float(delta[-1, -1] / delta[-2, -1]))
-        power = fit_slope(logs[1:], delta[:, 1:].log())[0]
-        theory = [float(staircase.predict(moments, eta).exponents[0]) for eta in steps]
-        miss += (power - torch.tensor(theory, dtype=torch.float64)).abs().tolist()
-    return {"delta_fall": fall, "delta_step_alone": alone, "delta_power_error": miss}
+    batch = moments_with_gaps(config.problems)
+    starts = unit_starts(len(batch), config.scales, (10, 10))
+    level = torch.full((len(starts), 1), -math.log(0.1), dtype=starts.dtype)
+    grid, parts = (len(batch), len(config.scales)), []
+    for relative in config.relative_steps:
+        every = math.ceil(0.4 / relative)  # the leading mode grows by about e^0.4 between records
+        track, theory = follow_grid(batch, starts, config.scales, relative, drop=3, every=every)
+        ratios = torch.stack([ratio(track.modes, k) for k in ESCAPES], -1)
+        steps = crossing_steps(-track.modes[..., 0].log(), level, track.steps)
+        variables = {
+            "ratio": (("problem", "scale", "escape"), ratios.reshape(*grid, -1)),
+            "predicted": (("problem", "escape"), theory.exponents[:, :3]),
+            "steps": (("problem", "scale"), steps.reshape(grid)),
+            "growth_predicted": ("problem", theory.times[:, 0] / theory.step_size),
+        }
+        parts.append(xr.Dataset(variables))
+    coords = {"problem": range(len(batch)), "scale": list(config.scales), "escape": ESCAPES}
+    found = xr.concat(parts, "relative_step").assign_coords(coords)
+    found["relative_step"] = list(config.relative_steps)
+    found["flow"] = ("problem", "escape"), staircase.predict(stack_moments(batch)).exponents[:, :3]
+    power = fit_slope(np.log(found.scale), np.log(found.ratio))
+    growth = fit_slope(-np.log(found.scale), found.steps)
+    found = found.assign(measured=power.slope, half_width=power.half_width)
+    return found.assign(growth=growth.slope, growth_half_width=growth.half_width)
 
 
-def evidence(quick: bool = False) -> Evidence:
-    """For `saddles/plateau-alignment`: all fitted exponents against the finite-step prediction."""
-    config = _QUICK if quick else _FULL
-    result = run(config)
-    large = int(result.relative_steps.argmax())
-    flow_error = (result.measured[large, :, 0] - result.flow[:, 0]).abs()
-    finite_error = (result.measured[large, :, 0] - result.predicted[large, :, 0]).abs()
-    error = (result.measured - result.predicted).abs()
-    stuck, floor = invariant_loss()
-    return Evidence(
-        measured=[round(float(x), 6) for x in result.measured.flatten()],
-        predicted=[round(float(x), 6) for x in result.predicted.flatten()],
-        tolerance=0.015,
-        seeds=list(range(config.problems)),
-        details={
-            "problems": config.problems,
-            "worst_error_by_escape": error.amax((0, 1)).tolist(),
-            "half_width_95": result.interval.amax((0, 1)).tolist(),
-            "flow_error_escape_1": float(flow_error.min()),
-            "finite_error_escape_1": float(finite_error.max()),
-            "tied_slope": tied_slope(),
-            "loss_in_invariant_subspace": stuck / floor,
-            **vanishing_delta(1 if quick else 3),
-        },
+def first_ratios(
+    batch: Sequence[Moments], scales: Sequence[float], step_sizes: Sequence[float]
+) -> xr.DataArray:
+    """sigma_2(S)/sigma_1(S) at the first escape (problem, step_size, scale), one random start."""
+    coords = {"problem": range(len(batch)), "step_size": list(step_sizes), "scale": list(scales)}
+    a, b, c = (len(values) for values in coords.values())
+    slow = staircase.predict(stack_moments(batch), min(step_sizes)).drop_steps(min(scales))
+    track = follow_modes(
+        stack_moments(batch, b * c),
+        unit_starts(1, scales, (10, 10)).repeat(a * b, 1, 1),
+        step_size=torch.tensor(step_sizes).double().repeat_interleave(c).repeat(a),
+        steps=int(1.2 * float(slow[:, 0].max())) + 5,
     )
+    return xr.DataArray(ratio(track.modes, 1).reshape(a, b, c), coords)
 
 
-def length_evidence(quick: bool = False) -> Evidence:
-    """For `saddles/plateau-length`: steps per unit of log(1/epsilon), measured / predicted."""
-    config = _QUICK if quick else _FULL
-    result = run(config)
-    ratio = (result.length_slope / result.length_predicted).flatten()
-    return Evidence(
-        measured=[round(float(x), 9) for x in ratio],
-        predicted=1.0,
-        tolerance=0.02,
-        seeds=list(range(config.problems)),
-        details={"half_width_95": float((result.length_interval / result.length_predicted).max())},
-    )
+def step_table(config: Config = Config()) -> xr.Dataset:
+    """delta(epsilon, eta) of Theorem 1 as both arguments fall.
+
+    ratio (problem, step_size, scale) : sigma_2(S)/sigma_1(S) at the first escape.
+    measured, predicted (problem, step_size) : its power of epsilon.
+    """
+    batch, steps = moments_with_gaps(config.table_problems), config.table_steps
+    ratios = first_ratios(batch, config.table_scales, steps)
+    small = ratios[..., 1:]
+    power = fit_slope(np.log(small.scale), np.log(small)).slope
+    theory = [staircase.predict(stack_moments(batch), eta).exponents[:, 0] for eta in steps]
+    predicted = ("problem", "step_size"), torch.stack(theory, dim=-1)
+    return xr.Dataset({"ratio": ratios, "measured": power, "predicted": predicted})
+
+
+def controls(config: Config = Config()) -> xr.Dataset:
+    """What happens without a gap (s_1 = s_2), and from a start orthogonal to the first mode.
+
+    tied_power : power of epsilon of sigma_2(S)/sigma_1(S) at the first escape.
+    loss, left_over : the loss after 2 000 steps, and 1/2 s_1^2, what mode 1 would have removed.
+    White inputs and a diagonal Sigma_yx make the complement of mode 1 exactly invariant, in
+    floating point too.
+    """
+    spectra = {"input_spectrum": (1.0,) * 6, "target_spectrum": (2.0, 2.0, 1.0, 0.5)}
+    seed = generator("plateau-controls", "tied")
+    tied = linear_teacher(generator=seed, covariance="isotropic", **spectra).moments()
+    ratios = first_ratios([tied], (1e-4, 1e-8, 1e-12), (0.05,))[0, 0]
+    s = torch.tensor([3.0, 1.8, 1.0, 0.5], dtype=torch.float64)
+    yx = torch.eye(4, 6, dtype=torch.float64) * s[:, None]
+    moments = stack_moments([Moments(torch.eye(6, dtype=torch.float64), yx, torch.diag(s**2))])
+    start = unit_starts(1, (1e-6,), (10, 10))
+    start[..., [0, 6]] = 0.0  # the input and output coordinate of mode 1
+    track = follow_modes(moments, start, step_size=0.1, steps=2000, every=2000, rotate_every=None)
+    power = fit_slope(np.log(ratios.scale), np.log(ratios)).slope
+    loss, left_over = float(track.losses[0, -1]), float(0.5 * s[0] ** 2)
+    return xr.Dataset({"tied_power": power, "loss": loss, "left_over": left_over})
+
+
+@claim("saddles/plateau-alignment", Config, run, step_table, controls)
+def alignment(found: xr.Dataset, table: xr.Dataset, controls: xr.Dataset) -> Evidence:
+    """All fitted exponents against the finite-step prediction."""
+    large = found.sel(relative_step=max(found.relative_step), escape=1)
+    both = np.diagonal(table.ratio, axis1=1, axis2=2)  # epsilon and eta fall together
+    least = table.ratio[..., -1]
+    details = {
+        "problems": found.sizes["problem"],
+        "half_width_95": found.half_width.max(["relative_step", "problem"]),
+        "flow_error_escape_1": abs(large.measured - large.flow).min(),
+        "tied_slope": controls.tied_power,
+        "loss_in_invariant_subspace": controls.loss / controls.left_over,
+        "delta_fall": both[:, 1:] / both[:, :-1],
+        "delta_step_alone": least[:, -1] / least[:, -2],
+        "delta_power_error": abs(table.measured - table.predicted),
+    }
+    return Evidence(found.measured, found.predicted, 0.015, found.problem, details)
+
+
+@claim("saddles/plateau-length", Config, run)
+def length(found: xr.Dataset) -> Evidence:
+    """Steps per unit of log(1/epsilon), measured / predicted."""
+    half_width = (found.growth_half_width / found.growth_predicted).max()
+    share = found.growth / found.growth_predicted
+    return Evidence(share, 1.0, 0.02, found.problem, {"half_width_95": half_width})

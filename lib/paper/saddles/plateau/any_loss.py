@@ -2,23 +2,28 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+import xarray as xr
+from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.fits import fit_slope
 from learning_dynamics.losses import Loss, cross_entropy, huber, logistic, squared
 from learning_dynamics.problems import Problem, linear_teacher
-from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.theory.alignment import correlation, modes_at_escape
+from learning_dynamics.runtime import Trajectory, generator
+from learning_dynamics.saddles.theory.alignment import correlation
 from learning_dynamics.saddles.theory.stages import find_drops
 from learning_dynamics.saddles.theory.staircase import recursion
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
+from paper.claims import Evidence, claim
+from paper.fits import fit_slope
+from paper.saddles.plateau.alignment import ratio
 
-__all__ = ["CASES", "AnyLoss", "Config", "evidence", "run"]
+__all__ = ["CASES", "Config", "any_loss", "run"]
+
+RANK, SAMPLES = 4, 60  # m2, the rank of the task, and n; m0 = 6
 
 
 def _one_hot(targets: Tensor) -> Tensor:
@@ -26,18 +31,18 @@ def _one_hot(targets: Tensor) -> Tensor:
     return classes.mT.to(targets.dtype).contiguous()
 
 
-def _weights(samples: int) -> Tensor:
+def _weighted() -> Loss:
     g = generator("any-loss", "weights")
-    return 2 * torch.rand(4, samples, generator=g, dtype=torch.float64)
+    return squared(2 * torch.rand(RANK, SAMPLES, generator=g, dtype=torch.float64))
 
 
-#: Name -> (loss for n samples, noise on the teacher's outputs, targets from noisy outputs).
+#: Name -> (loss, noise on the teacher's outputs, targets from noisy outputs).
 #: The noise keeps the labels from being separable, so that finite minima exist.
-CASES: dict[str, tuple[Callable[[int], Loss], float, Callable[[Tensor], Tensor]]] = {
-    "Huber": (lambda n: huber(1.0), 0.3, lambda y: y),
-    "logistic": (lambda n: logistic(), 2.0, torch.sign),
-    "cross-entropy": (lambda n: cross_entropy(), 1.5, _one_hot),
-    "weighted squares": (lambda n: squared(_weights(n)), 0.0, lambda y: y),
+CASES: dict[str, tuple[Callable[[], Loss], float, Callable[[Tensor], Tensor]]] = {
+    "Huber": (lambda: huber(1.0), 0.3, lambda y: y),
+    "logistic": (logistic, 2.0, torch.sign),
+    "cross-entropy": (cross_entropy, 1.5, _one_hot),
+    "weighted squares": (_weighted, 0.0, lambda y: y),
 }
 
 
@@ -45,145 +50,107 @@ CASES: dict[str, tuple[Callable[[int], Loss], float, Callable[[Tensor], Tensor]]
 class Config:
     """problems per loss; scales for the exponent; one scale and a length for the stages."""
 
-    problems: int = 3
-    samples: int = 60
+    problems: int = 6
     scales: tuple[float, ...] = (1e-8, 1e-10, 1e-12)
     relative_step: float = 0.2
     stage_scale: float = 1e-12
     stage_steps: int = 1600
-    width: int = 10
-    rank_threshold: float = 0.02
+
+    def quick(self) -> "Config":
+        return replace(self, problems=2)
 
 
-@dataclass(frozen=True)
-class AnyLoss:
-    """Results for one loss.
-
-    measured, interval, predicted : (problem,), exponent of sigma_2/sigma_1 at the first escape.
-    steps, losses : the runs at `stage_scale`, (records,) and (problem, records).
-    modes         : (problem, records, 4), singular values of W2 W1.
-    drops, theory : per problem, (k,), steps of the drops that raise the rank by one, and the
-                    recursion's prediction from the rates measured on the plateaus before.
-    ranks         : per problem, rank of W2 W1 on the plateaus found.
-    """
-
-    measured: Float[Tensor, " problem"]
-    interval: Float[Tensor, " problem"]
-    predicted: Float[Tensor, " problem"]
-    steps: Int[Tensor, " record"]
-    losses: Float[Tensor, "problem record"]
-    modes: Float[Tensor, "problem record mode"]
-    drops: list[Tensor]
-    theory: list[Tensor]
-    ranks: list[list[int]]
-
-
-def make_problem(name: str, problems: int, samples: int) -> tuple[Problem, Loss]:
+def make_problem(name: str, problems: int) -> tuple[Problem, Loss]:
     """`problems` random data sets for the loss called `name`, stacked."""
     make, noise, label = CASES[name]
-    inputs, targets = [], []
+    data = []
     for i in range(problems):
         g = generator("any-loss", i)
-        base = linear_teacher(generator=g, samples=samples)
+        base = linear_teacher(generator=g, samples=SAMPLES)
         extra = torch.randn(base.targets.shape, generator=g, dtype=torch.float64)
-        inputs.append(base.inputs)
-        targets.append(label(base.targets + noise * extra))
-    return Problem(torch.stack(inputs), torch.stack(targets)), make(samples)
+        data.append((base.inputs, label(base.targets + noise * extra)))
+    return Problem(*map(torch.stack, zip(*data, strict=True))), make()
 
 
-def run(name: str, config: Config | None = None) -> AnyLoss:
-    """Exponent at the first escape, then the stages of longer runs, for one loss."""
-    config = config or Config()
-    problem, criterion = make_problem(name, config.problems, config.samples)
-    flat = torch.zeros_like(problem.targets)
-    start = correlation(problem.inputs, criterion.gradient(flat, problem.targets))
-    s = torch.linalg.svdvals(start)
-    eta = config.relative_step / s[:, 0]
-
-    count, growth = len(config.scales), math.log1p(config.relative_step)
-    repeated = Problem(
-        problem.inputs.repeat_interleave(count, 0), problem.targets.repeat_interleave(count, 0)
-    )
-    scales = torch.tensor(config.scales, dtype=torch.float64)
-    short = int(1.1 * math.log(1 / min(config.scales)) / growth)
-    weights = initialise(
-        (6, config.width, 4),
-        scales.repeat(config.problems),
-        [generator("any-loss", "w", i) for i in range(config.problems) for _ in scales],
-    )
-    track = gradient_descent(
-        weights,
-        repeated,
-        step_size=eta.repeat_interleave(count),
-        steps=short,
-        loss=criterion,
-        record_at=uniform_grid(short, 1),
-        observables=("unit_singular_values",),
-    )
-    modes = modes_at_escape(track["unit_singular_values"], 1)
-    ratios = (modes[:, 1] / modes[:, 0]).reshape(-1, count)
-    slope, interval, _ = fit_slope(scales.log(), ratios.log())
-
-    track = gradient_descent(
-        initialise(
-            (6, config.width, 4),
-            config.stage_scale,
-            [generator("any-loss", "w", i) for i in range(config.problems)],
-        ),
-        problem,
-        step_size=eta,
-        steps=config.stage_steps,
-        loss=criterion,
-        record_at=uniform_grid(config.stage_steps, 2),
-        observables=("loss", "product", "product_singular_values"),
-    )
-    drops, theory, ranks = [], [], []
-    for i in range(config.problems):
-        found, rests = find_drops(track["loss"][i], track.steps)
-        w = track["product"][i, rests]
-        values = torch.linalg.svdvals(w)
-        # The origin has rank 0; elsewhere modes below a fraction of the largest are asleep.
-        rank = (values > config.rank_threshold * values[:, :1].clamp_min(0.1)).sum(-1).tolist()
-        ranks.append(rank)
-        known = next((k for k, r in enumerate(rank) if r != k), len(rank)) - 1
-        x, y = problem.inputs[i], problem.targets[i]
-        rates = torch.zeros(4, 4, dtype=torch.float64)
-        for k in range(known):
-            residual = correlation(x, criterion.gradient(w[k] @ x, y))
-            rates[k, : 4 - k] = torch.linalg.svdvals(residual)[: 4 - k]
-        times = recursion(rates, eta[i], spare=2)[0][:known]
-        theory.append(times * math.log(1 / config.stage_scale) / eta[i])
-        drops.append(track.steps[found[:known]].double())
-    return AnyLoss(
-        measured=slope,
-        interval=interval,
-        predicted=1 - torch.log1p(eta * s[:, 1]) / torch.log1p(eta * s[:, 0]),
-        steps=track.steps,
-        losses=track["loss"],
-        modes=track["product_singular_values"],
-        drops=drops,
-        theory=theory,
-        ranks=ranks,
-    )
+def find_stages(
+    x: Float[Tensor, "m0 n"], y: Float[Tensor, "m2 n"], criterion: Loss,
+    w: Float[Tensor, "plateau m2 m0"], step_size: Tensor,
+) -> Float[Tensor, " stage"]:
+    """Times of the drops, in log(1/epsilon) steps, from the rates on the plateaus W before them,
+    as long as each plateau has one rank more than the one before."""
+    values = torch.linalg.svdvals(w)
+    # The origin has rank 0; elsewhere modes below a fraction of the largest are asleep.
+    rank = (values > 0.02 * values[:, :1].clamp_min(0.1)).sum(-1).tolist()
+    known = next((k for k, r in enumerate(rank) if r != k), len(rank)) - 1
+    rates = torch.zeros(RANK, RANK, dtype=torch.float64)
+    for k in range(known):
+        residual = correlation(x, criterion.gradient(w[k] @ x, y))
+        rates[k, : RANK - k] = torch.linalg.svdvals(residual)[: RANK - k]
+    return recursion(rates, step_size, spare=2)[0][:known] / step_size
 
 
-def evidence(quick: bool = False) -> Evidence:
-    """For `saddles/any-loss`: exponents at the first escape; later drops against the recursion."""
-    config = Config(problems=2) if quick else Config(problems=6)
-    found = [run(name, config) for name in CASES]
-    measured = torch.cat([f.measured for f in found])
-    predicted = torch.cat([f.predicted for f in found])
-    later = [(d[1:] / t[1:] - 1).abs() for f in found for d, t in zip(f.drops, f.theory, strict=True)]
-    return Evidence(
-        measured=[round(float(x), 6) for x in measured],
-        predicted=[round(float(x), 6) for x in predicted],
-        tolerance=0.015,
-        seeds=list(range(config.problems)),
-        details={
-            "half_width_95": float(torch.cat([f.interval for f in found]).max()),
-            "later_drop_errors": [round(float(e), 4) for e in torch.cat(later)],
-            "later_drops_per_loss": [
-                float(sum(len(d) - 1 for d in f.drops if len(d))) for f in found
-            ],
-        },
-    )
+def _one_loss(name: str, config: Config) -> xr.Dataset:
+    problem, criterion = make_problem(name, config.problems)
+    origin = criterion.gradient(torch.zeros_like(problem.targets), problem.targets)
+    rates = torch.zeros(config.problems, RANK, RANK, dtype=torch.float64)
+    rates[:, 0] = torch.linalg.svdvals(correlation(problem.inputs, origin))
+    eta = config.relative_step / rates[:, 0, 0]
+    problems = range(config.problems)
+
+    def descend(scales: tuple[float, ...], steps: int, every: int, *observables: str) -> Trajectory:
+        copies = len(scales)
+        seeds = [generator("any-loss", "w", i) for i in problems for _ in scales]
+        start = initialise((6, 10, RANK), torch.tensor(scales * config.problems).double(), seeds)
+        data = (t.repeat_interleave(copies, 0) for t in (problem.inputs, problem.targets))
+        return gradient_descent(
+            start, Problem(*data), step_size=eta.repeat_interleave(copies), steps=steps,
+            loss=criterion, record_at=uniform_grid(steps, every), observables=observables,
+        )
+
+    short = int(1.1 * math.log(1 / min(config.scales)) / math.log1p(config.relative_step))
+    modes = descend(config.scales, short, 1, "unit_singular_values")["unit_singular_values"]
+    track = descend((config.stage_scale,), config.stage_steps, 2, "loss", "product")
+    drops, theory = torch.full((2, config.problems, RANK), torch.nan, dtype=torch.float64)
+    for i in problems:
+        at, rests = find_drops(track["loss"][i], track.steps)
+        data = problem.inputs[i], problem.targets[i]
+        times = find_stages(*data, criterion, track["product"][i, rests], eta[i])
+        theory[i, : len(times)] = times * math.log(1 / config.stage_scale)
+        drops[i, : len(times)] = track.steps[at[: len(times)]].double()
+    variables = {
+        "ratio": (("problem", "scale"), ratio(modes, 1).reshape(config.problems, -1)),
+        "predicted": ("problem", recursion(rates, eta, spare=2)[1][:, 0]),
+        "drops": (("problem", "stage"), drops),
+        "theory": (("problem", "stage"), theory),
+        "curve": (("problem", "step"), track["loss"]),
+    }
+    coords = {"problem": problems, "scale": list(config.scales), "step": track.steps}
+    return xr.Dataset(variables, coords)
+
+
+def run(config: Config = Config()) -> xr.Dataset:
+    """Exponent at the first escape, then the stages of longer runs, for every loss.
+
+    ratio (loss, problem, scale) : sigma_2(S)/sigma_1(S) at the first escape; measured,
+    half_width, predicted (loss, problem) : its power of epsilon.
+    curve (loss, problem, step) : the runs at `stage_scale`.
+    drops, theory (loss, problem, stage) : steps of the drops while each raises the rank by one,
+    and the recursion's, from the rates measured on the plateaus before; NaN after the last.
+    """
+    found = xr.concat([_one_loss(name, config) for name in CASES], "loss")
+    power = fit_slope(np.log(found.scale), np.log(found.ratio))
+    found = found.assign(measured=power.slope, half_width=power.half_width)
+    return found.assign_coords(loss=list(CASES))
+
+
+@claim("saddles/any-loss", Config, run)
+def any_loss(found: xr.Dataset) -> Evidence:
+    """Exponents at the first escape; later drops against the recursion."""
+    drops, theory = found.drops[..., 1:], found.theory[..., 1:]
+    there = drops.notnull().values
+    details = {
+        "half_width_95": found.half_width.max(),
+        "later_drop_errors": abs(drops / theory - 1).values[there],
+        "later_drops_per_loss": there.sum((1, 2)),
+    }
+    return Evidence(found.measured, found.predicted, 0.015, found.problem, details)

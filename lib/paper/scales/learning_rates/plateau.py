@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence
 from paper.fits import fit_slope
 from learning_dynamics.data.images import Images, load
@@ -16,7 +17,7 @@ from paper.scales.simulations.settings import bottleneck_widths, training_run
 from paper.sweep import sweep
 from paper.training_runs import TRAINING, run_many
 
-__all__ = ["Plateau", "crossing", "plateau_exponent", "plateau_lengths", "spectral_plateau"]
+__all__ = ["Plateau", "plateau_exponent", "plateau_lengths", "spectral_plateau"]
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,6 @@ QUICK = Plateau(
 )
 
 
-def crossing(steps: np.ndarray, losses: np.ndarray, level: float) -> float:
-    """First step, interpolated, at which a loss curve goes below `level`; +inf if it never does."""
-    below = np.flatnonzero(losses < level)
-    if not len(below):
-        return np.inf
-    k = below[0]
-    if k == 0:
-        return float(steps[0])
-    drop = (losses[k - 1] - level) / (losses[k - 1] - losses[k])
-    return float(steps[k - 1] + drop * (steps[k] - steps[k - 1]))
-
-
 def plateau_lengths(
     config: Plateau,
     *,
@@ -62,7 +51,8 @@ def plateau_lengths(
     executor: Executor | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Steps until the loss has fallen half-way from |y|^2/2 = 0.5 to that of the best constant, 0.25.
+    """Steps until the loss has fallen half-way from |y|^2/2 = 0.5 to that of the best constant, 0.25
+    (NaN if it never does).
 
     Dimensions width and seed; `loss` (width, seed, record) at `at_step` (width, record). For
     two classes of equal size with one-hot targets f = 0 gives 0.5 and f = (1/2, 1/2) 0.25.
@@ -94,9 +84,10 @@ def plateau_lengths(
         results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
     size = (len(config.widths), len(config.seeds))
     loss = np.array([r.train_loss.values for r in results], dtype=float).reshape(*size, -1)
+    level = torch.full((size[1], 1), 0.375, dtype=torch.float64)
     length = np.array([
-        [crossing(np.array(steps[i]), loss[i, j], 0.375) for j in range(size[1])]
-        for i in range(size[0])
+        crossing_steps(torch.from_numpy(curves), level, torch.tensor(at))[:, 0]
+        for curves, at in zip(loss, steps, strict=True)
     ])
     dims = ("width", "seed")
     return xr.Dataset(
@@ -118,10 +109,9 @@ def plateau_exponent(lengths: xr.Dataset) -> tuple[float, float, float]:
         raise ValueError("a run never left the plateau: raise `longest`")
     n = np.repeat(lengths.width.values.astype(float), values.shape[1])
     m = np.repeat(lengths.bottleneck.values.astype(float), values.shape[1])
-    y = torch.as_tensor(np.log(values.ravel()))
-    slope, half, _ = fit_slope(torch.as_tensor(np.log(n)), y)
-    in_ratio, _, _ = fit_slope(torch.as_tensor(0.5 * np.log(n / m)), y)
-    return float(slope), float(half), float(in_ratio)
+    y = np.log(values.ravel())
+    in_width, in_ratio = fit_slope(np.log(n), y), fit_slope(0.5 * np.log(n / m), y)
+    return float(in_width.slope), float(in_width.half_width), float(in_ratio.slope)
 
 
 def spectral_plateau(*, quick: bool = False) -> Evidence:

@@ -1,65 +1,77 @@
 import pytest
 import torch
 
-from paper.saddles.plateau import alignment
-from paper.saddles.plateau import controls
+from paper.claims import read_claims, verdict
+from paper.ledger import RECORDED
+from paper.saddles.plateau import alignment, window
 from paper.saddles.random_linear import gaps, problems_with_gaps
+
+QUICK = alignment.Config().quick()
 
 
 @pytest.fixture(scope="module")
-def found():
-    return alignment.run(
-        alignment.Config(
-            problems=3, scales=(1e-8, 1e-11, 1e-14), relative_steps=(0.3,), every=(2,)
-        )
-    )
+def law():
+    return alignment.run(QUICK)
 
 
-def test_exponents_are_the_predicted_ones_at_three_escapes(found):
-    assert (found.measured - found.predicted).abs().max() < 0.015
+@pytest.fixture(scope="module")
+def controls():
+    return alignment.controls(QUICK)
 
 
-def test_gradient_flow_mispredicts_the_first_escape_at_a_large_step(found):
-    assert ((found.measured[0, :, 0] - found.flow[:, 0]).abs() > 0.015).all()
+@pytest.fixture(scope="module")
+def table():
+    return alignment.step_table(QUICK)
 
 
-def test_length_of_the_first_plateau(found):
-    ratio = found.length_slope / found.length_predicted
-    assert (ratio - 1).abs().max() < 0.002
+def test_exponents_are_the_predicted_ones_at_three_escapes(law):
+    assert abs(law.measured - law.predicted).max() < 0.015
 
 
-def test_tied_rates_do_not_align():
-    assert abs(controls.tied_slope()) < 0.01
+def test_gradient_flow_mispredicts_the_first_escape_at_a_large_step(law):
+    large = law.sel(relative_step=0.3, escape=1)
+    assert (abs(large.measured - large.flow) > 0.015).all()
 
 
-def test_an_invariant_subspace_is_never_left():
-    loss, floor = controls.invariant_loss(steps=600)
-    assert loss == pytest.approx(floor, rel=1e-6)
+def test_the_claim_fails_with_the_exponents_of_gradient_flow(law, table, controls):
+    claims = read_claims(RECORDED.parents[1] / "claims.yml")
+    claim = next(c for c in claims if c.id == alignment.alignment.claim)
+    judge = alignment.alignment.__wrapped__
+    assert verdict(claim, judge(law, table, controls)) == "holds"
+    flow = law.flow.broadcast_like(law.predicted).transpose(*law.predicted.dims)
+    assert verdict(claim, judge(law.assign(predicted=flow), table, controls)) == "fails"
+
+
+def test_length_of_the_first_plateau(law):
+    assert abs(law.growth / law.growth_predicted - 1).max() < 0.002
+
+
+def test_tied_rates_do_not_align(controls):
+    assert abs(controls.tied_power) < 0.01
+
+
+def test_an_invariant_subspace_is_never_left(controls):
+    assert float(controls.loss) == pytest.approx(float(controls.left_over), rel=1e-6)
+
+
+def test_alignment_improves_with_scale_and_only_a_little_with_step_size(table):
+    assert (table.ratio.diff("scale") < 0).all() and (table.ratio.diff("step_size") < 0).all()
+    assert (table.ratio[:, -1, 0] > 0.3 * table.ratio[:, 0, 0]).all()
 
 
 def test_a_fixed_direction_has_a_best_moment_and_then_stalls():
-    config = controls.Config(problems=4)
-    generic = controls.fixed_direction(config)
-    clear = generic.law > 0.5
-    best, _ = generic.slope("best")
-    assert (best - generic.window)[clear].abs().max() < 0.01
-    assert (best - generic.law)[clear].abs().min() > 0.1
-    late = generic.end[clear]
-    assert (late[:, -1] / late[:, 0] > 0.5).all()  # fourteen decades of epsilon gain nothing
+    found = window.run(window.Config().quick())
+    clear = found.sel(problem=found.law > 0.5)
+    assert abs(clear.best_power - clear.best_predicted).max() < 0.01
+    assert abs(clear.best_power - clear.law).min() > 0.1
+    # Fourteen decades of epsilon gain nothing at the escape.
+    assert (clear.end[:, -1] / clear.end[:, 0] > 0.5).all()
 
 
 def test_commuting_inputs_do_not_turn():
-    config = controls.Config(problems=3, covariance="commuting", scales=(1e-6, 1e-8, 1e-10))
-    found = controls.fixed_direction(config)
-    end, _ = found.slope("end")
-    assert (end - found.law).abs().max() < 0.03
-
-
-def test_alignment_improves_with_scale_and_only_a_little_with_step_size():
-    moments = problems_with_gaps(3)[2].moments()
-    delta = controls.alignment_grid(moments, (1e-3, 1e-6, 1e-9), (0.05, 0.01))
-    assert (delta[:, 1:] < delta[:, :-1]).all() and (delta[1] < delta[0]).all()
-    assert delta[1, 0] > 0.3 * delta[0, 0]
+    config = window.Config(problems=3, covariance="commuting", scales=(1e-6, 1e-8, 1e-10))
+    found = window.run(config)
+    assert abs(found.end_power - found.law).max() < 0.03
 
 
 def test_problems_have_the_gap_they_promise():
