@@ -1,4 +1,4 @@
-"""Thesis 002's derivation as a computation: what its requirements admit, precise and as printed."""
+"""Utsunomiya's thesis's derivation as a computation: what its requirements admit, precise and as printed."""
 
 import random
 from fractions import Fraction as F

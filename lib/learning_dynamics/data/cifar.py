@@ -58,7 +58,7 @@ def cifar10(
 
     folder    : where the six files are.
     classes   : at least two distinct names of `CLASSES`, in the order of the outputs.
-    per_class : images of each class, the first ones in file order (thesis 002: 1000 of two).
+    per_class : images of each class, the first ones in file order (Utsunomiya's thesis: 1000 of two).
     Raises ValueError if the folder, a file, a class or enough images are missing.
     """
     chosen = tuple(classes)

@@ -63,8 +63,8 @@ def diagonal_pair() -> Problem:
 
     X' (2, 2; rows are samples) is the lower Cholesky factor C of R diag(1, 25) R', R the rotation
     by 150 degrees, so that XX' = C'C; Y = beta*' X with beta* = (-0.2, 2). Losses (with 1/2) 2.3111, 1.1147, 0.0700, 0 after jumps
-    at 0.1930, 0.6002, 3.4574 times log(1/alpha): coordinate 0 wakes, coordinate 1 wakes (and 0
-    falls asleep), 0 wakes again.
+    at 0.1930, 0.6002, 3.4574 times log(1/alpha): coordinate 0 becomes active, coordinate 1 too (and 0
+    dormant), 0 again.
     """
     c, s = math.cos(math.radians(150)), math.sin(math.radians(150))
     rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)

@@ -1,1 +1,1 @@
-"""Saddles: gradient descent from small initialisation, plateau by plateau (thesis 000)."""
+"""Saddles: gradient descent from small initialisation, plateau by plateau (Arata's thesis)."""

@@ -1,1 +1,1 @@
-"""Scales: multipliers and initial scales for networks of unequal widths (thesis 002)."""
+"""Scales: multipliers and initial scales for networks of unequal widths (Utsunomiya's thesis)."""

@@ -103,7 +103,7 @@ class Parametrization:
         return self.rescaled([1 / g for g in self.multipliers])
 
     def with_unit_learning_rates(self) -> "Parametrization":
-        """The gauge eta_l = 1: one global learning rate, as in thesis 002."""
+        """The gauge eta_l = 1: one global learning rate, as in Utsunomiya's thesis."""
         return self.rescaled([math.sqrt(e) for e in self.learning_rates])
 
     def regauged(self, factors: Sequence[float]) -> "Parametrization":
@@ -239,7 +239,7 @@ def _dynamic(r: Fraction) -> Rule:
 
 
 def dynamic(r: float | int | Fraction | str, *, any_r: bool = False) -> Scheme:
-    """Dynamic Parametrization DP(r), thesis 002: g = n_min^r/sqrt(fan_in), sigma = n_min^-r.
+    """Dynamic Parametrization DP(r), Utsunomiya's thesis: g = n_min^r/sqrt(fan_in), sigma = n_min^-r.
 
     n_min is the smallest *hidden* width; the output layer has g_L = fan_in^-1/2.
     r     : richness in [0, 1/2], 0 lazy (= NTK), 1/2 rich (= muP when all widths are equal).

@@ -63,7 +63,7 @@ def _last_hidden(found: Orders, widths: Sequence[Fraction]) -> list[tuple[int, O
     return [(depth - 1, found["change_norm"][depth - 2])]
 
 
-#: Requirements by name: the precise ones, then the ones thesis 002 prints.
+#: Requirements by name: the precise ones, then the ones Utsunomiya's thesis prints.
 REQUIREMENTS: dict[str, Requirement] = {
     "forward": Requirement("hidden pre-activations of order one", "=",
                            _layers("preactivation_rms", 1, -1)),
@@ -86,7 +86,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "last change": Requirement("|Delta h~_{L-1}| = Omega(1)", ">=", _last_hidden),
 }
 
-#: Thesis 002 made precise: their solution is Dynamic Parametrization.
+#: Utsunomiya's thesis made precise: their solution is Dynamic Parametrization.
 THESIS = ("forward", "own contribution", "gradient", "output")
 #: The requirements as printed on the slides.
 PRINTED = ("forward everywhere", "total contribution", "output change", "printed gradient",

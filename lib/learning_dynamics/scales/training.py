@@ -1,7 +1,7 @@
 """Stochastic gradient descent on f(x) = g_L W_L h_{L-1}, h_l = psi(g_l W_l h_{l-1}), h_0 = x.
 
 The leading dimension of every tensor is the run: runs of equal widths may differ in seed and
-step size. No biases; one multiplier g_l per layer, as in thesis 002.
+step size. No biases; one multiplier g_l per layer, as in Utsunomiya's thesis.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -79,7 +79,7 @@ def published_slopes(result: Contributions, published: Mapping[str, Sequence[flo
         ax.axhline(theory[name], color=colour, lw=3, alpha=0.25)
         ax.errorbar(x - 0.08, slopes, half, fmt=MARKERS[k], color=colour, lw=1, label=name)
         ax.plot(x + 0.08, numbers, marker="x", ls="", color="black", ms=6,
-                label="thesis 002" if k == 0 else None)
+                label="Utsunomiya's thesis" if k == 0 else None)
     ax.set(xlabel="layer", ylabel="slope of log contribution")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax

@@ -11,7 +11,7 @@ __all__ = ["COLOURS", "PLATEAU", "DROP", "use_book_style"]
 #: Okabe & Ito's palette (colour-blind safe), ordered by contrast on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
-#: Shading of the two phases, as in thesis 000: plateaus pink, drops light blue.
+#: Shading of the two phases, as in Arata's thesis: plateaus pink, drops light blue.
 PLATEAU, DROP = "#F6D5E3", "#CFE8F7"
 
 

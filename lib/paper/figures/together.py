@@ -22,7 +22,7 @@ MARKERS = ("o", "s", "^", "D")
 
 def _dial(ax: Axes, label: str) -> None:
     """Lambda from lazy (left) to saddle-to-saddle (right), the saddle side shaded."""
-    ax.set(xscale="log", xlabel=r"richness $\Lambda$", ylabel=label)
+    ax.set(xscale="log", xlabel=r"laziness $\Lambda$", ylabel=label)
     low, high = ax.get_xlim()
     ax.axvspan(low, 1, color=PLATEAU, linewidth=0, zorder=0)
     ax.set_xlim(high, low)
@@ -31,8 +31,8 @@ def _dial(ax: Axes, label: str) -> None:
 def plot_axis_order(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
     """Share of the second direction when the first is half learned, against Lambda."""
     for (name, s), colour, marker in zip(sweeps.items(), COLOURS, MARKERS, strict=False):
-        ax.plot(s.config.richness, s.second.mean(1), marker, ls="-", color=colour, label=name)
-        ax.fill_between(s.config.richness, s.second.amin(1), s.second.amax(1), color=colour,
+        ax.plot(s.config.laziness, s.second.mean(1), marker, ls="-", color=colour, label=name)
+        ax.fill_between(s.config.laziness, s.second.amin(1), s.second.amax(1), color=colour,
                         alpha=0.2, linewidth=0)
     ax.axhline(0.5, color="black", linewidth=0.7, linestyle="--")
     ax.set_ylim(0, 0.6)
@@ -44,7 +44,7 @@ def plot_axis_order(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
 def plot_axis_plateau(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
     """Length of the first plateau in steps, against Lambda."""
     for (name, s), colour, marker in zip(sweeps.items(), COLOURS, MARKERS, strict=False):
-        ax.plot(s.config.richness, s.plateau.mean(1), marker, ls="-", color=colour, label=name)
+        ax.plot(s.config.laziness, s.plateau.mean(1), marker, ls="-", color=colour, label=name)
     ax.set_yscale("log")
     _dial(ax, "first plateau (steps)")
     return ax
@@ -52,7 +52,7 @@ def plot_axis_plateau(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
 
 def plot_digits_axis(sweep: AxisSweep, accuracy: Axes, movement: Axes) -> None:
     """Test accuracy, and how far the weights moved, against Lambda."""
-    places = sweep.config.richness
+    places = sweep.config.laziness
     accuracy.plot(places, 100 * sweep.accuracy, "o", color=COLOURS[0], alpha=0.6)
     accuracy.plot(places, 100 * sweep.accuracy.mean(1), color=COLOURS[0])
     _dial(accuracy, "test accuracy (%)")
@@ -114,7 +114,7 @@ def plot_staged(runs: Sequence[Staged], axes: Sequence[Axes]) -> None:
                     label=f"direction {k + 1}")
         ax.axhline(0.5, color="black", linewidth=0.5, linestyle="--")
         ax.text(0.97, 0.06, f"{run.name.upper() if run.name[0] == 'd' else 'Spectral'}\n"
-                rf"$\Lambda$ = {run.richness:.2g}", transform=ax.transAxes, ha="right", fontsize=8)
+                rf"$\Lambda$ = {run.laziness:.2g}", transform=ax.transAxes, ha="right", fontsize=8)
         ax.set(xlabel="step", ylim=(-0.1, 1.25))
     axes[0].set_ylabel("share learned")
     axes[0].legend(loc="upper left")

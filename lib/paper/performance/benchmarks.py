@@ -11,14 +11,14 @@ __all__ = [
     "large_run_text",
     "read_benchmarks",
     "reduction_table",
-    "rival_table",
+    "baseline_table",
     "roofline_table",
     "target_table",
     "training_text",
 ]
 
 #: Contenders in the order of the tables.
-RIVALS = ("torch.nn loop", "batched autograd", "torch.func.vmap", "NumPy", "JAX scan")
+BASELINES = ("torch.nn loop", "batched autograd", "torch.func.vmap", "NumPy", "JAX scan")
 
 
 #: Said in place of a table whose numbers have not been recorded.
@@ -39,16 +39,16 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def rival_table(record: dict[str, Any]) -> str:
+def baseline_table(record: dict[str, Any]) -> str:
     """One column a case: microseconds per run and step of the kernel, how many times slower each
-    rival is."""
+    baseline is."""
     cases = _cases(record)
     if not cases:
         return MISSING
     of = list(cases.values())
     rows = [["runs", *(str(c["runs"]) for c in of)],
             ["kernel (µs)", *(f"{c['microseconds']['ours']:.3g}" for c in of)]]
-    rows += [[rival, *(f"{c['ratios'][rival]:.3g}" for c in of)] for rival in RIVALS]
+    rows += [[baseline, *(f"{c['ratios'][baseline]:.3g}" for c in of)] for baseline in BASELINES]
     return _table(["", *cases], rows)
 
 

@@ -48,12 +48,12 @@ CEILING = {"wide": 64, "steps": 1200, "every": 100, "spectra": False}
 
 @dataclass(frozen=True)
 class Staged:
-    """One scheme's runs. richness : Lambda. learned : (seeds, records, 3), share of the three leading
+    """One scheme's runs. laziness : Lambda. learned : (seeds, records, 3), share of the three leading
     directions of Sigma_yx that is learned. loss : (seeds, records).
     ranks : (seeds, records, K), stable rank of every V_j. levels : least losses of maps of rank 0, 1, ..."""
 
     name: str
-    richness: float
+    laziness: float
     steps: Tensor
     learned: Float[Tensor, "seeds records directions"]
     loss: Float[Tensor, "seeds records"]
@@ -93,14 +93,14 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
     p = scheme(name)((inputs, n, m, n, m, n, outputs), 1.0)
     place = position(p)
     top = float(torch.linalg.eigvalsh(moments.xx)[-1])
-    slow = float(step_for(torch.tensor([place.richness], dtype=torch.float64), 3))
+    slow = float(step_for(torch.tensor([place.laziness], dtype=torch.float64), 3))
     seeds = list(range(config.seeds))
     course = train_modules(
         draw_modules(inputs, m, outputs, 3, wide=[n] * len(seeds),
                      init_std=[p.init_stds[0]] * len(seeds), seeds=seeds),
         moments,
         multiplier=torch.full((len(seeds),), math.prod(p.multipliers), dtype=torch.float64),
-        step_size=config.speed * slow * inputs / (p.depth * top * place.clock),
+        step_size=config.speed * slow * inputs / (p.depth * top * place.time_power),
         steps=config.steps,
         record_at=range(0, config.steps + 1, config.every),
         spectra=config.spectra,
@@ -108,7 +108,7 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
     u, s, v = torch.linalg.svd(moments.yx, full_matrices=False)
     seen = torch.einsum("ok,rtoi,ij,kj->rtk", u, course.maps, moments.xx, v)[..., :3] / s[:3]
     return Staged(
-        name, place.richness, course.steps, seen - seen[:, :1], course.loss, course.stable_ranks,
+        name, place.laziness, course.steps, seen - seen[:, :1], course.loss, course.stable_ranks,
         predict(moments).levels,
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
 def layer_ranks(config: Axis = Axis(widths=(64, 16, 64, 16, 64))) -> AxisSweep:
     """The ReLU net on digits at the places of DP(0), DP(1/4), DP(1/2) and Spectral."""
     widths = (49, *config.widths, 10)
-    places = tuple(position(scheme(name)(widths)).richness for name in SCHEMES)
+    places = tuple(position(scheme(name)(widths)).laziness for name in SCHEMES)
     return sweep(Axis(config.widths, places, config.seeds, steps=config.steps))
 
 

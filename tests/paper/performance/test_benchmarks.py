@@ -7,12 +7,12 @@ import pytest
 
 from paper.performance.benchmarks import (
     MISSING,
-    RIVALS,
+    BASELINES,
     compiler_text,
     large_run_text,
     read_benchmarks,
     reduction_table,
-    rival_table,
+    baseline_table,
     roofline_table,
     target_table,
     training_text,
@@ -21,7 +21,7 @@ from paper.performance.kernels import half_drops
 
 
 def case(jax):
-    ratios = dict.fromkeys(RIVALS, 10.0) | {"torch.nn loop": 149.0, "JAX scan": jax}
+    ratios = dict.fromkeys(BASELINES, 10.0) | {"torch.nn loop": 149.0, "JAX scan": jax}
     return {"runs": 8, "microseconds": {"ours": 2.5}, "ratios": ratios}
 
 
@@ -39,14 +39,14 @@ def test_targets_are_compared_in_the_right_direction(tmp_path):
     record = read_benchmarks(path)
     met = [line.split("|")[-2].strip() for line in target_table(record).splitlines()[2:]]
     assert met == ["no", "yes", "no", "yes", "yes", "no", "no", "yes", "no", "yes", "yes", "no"]
-    table = rival_table(record).splitlines()
+    table = baseline_table(record).splitlines()
     assert table[0] == "|  | linear 20-50-10 | ReLU 10-50-5 |"
     assert "| kernel (µs) | 2.5 | 2.5 |" in table and "| JAX scan | 3 | 2.4 |" in table
 
 
 def test_a_missing_record_is_said(tmp_path):
     record = read_benchmarks(tmp_path / "none.json")
-    assert rival_table(record) == reduction_table(record) == large_run_text(record) == MISSING
+    assert baseline_table(record) == reduction_table(record) == large_run_text(record) == MISSING
     assert roofline_table(record) == compiler_text(record) == training_text(record) == MISSING
     assert target_table(record).count("not recorded") == 12
 
@@ -63,7 +63,7 @@ def test_shares_and_ratios_are_said_as_recorded():
     text = compiler_text(record)  # ratios: each call's time over that of torch.compile
     assert "0.25 times the time" in text and "1.2 times that of the kernel of products" in text
     assert "4 times that of the kernel in two passes" in text and "30 seconds" in text
-    assert rival_table(record) == MISSING
+    assert baseline_table(record) == MISSING
 
 
 def test_half_drops_are_counted_only_when_all_are_reached():

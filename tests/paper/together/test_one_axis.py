@@ -36,13 +36,13 @@ def test_runs_at_two_places_differ(found, name):
 @pytest.mark.parametrize(("r", "value"), [("0", 0.0), ("1/4", 0.25), ("1/2", 0.5)])
 def test_dp_stands_at_n_min_to_the_half_minus_r(r, value):
     place = position(dynamic(r)(WIDTHS))
-    assert place.richness == pytest.approx(16 ** (0.5 - value), rel=1e-12)
-    assert place.clock == pytest.approx(1, rel=1e-12)  # DP keeps the initial speed
+    assert place.laziness == pytest.approx(16 ** (0.5 - value), rel=1e-12)
+    assert place.time_power == pytest.approx(1, rel=1e-12)  # DP keeps the initial speed
 
 
 def test_spectral_stands_at_a_power_of_the_ratio():
     place = position(scheme("spectral")((49, 256, 16, 256, 16, 256, 1)))
-    assert place.richness == pytest.approx((16 / 256) ** 1.5, rel=1e-12)
+    assert place.laziness == pytest.approx((16 / 256) ** 1.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("bottlenecks", [1, 2, 3])
@@ -63,7 +63,7 @@ def test_unequal_deviations_have_no_place(as_users_run):
 @pytest.mark.parametrize("modules", [1, 3])
 def test_order_of_learning_sharpens_along_the_dial(modules):
     places = (10**0.5, 1.0, 0.1, 0.01)
-    s = linear_sweep(LinearAxis(modules=modules, richness=places, seeds=4))
+    s = linear_sweep(LinearAxis(modules=modules, laziness=places, seeds=4))
     share = s.second.mean(1)
     assert bool((share.diff() < 0).all())
     assert share[0] > 0.4 and share[-1] < 0.1

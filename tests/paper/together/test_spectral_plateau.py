@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from paper.together.spectral_plateau.time_reparametrisation import clock_power, clocked_descent
+from paper.together.spectral_plateau.time_reparametrisation import reparametrisation_power, reparametrised_descent
 from paper.together.spectral_plateau.skip import compare
 from paper.together.spectral_plateau.plateau import (
     LinearPlateau,
@@ -65,18 +65,18 @@ def test_relu_nets_on_digits_wait_longer_the_wider_they_are():
 
 def test_the_changed_clock_turns_the_plateau_into_a_logarithm():
     steps = compare(ratios=(16, 256, 4096), seeds=2)
-    clock = steps["Spectral, clock changed"].mean(1)
-    assert float(clock.diff()[1] / clock.diff()[0]) == pytest.approx(1, abs=0.15)
-    assert float(steps["Spectral"].mean(1)[-1] / clock[-1]) > 10
+    time_power = steps["Spectral, time reparametrised"].mean(1)
+    assert float(time_power.diff()[1] / time_power.diff()[0]) == pytest.approx(1, abs=0.15)
+    assert float(steps["Spectral"].mean(1)[-1] / time_power[-1]) > 10
 
 
 def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
-    stream = generator("together/clock")
+    stream = generator("together/time_power")
     train = Problem(torch.randn(6, 40, generator=stream), torch.randn(3, 40, generator=stream))
     p = scheme("spectral")((6, 32, 8, 32, 3))
     state = initialise(p.widths, p.weight_stds, [0])
     start = [w[0].clone() for w in state.weights]
-    plain = clocked_descent(start, p.multipliers, train, step_size=0.3, steps=20)
+    plain = reparametrised_descent(start, p.multipliers, train, step_size=0.3, steps=20)
     run = sgd(train, state, p.multipliers, seeds=[0], step_size=0.3, steps=20, batch_size=40,
               evaluate={"train": train}, record=range(21))
     zero = 0.5 * float(train.targets.square().sum(0).mean())
@@ -86,7 +86,7 @@ def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
 
 
 def test_the_clock_s_power_is_that_of_the_flow():
-    assert clock_power(2) == 0 and clock_power(3) == 0.25
+    assert reparametrisation_power(2) == 0 and reparametrisation_power(3) == 0.25
 
 
 def test_too_few_steps_are_reported(as_users_run):

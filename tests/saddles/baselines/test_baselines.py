@@ -1,4 +1,4 @@
-"""Each rival does what its paper says, seen through one common counter."""
+"""Each baseline does what its paper says, seen through one common counter."""
 
 import pytest
 import torch

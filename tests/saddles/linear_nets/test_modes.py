@@ -61,7 +61,7 @@ def test_small_modes_keep_their_relative_accuracy():
 
 
 def test_rotation_cures_the_float_floor():
-    """Second drop from epsilon = 1e-40: rounding wakes the second mode too early without it."""
+    """Second drop from epsilon = 1e-40: rounding activates the second mode too early without it."""
     moments = stack_moments([linear_teacher(generator=generator("test-modes")).moments()])
     second = {}
     for rotate in (20, None):

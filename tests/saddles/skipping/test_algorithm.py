@@ -1,4 +1,4 @@
-"""The skipping algorithm: the saddles it visits, what decides who wakes, what can go wrong."""
+"""The skipping algorithm: the saddles it visits, what decides which unit becomes active, what can go wrong."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_linear_nets_visit_every_reduced_rank_level(covariance, phase):
     found = skip_plateaus(problem, width=10, **PHASES[phase])
     exact = levels(problem.moments())
     assert found.status == "minimum"
-    assert [s.awake for s in found.saddles] == [0, 1, 2, 3, 4]
+    assert [s.active for s in found.saddles] == [0, 1, 2, 3, 4]
     for saddle, level in zip(found.saddles, exact, strict=True):
         assert abs(saddle.loss - float(level)) <= 1e-6 * float(level)
 
@@ -64,7 +64,7 @@ def test_visited_saddles_are_stationary_in_the_wide_net():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_five_points_stop_on_the_kink_then_at_the_line(phase, seed):
     found = relu(five_point(), seed, **phase)
-    assert [s.awake for s in found.saddles] == [0, 1, 2]
+    assert [s.active for s in found.saddles] == [0, 1, 2]
     published = (0.03812, 0.030185279, 0.0278859611)  # mean squared errors, without 1/2
     for saddle, value in zip(found.saddles, published, strict=True):
         assert 2 * saddle.loss == pytest.approx(value, rel=1e-7)
@@ -91,7 +91,7 @@ def test_three_points_fail_as_gradient_descent_does_unless_the_best_unit_is_take
     assert best.saddles[-1].loss < 1e-8
 
 
-def test_a_coordinate_goes_back_to_sleep_and_wakes_again():
+def test_a_coordinate_becomes_dormant_and_active_again():
     found = skip_plateaus(diagonal_pair(), width=2, architecture="diagonal")
     waiting = torch.tensor([s.escape.waiting for s in found.saddles[:-1]])
     published = torch.tensor([0.1930, 0.6002, 3.4574])  # in units of log(1/alpha)
@@ -102,7 +102,7 @@ def test_a_coordinate_goes_back_to_sleep_and_wakes_again():
 
 def test_without_removal_the_switched_off_coordinate_is_missed():
     options = {"phase": "gradient_descent", "step_size": 0.1, "architecture": "diagonal"}
-    kept = skip_plateaus(diagonal_pair(), width=2, sleep_tolerance=1e-300, **options)
+    kept = skip_plateaus(diagonal_pair(), width=2, dormant_tolerance=1e-300, **options)
     assert kept.saddles[-1].loss == pytest.approx(0.07, abs=1e-4)
     assert skip_plateaus(diagonal_pair(), width=2, **options).saddles[-1].loss < 1e-6
 
@@ -225,7 +225,7 @@ def test_an_evaluation_is_that_of_the_kernel():
 def test_tied_rates_are_reported_and_taken_one_after_the_other():
     problem = teacher("isotropic", target_spectrum=(2.0, 2.0, 1.0), noise=0.0)
     found = skip_plateaus(problem, width=10)
-    assert [s.awake for s in found.saddles] == [0, 1, 2, 3]
+    assert [s.active for s in found.saddles] == [0, 1, 2, 3]
     assert found.saddles[0].escape.tied and not found.saddles[1].escape.tied
     assert found.saddles[1].escape.waiting == pytest.approx(0.0, abs=1e-9)
 

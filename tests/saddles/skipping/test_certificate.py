@@ -142,7 +142,7 @@ def relu_teacher(outputs, seed, samples=20, width=24):
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_where_copies_of_a_relu_unit_part_no_minimum_is_claimed(seed):
-    """Two outputs: gradient descent from 1e-12 ends far below the point where nothing wakes."""
+    """Two outputs: gradient descent from 1e-12 ends far below the point where nothing becomes active."""
     problem, starts = relu_teacher(2, seed)
     found = skip_plateaus(problem, width=24, activation="relu", starts=starts)
     step = 0.25 / float(torch.linalg.matrix_norm(problem.inputs @ problem.targets.mT / 20, 2))

@@ -11,7 +11,7 @@ from learning_dynamics.saddles.theory.extremal_directions import (
     distinct_directions,
     escape_directions,
     extremal_directions,
-    sleeping_activation,
+    dormant_activation,
 )
 from learning_dynamics.saddles.two_layer import Weights
 
@@ -45,7 +45,7 @@ def test_directions_are_the_local_maxima_of_a_scan():
         peaks += u[1:-1][top].tolist()
     found = at_the_origin(p, starts=200)
     assert found.rates.tolist() == pytest.approx(sorted(peaks, reverse=True), rel=1e-4)
-    assert int(found.starts.sum()) + found.asleep <= 200
+    assert int(found.starts.sum()) + found.dormant <= 200
 
 
 def test_orthogonal_pair_has_two_groups():
@@ -71,7 +71,7 @@ def test_linear_unit_has_the_top_singular_pair_and_its_negative():
 def test_directions_are_fixed_points_of_the_unit_flow(name):
     p = linear_teacher(generator=generator("directions", 2), samples=30)
     found = at_the_origin(p, activation=name, starts=20)
-    act = sleeping_activation(name)
+    act = dormant_activation(name)
     residual = p.targets / 30
     for w, rate, kinks in zip(found.directions, found.rates, found.kinks, strict=True):
         if kinks:
@@ -100,7 +100,7 @@ def test_no_residual_no_direction():
     found = extremal_directions(
         p.inputs, torch.zeros_like(p.targets), starts=5, generator=generator("zero")
     )
-    assert len(found.rates) == 0 and found.asleep == 5
+    assert len(found.rates) == 0 and found.dormant == 5
 
 
 def test_distinct_directions_counts_units_not_lengths():
@@ -113,7 +113,7 @@ def test_distinct_directions_counts_units_not_lengths():
     assert count_directions(units[None], angle=0.1).tolist() == [4]
 
 
-def test_sigmoid_and_square_have_no_sleeping_units(as_users_run):
+def test_sigmoid_and_square_have_no_dormant_units(as_users_run):
     for name in ("sigmoid", "square"):
         with pytest.raises(ValueError, match="activation"):
-            sleeping_activation(name)
+            dormant_activation(name)

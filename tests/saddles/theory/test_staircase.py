@@ -26,8 +26,8 @@ def test_rank_k_optimum_beats_every_other_map_of_rank_k():
         u, s, v = torch.linalg.svd(best, full_matrices=False)
         left = u[:, :k] * s[:k].sqrt() + factors[:, :4]
         right = v.mT[:, :k] * s[:k].sqrt() + factors[:, 4:]
-        rival = left @ right.mT
-        inner = moments.yy - 2 * rival @ moments.yx.mT + rival @ moments.xx @ rival.mT
+        baseline = left @ right.mT
+        inner = moments.yy - 2 * baseline @ moments.yx.mT + baseline @ moments.xx @ baseline.mT
         losses = 0.5 * inner.diagonal(dim1=-2, dim2=-1).sum(-1)
         assert (losses > loss).all()
 

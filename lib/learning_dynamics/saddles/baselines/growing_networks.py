@@ -1,4 +1,4 @@
-"""What the growing rivals share: a new unit, then descent among all units, again and again."""
+"""What the growing baselines share: a new unit, then descent among all units, again and again."""
 
 from collections.abc import Callable
 import torch
@@ -17,7 +17,7 @@ from learning_dynamics.saddles.two_layer import State
 from learning_dynamics.saddles.skipping.dormant_units import balance
 from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.saddles.two_layer import Weights
-from learning_dynamics.saddles.skipping.dormant_units import follow_sleepers
+from learning_dynamics.saddles.skipping.dormant_units import follow_dormant
 import math
 
 __all__ = [
@@ -264,7 +264,7 @@ def neuron_pursuit(
     """Maximise the neural correlation from `starts` fresh random directions, insert `size` u.
 
     Homogeneous activations. Any direction may be chosen, also one that gradient descent's own
-    sleeping units would never take.
+    dormant units would never take.
     """
     check_positive("size", size)
     check_integer("starts", starts, least=1)
@@ -275,7 +275,7 @@ def neuron_pursuit(
 
     def choose(state: State) -> torch.Tensor | None:
         fresh = torch.randn(starts, length, generator=generator, dtype=problem.inputs.dtype)
-        found = follow_sleepers(fresh, objective, state)
+        found = follow_dormant(fresh, objective, state)
         best = int(found.rates.argmax())
         return None if float(found.rates[best]) <= least_rate else size * found.directions[best]
 
@@ -299,12 +299,12 @@ def alternating_flows(
     max_steps: int = 20_000,
     stop_loss: float | None = None,
 ) -> Path:
-    """Directions of `width` sleeping units climb their utility until one has accumulated
-    log(1/init_scale); that unit is inserted at `size`; then gradient descent on the awake ones.
+    """Directions of `width` dormant units climb their utility until one has accumulated
+    log(1/init_scale); that unit is inserted at `size`; then gradient descent on the active ones.
 
     The utility flow is stepped by 1/2 over the norm of the end-to-end gradient (one evaluation
-    a step for all sleeping units), so its cost grows as log(1/init_scale), as that of gradient
-    descent does. Homogeneous activations of degree 1. In a linear net all sleeping units align
+    a step for all dormant units), so its cost grows as log(1/init_scale), as that of gradient
+    descent does. Homogeneous activations of degree 1. In a linear net all dormant units align
     to one direction; those left over start anew at random, with nothing accumulated (the paper
     has a closed recursion for that case).
     """

@@ -1,4 +1,4 @@
-"""What the plain rivals share: a start of scale epsilon, then one update after the other."""
+"""What the plain baselines share: a start of scale epsilon, then one update after the other."""
 
 from collections.abc import Callable
 import torch

@@ -150,14 +150,14 @@ def train_modules(
     record_at: Sequence[int] | None = None,
     stop: Callable[[Tensor], Tensor] | None = None,
     spectra: bool = False,
-    clock: float = 0.0,
+    time_power: float = 0.0,
 ) -> Course:
     """Full-batch gradient descent on the squared loss, f = G V_K ... V_1 x.
 
     multiplier : G = g_1 ... g_L, per run; by the re-gauge symmetry only the product matters.
     step_size  : eta, one for all layers, per run or for all. stop : maps (runs, n_L, n_0) ->
     (runs,) bool; a run freezes at the first record at which it holds, and `final` is its state there. spectra : record gains and stable ranks of every V_j.
-    clock : power q >= 0 of the change of time: the step is eta max(1, (eta a)^-q), a the activity
+    time_power : power q >= 0 of the change of time: the step is eta max(1, (eta a)^-q), a the activity
     sum_l |dL/dW_l|^2 / (2 L); 0 is plain gradient descent.
     Raises ValueError if a run diverges.
     """
@@ -170,7 +170,7 @@ def train_modules(
     state, taken = list(modules), []
     frozen = torch.zeros(len(scale), dtype=torch.bool)
     rest = 0.5 * torch.diagonal(moments.yy, dim1=-2, dim2=-1).sum(-1)
-    check_positive("clock", clock, zero=True)
+    check_positive("time_power", time_power, zero=True)
     loss, maps, gains, ranks = [], [], [], []
     for t in range(steps + 1):
         f = scale * chain(state)
@@ -193,10 +193,10 @@ def train_modules(
         if t < steps:
             forces = _forces(state, error, scale)
             step = eta * ~frozen[:, None, None]
-            if clock:
+            if time_power:
                 value = 0.5 * ((f @ moments.xx - 2 * moments.yx) * f).sum((-2, -1)) + rest
                 a = _activity(state, forces, value)[:, None, None]
-                step = step * (eta * a).pow(-clock).clamp_min(1.0)
+                step = step * (eta * a).pow(-time_power).clamp_min(1.0)
             state = [_moved(x, step * force) for x, force in zip(state, forces, strict=True)]
     none = torch.zeros(len(scale), len(taken), 0, dtype=torch.float64)
     return Course(

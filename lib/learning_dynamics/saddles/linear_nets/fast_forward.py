@@ -12,7 +12,7 @@ with Q = P'P and V1, V2 the blocks of V (norm <= 1), so with entries' absolute v
 
 and |R(T) - R lambda^T-run| <= |R| max(lambda)^T (exp(bound / min(lambda)) - 1): products of
 perturbed factors. The jump is the longest T with bound(T) <= tolerance; no jump where eta mu >= 1.
-Sleeping modes survive a jump because it is cut where the fastest mode has outgrown the slowest by
+Dormant modes survive a jump because it is cut where the fastest mode has outgrown the slowest by
 `SPREAD` and the rows are rotated there (see `rotations`).
 """
 

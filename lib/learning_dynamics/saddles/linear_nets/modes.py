@@ -1,8 +1,8 @@
 """Singular values of S = [W1, W2'] through a whole run of a linear net, to full relative accuracy.
 
-Rows of S that hold awake modes have size one; what sleeps beside them in the same rows is lost
+Rows of S that hold active modes have size one; what is dormant beside them in the same rows is lost
 below the rounding unit (1e-16). Gradient descent on a linear net commutes with rotations of the
-hidden units, so we may rotate now and then until sleeping modes live in rows of their own: then
+hidden units, so we may rotate now and then until dormant modes live in rows of their own: then
 the rounding of a row is relative to that row, and epsilon = 1e-60 is as good as 1e-6.
 """
 

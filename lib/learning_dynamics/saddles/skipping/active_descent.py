@@ -1,7 +1,7 @@
-"""From a saddle's exit to the next saddle: descent among the awake units.
+"""From a saddle's exit to the next saddle: descent among the active units.
 
 Two phases, one interface: plain gradient descent (the thesis's own) and a quasi-Newton method
-(SciPy's L-BFGS-B; for kinked activations SLSQP inside one activation cell at a time).
+(SciPy's L-BFGS-B; for piecewise linear activations SLSQP inside one activation cell at a time).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 from learning_dynamics.saddles.skipping.objective import Objective
 from learning_dynamics.saddles.skipping.clarke import (
     clarke_test,
-    is_kinked,
+    is_piecewise_linear,
     near_kinks,
     put_on_kinks,
 )
@@ -88,11 +88,11 @@ def gradient_phase(
 
     mask : entries of W1 that exist (a diagonal net has one per unit).
     known : outputs at the start, if they were evaluated already (see `Objective`).
-    Kinked activations: gradient descent only chatters about a saddle on a kink, so every
+    Piecewise linear activations: gradient descent only chatters about a saddle on a kink, so every
     `check_every` steps the nearest point on the kinks within one step is tested for Clarke
     stationarity (within 100 x tolerance); if it passes, the phase is finished on the kinks.
     """
-    kinked = is_kinked(objective.activation)
+    piecewise = is_piecewise_linear(objective.activation)
     x = objective.problem.inputs
     for step in range(max_steps):
         state = objective(weights, known if step == 0 else None)
@@ -100,7 +100,7 @@ def gradient_phase(
         g1 = state.gradients.w1 if mask is None else mask * state.gradients.w1
         if _norm(state, mask) <= tolerance:
             return Descended(weights, state, True)
-        if kinked and step % check_every == check_every - 1:
+        if piecewise and step % check_every == check_every - 1:
             kinks = near_kinks(weights, x, 2 * step_size * g1.norm(dim=1))
             if bool(kinks.any()):
                 objective.gradients += 1
@@ -147,10 +147,10 @@ def quasi_newton_phase(
     are scaled so that this is a Gauss-Newton step.
     mask, rate : a diagonal net's parameters keep their axes; 2 rate is their curvature.
     keep_signs : weights may not change sign (diagonal nets: gradient descent cannot cross
-    u = v = 0, so a coordinate driven to zero falls asleep there).
+    u = v = 0, so a coordinate driven to zero becomes dormant there).
     known : outputs at the start, if they were evaluated already (see `Objective`).
     """
-    if is_kinked(objective.activation):
+    if is_piecewise_linear(objective.activation):
         return _cell_by_cell(weights, objective, tolerance, max_steps)
     first = objective(weights, known)
     objective.record(first)
@@ -266,12 +266,12 @@ def _cell_by_cell(
             return Descended(weights, state, True)
         small = 1e-3 * test.norm * x.norm(dim=0)
         sides = act.derivative(torch.where(test.velocity > 0, 1.0, -1.0).to(x.dtype))
-        wished = torch.where(kinks & (test.velocity.abs() > small), sides, slopes)
-        key = wished.numpy().tobytes()
-        if key in seen or bool((wished == slopes).all()):
+        wanted = torch.where(kinks & (test.velocity.abs() > small), sides, slopes)
+        key = wanted.numpy().tobytes()
+        if key in seen or bool((wanted == slopes).all()):
             break
         seen.add(key)
-        slopes = wished
+        slopes = wanted
     return Descended(weights, objective(weights), test is not None and test.norm <= 100 * tolerance)
 
 
@@ -288,7 +288,7 @@ def descend(
     mask: Bool[Tensor, "m1 m0"] | None = None,
     known: Float[Tensor, "m2 n"] | None = None,
 ) -> Descended:
-    """Descent among the awake units by `phase`, "gradient_descent" or "fast".
+    """Descent among the active units by `phase`, "gradient_descent" or "fast".
 
     tolerance in loss/weight; curvature: mean l''; rate: of the escape, in 1/time; known: outputs
     at the start, if evaluated already. Raises ValueError if the loss becomes non-finite.

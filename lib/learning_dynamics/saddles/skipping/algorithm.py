@@ -1,10 +1,10 @@
-"""The efficient algorithm: from saddle to saddle without the plateaus (thesis 000, section 4).
+"""The efficient algorithm: from saddle to saddle without the plateaus (Arata's thesis, section 4).
 
-At a saddle: find the unit that would wake after an infinitesimally small start (Theorem 1);
-give it the size at which the loss stops falling along it; descend among the awake units to the
-next saddle; remove units that fell asleep; repeat until nothing escapes. The path is meant to be
+At a saddle: find the unit that would become active after an infinitesimally small start (Theorem 1);
+give it the size at which the loss stops falling along it; descend among the active units to the
+next saddle; remove units that became dormant; repeat until nothing escapes. The path is meant to be
 that of gradient descent as the initial scale goes to zero; the cost does not depend on any scale.
-Only sleeping units are asked whether they escape. Among awake units no second order is tested:
+Only dormant units are asked whether they escape. Among active units no second order is tested:
 in nets with a kink and more than one output copies of a unit part there, and the path is left
 too early. So the end counts as a minimum only with a proof (`certificate`).
 """
@@ -25,12 +25,12 @@ from learning_dynamics.saddles.skipping.active_descent import descend
 from learning_dynamics.saddles.skipping.dormant_units import balance
 from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
 from learning_dynamics.saddles.skipping.dormant_units import (
-    CoordinateSleepers,
+    DormantCoordinates,
     Escape,
-    GenericSleepers,
-    UnitSleepers,
+    DormantModes,
+    DormantUnits,
 )
-from learning_dynamics.saddles.skipping.clarke import is_kinked
+from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Saddle", "Skipped", "skip_plateaus"]
@@ -40,9 +40,9 @@ __all__ = ["Saddle", "Skipped", "skip_plateaus"]
 class Saddle:
     """One visited stationary point.
 
-    weights   : the awake units, W1 (k, m0) and W2 (m2, k). loss : L there.
-    awake     : k, for linear nets the rank of W2 W1.
-    removed   : units that fell asleep on the way here.
+    weights   : the active units, W1 (k, m0) and W2 (m2, k). loss : L there.
+    active     : k, for linear nets the rank of W2 W1.
+    removed   : units that became dormant on the way here.
     reached   : the descent met its tolerance.
     escape    : the unit that leaves it; None at the last one.
     evaluations, svds : spent until here, from the start, the search for `escape` included.
@@ -50,7 +50,7 @@ class Saddle:
 
     weights: Weights
     loss: float
-    awake: int
+    active: int
     removed: int
     reached: bool
     escape: Escape | None
@@ -76,8 +76,8 @@ class Skipped:
     """saddles : visited ones in order, the origin first, the end last. path : what was recorded.
 
     status : "minimum" (nothing escapes, and `certificate` proves it to be one), "uncertified"
-    (no sleeping unit escapes, but that does not prove a minimum: the point may be a saddle),
-    "width" (a unit would escape but all are awake), "stages" (max_stages reached) or "stuck" (a
+    (no dormant unit escapes, but that does not prove a minimum: the point may be a saddle),
+    "width" (a unit would escape but all are active), "stages" (max_stages reached) or "stuck" (a
     descent did not reach its tolerance): nothing is proved of these ends either.
     certificate : the numbers that decided between the first two; None for the others.
     """
@@ -122,27 +122,27 @@ def _check(
         raise ValueError("architecture = 'diagonal': needs activation 'linear' and one output")
 
 
-def _sleepers(
+def _dormant(
     objective: Objective, width: int, architecture: str, choice: str, step_size: float | None,
     starts: Tensor | None, generator: torch.Generator | None,
-) -> GenericSleepers | UnitSleepers | CoordinateSleepers:  # fmt: skip
+) -> DormantModes | DormantUnits | DormantCoordinates:  # fmt: skip
     m0, m2 = objective.problem.inputs.shape[-2], objective.problem.targets.shape[-2]
     if architecture == "diagonal":
-        return CoordinateSleepers(m0, step_size)
-    if not is_kinked(objective.activation):
-        return GenericSleepers(width, step_size)
+        return DormantCoordinates(m0, step_size)
+    if not is_piecewise_linear(objective.activation):
+        return DormantModes(width, step_size)
     if starts is None:
         if generator is None:
             raise ValueError(
-                "starts = None, generator = None: a net with a kinked activation needs the "
-                "directions of its sleeping units, or a generator to draw them"
+                "starts = None, generator = None: a net with a piecewise linear activation needs the "
+                "directions of its dormant units, or a generator to draw them"
             )
         starts = torch.randn(
             width, m0 + m2, generator=generator, dtype=objective.problem.inputs.dtype
         )
     if tuple(starts.shape)[1:] != (m0 + m2,):
         raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
-    return UnitSleepers(starts, choice, step_size)
+    return DormantUnits(starts, choice, step_size)
 
 
 def _add(weights: Weights, unit: Tensor) -> Weights:
@@ -153,12 +153,12 @@ def _add(weights: Weights, unit: Tensor) -> Weights:
     )
 
 
-def _without_sleepers(
-    weights: Weights, objective: Objective, state: State, sleep_tolerance: float
+def _without_dormant(
+    weights: Weights, objective: Objective, state: State, dormant_tolerance: float
 ) -> tuple[Weights, State, Tensor]:
     """Remove units whose part of the output is negligible; evaluate once more if any was."""
     size = weights.w1.norm(dim=1) * weights.w2.norm(dim=0)
-    keep = size > sleep_tolerance * size.max()
+    keep = size > dormant_tolerance * size.max()
     gone = weights.units[~keep]
     if len(gone):
         weights = Weights(weights.w1[keep], weights.w2[:, keep])
@@ -181,29 +181,29 @@ def skip_plateaus(
     jump: float = 1.0,
     tolerance: float = 1e-5,
     rate_tolerance: float = 1e-3,
-    sleep_tolerance: float = 1e-6,
+    dormant_tolerance: float = 1e-6,
     max_stages: int | None = None,
     max_steps: int = 100_000,
 ) -> Skipped:
     """The saddles that gradient descent from infinitesimal scale visits, without its plateaus.
 
-    width      : hidden units of the net followed; at most so many wake.
+    width      : hidden units of the net followed; at most so many become active.
     phase      : "fast" (quasi-Newton) or "gradient_descent" with `step_size` (also used in the
-                 finite-step growth log(1 + eta r)/eta that decides who wakes).
+                 finite-step growth log(1 + eta r)/eta that decides which unit becomes active).
     architecture : "dense", or "diagonal" for f = sum_i u_i v_i x_i (one output).
-    choice     : kinked activations: wake the unit that "gradient_descent" wakes first, or the
+    choice     : piecewise linear activations: activate the unit that "gradient_descent" activates first, or the
                  "best" one over all starts.
-    starts     : (s, m0+m2) directions of the sleeping units, rows (a, b): those of the net that
+    starts     : (s, m0+m2) directions of the dormant units, rows (a, b): those of the net that
                  is to be followed. Default: `width` Gaussian ones from `generator`.
-    jump       : size of the woken unit in units of the balance size (`escape.balance`).
+    jump       : size of the activated unit in units of the balance size (`escape.balance`).
     tolerance  : a descent ends when |gradient| <= tolerance * rate * size, the gradient that
-                 the unit had when it woke being about rate * size.
+                 the unit had when it became active being about rate * size.
     rate_tolerance : escape rates below this share of the first are taken for zero; must exceed
                  `tolerance` well, since a saddle found to a tolerance has a residue of it.
-    sleep_tolerance : units with |a||b| below this share of the largest are asleep and removed.
+    dormant_tolerance : units with |a||b| below this share of the largest are dormant and removed.
     max_stages : stop after so many descents. max_steps : per descent.
     Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
-    Smooth activations: one unit wakes at a time, where a wide net wakes a group of copies.
+    Smooth activations: one unit becomes active at a time, where a wide net activates a group of copies.
     Status "minimum" is proved (see `Skipped`): squared loss and a linear net, or a loss of zero.
     """
     objective = Objective(problem, activation=activation, loss=loss)
@@ -211,7 +211,7 @@ def skip_plateaus(
         problem, objective, width, phase, architecture, choice, step_size, jump, tolerance,
         rate_tolerance,
     )  # fmt: skip
-    sleepers = _sleepers(objective, width, architecture, choice, step_size, starts, generator)
+    dormant = _dormant(objective, width, architecture, choice, step_size, starts, generator)
     diagonal = architecture == "diagonal"
     weights = no_units(problem)
     state = objective(weights)
@@ -220,7 +220,7 @@ def skip_plateaus(
     while True:
         objective.record(state, saddle=True)
         least = rate_tolerance * first_rate if first_rate is not None else 1e-12
-        escape = sleepers.next(objective, state, least)
+        escape = dormant.next(objective, state, least)
         saddles.append(
             Saddle(
                 weights, float(state.loss), weights.w1.shape[0], removed, reached, escape,
@@ -251,10 +251,10 @@ def skip_plateaus(
             rate=escape.rate, known=found.outputs,
         )  # fmt: skip
         reached = done.reached
-        weights, state, gone = _without_sleepers(
-            done.weights, objective, done.state, sleep_tolerance
+        weights, state, gone = _without_dormant(
+            done.weights, objective, done.state, dormant_tolerance
         )
         removed = len(gone)
         for unit in gone:
-            sleepers.fall_asleep(unit)
+            dormant.make_dormant(unit)
     return Skipped(tuple(saddles), objective.path(weights, status), status, certificate)

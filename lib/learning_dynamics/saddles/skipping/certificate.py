@@ -1,6 +1,6 @@
 """What is proved about a point at which nothing escapes: a lower bound of L and its distance.
 
-That no sleeping unit grows does not make a stationary point a minimum: awake units of a nonlinear
+That no dormant unit grows does not make a stationary point a minimum: active units of a nonlinear
 net may still split (no second order among them is tested), and a rate below a threshold is not
 zero. So the end is compared with a bound that no net can pass:
 * linear nets, squared loss: least squares over all maps. Stationary points that are no minimum
@@ -102,7 +102,7 @@ def certify(objective: Objective, outputs: Tensor, *, diagonal: bool = False) ->
             if first < 1e-290:
                 return Certificate(False, least, None, None, "losses too small to be compared")
             gap = float(loss.value(outputs, targets)) / first
-        why = "second order among awake units is not tested: only a loss of zero proves a minimum"
+        why = "second order among active units is not tested: only a loss of zero proves a minimum"
     else:
         return Certificate(
             False, None, None, None,

@@ -1,4 +1,4 @@
-"""Stationary points of nets with kinked activations, in Clarke's sense.
+"""Stationary points of nets with piecewise linear activations, in Clarke's sense.
 
 At a unit i and sample j with a_i . x_j = 0 the slope of the activation may be any number
 between its left and right slope; a point is stationary when some choice makes the gradient zero.
@@ -18,10 +18,10 @@ from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.saddles.two_layer import Weights
 
-__all__ = ["ClarkeTest", "clarke_test", "is_kinked", "near_kinks", "put_on_kinks"]
+__all__ = ["ClarkeTest", "clarke_test", "is_piecewise_linear", "near_kinks", "put_on_kinks"]
 
 
-def is_kinked(activation: Activation) -> bool:
+def is_piecewise_linear(activation: Activation) -> bool:
     """Whether sigma is 1-homogeneous with a kink at zero (ReLU and its kin)."""
     one = torch.ones((), dtype=torch.float64)
     return activation.homogeneous and bool(activation.derivative(one) != activation.derivative(-one))

@@ -1,8 +1,8 @@
-"""Who wakes next: sleeping units of a net started at infinitesimal scale.
+"""Which unit becomes active next: dormant units of a net started at infinitesimal scale.
 
-A sleeping unit has size epsilon^p with its own exponent p (1 at the start). During a plateau
+A dormant unit has size epsilon^p with its own exponent p (1 at the start). During a plateau
 that lasts waiting * log(1/epsilon) units of time a unit that grows at rate r goes from p to
-p - r * waiting; the unit whose exponent reaches zero first wakes. Only exponents and directions
+p - r * waiting; the unit whose exponent reaches zero first becomes active. Only exponents and directions
 are kept, so that nothing here depends on epsilon.
 """
 
@@ -19,14 +19,14 @@ from learning_dynamics.kernels.weights import unit_force
 
 __all__ = [
     "Balance",
-    "CoordinateSleepers",
+    "DormantCoordinates",
     "Escape",
     "Followed",
-    "GenericSleepers",
-    "UnitSleepers",
+    "DormantModes",
+    "DormantUnits",
     "balance",
     "balance_size",
-    "follow_sleepers",
+    "follow_dormant",
     "pair_of_linear_unit",
 ]
 
@@ -46,11 +46,11 @@ class Balance:
 def pair_of_linear_unit(
     objective: Objective, state: State
 ) -> tuple[Float[Tensor, " coordinate"], Float[Tensor, " modes"]]:
-    """Escape direction (p, q)/sqrt 2 of a sleeping unit with slope sigma'(0), and all rates.
+    """Escape direction (p, q)/sqrt 2 of a dormant unit with slope sigma'(0), and all rates.
 
     p, q : top singular pair of sigma'(0) X R'. rates : its singular values, growth per unit
     time, in descending order. Exact for linear nets; for smooth activations with sigma(0) = 0
-    a unit is linear while it sleeps. Costs one SVD of an (m0, m2) matrix.
+    a unit is linear while it is dormant. Costs one SVD of an (m0, m2) matrix.
     """
     slope = objective.activation.derivative(state.loss.new_zeros(()))
     x = objective.problem.inputs
@@ -123,7 +123,7 @@ ON_KINK = 1e-10  # |a . x_j| / |x_j| below which a unit of norm one is on the ki
 
 @dataclass(frozen=True)
 class Followed:
-    """Where sleeping units settle: unit directions (s, m0+m2) and growth rates (s,)."""
+    """Where dormant units settle: unit directions (s, m0+m2) and growth rates (s,)."""
 
     directions: Float[Tensor, "s coordinate"]
     rates: Float[Tensor, " s"]
@@ -148,13 +148,13 @@ def _slopes(w: Tensor, x: Tensor, residual: Tensor, act: Activation) -> tuple[Te
         basis = x[:, kinks]
         push = basis.mT @ (x @ (slopes[i] * back[i]))
         gain = (basis.mT @ basis) * back[i, kinks]
-        wish = torch.linalg.lstsq(gain, -push[:, None]).solution[:, 0]
-        low = push + gain @ torch.full_like(wish, left)
-        high = push + gain @ torch.full_like(wish, right)
-        holds = (wish > min(left, right)) & (wish < max(left, right)) & (high < low)
+        requirement = torch.linalg.lstsq(gain, -push[:, None]).solution[:, 0]
+        low = push + gain @ torch.full_like(requirement, left)
+        high = push + gain @ torch.full_like(requirement, right)
+        holds = (requirement > min(left, right)) & (requirement < max(left, right)) & (high < low)
         # not held: leave towards the side on which the flow goes on in the same direction
         leave = torch.where(high > 0, right, torch.where(low < 0, left, 0.5 * (left + right)))
-        slopes[i, kinks] = torch.where(holds, wish, leave)
+        slopes[i, kinks] = torch.where(holds, requirement, leave)
         sliding[i, kinks] = holds
     return slopes, sliding
 
@@ -177,7 +177,7 @@ def _settle(
     return pair, near
 
 
-def follow_sleepers(
+def follow_dormant(
     units: Float[Tensor, "s coordinate"],
     objective: Objective,
     state: State,
@@ -186,7 +186,7 @@ def follow_sleepers(
     length: float = 0.25,
     tolerance: float = 1e-6,
 ) -> Followed:
-    """Follow each sleeping unit's direction to where its growth rate settles.
+    """Follow each dormant unit's direction to where its growth rate settles.
 
     The direction moves by at most `length` of its normalised force a step (a change of time of
     the flow, so basins are kept), stops at the first kink on its way, and slides or crosses in
@@ -247,7 +247,7 @@ class Escape:
 
     @property
     def tied(self) -> bool:
-        """No gap: which of the two wakes depends on the start, not on the problem."""
+        """No gap: which of the two becomes active depends on the start, not on the problem."""
         return self.second >= (1 - 1e-6) * self.rate
 
 
@@ -257,8 +257,8 @@ def _finite_step(rates: Tensor, step_size: float | None) -> Tensor:
 
 
 @dataclass
-class GenericSleepers:
-    """Sleeping units of a linear net (or a smooth one: linear while asleep), generic start.
+class DormantModes:
+    """Dormant units of a linear net (or a smooth one: linear while dormant), generic start.
 
     Hidden rotations mix the units, so one keeps the exponents of the ordered singular values of
     S: p_j <- p_{j+1} - r_{j+1} waiting, with waiting = p_1/r_1 (background: the recursion of
@@ -278,7 +278,7 @@ class GenericSleepers:
         if float(singular[0]) <= least:
             return None
         second = float(singular[1]) if len(singular) > 1 else 0.0
-        if len(self.exponents) == 0:  # a wider net would escape; in this one nobody sleeps
+        if len(self.exponents) == 0:  # a wider net would escape; in this one no unit is dormant
             return Escape(direction, float(singular[0]), second, math.inf)
         rates = torch.zeros_like(self.exponents)
         count = min(len(rates), len(singular))
@@ -287,17 +287,17 @@ class GenericSleepers:
         self.exponents = self.exponents[1:] - rates[1:] * waiting
         return Escape(direction, float(singular[0]), second, waiting)
 
-    def fall_asleep(self, unit: Float[Tensor, " coordinate"]) -> None:
-        """A unit of a linear net that returned to sleep joins the others with exponent 0."""
+    def make_dormant(self, unit: Float[Tensor, " coordinate"]) -> None:
+        """A unit of a linear net that became dormant again joins the others with exponent 0."""
         self.exponents = torch.cat([self.exponents.new_zeros(1), self.exponents])
 
 
 @dataclass
-class UnitSleepers:
-    """Sleeping units of a net with a kinked activation, each with its direction and exponent.
+class DormantUnits:
+    """Dormant units of a net with a piecewise linear activation, each with its direction and exponent.
 
     units : (s, m0+m2) start directions; only directions count.
-    choice : "gradient_descent", the unit that plain gradient descent wakes first, each unit
+    choice : "gradient_descent", the unit that plain gradient descent activates first, each unit
         following its own direction; "best", the largest rate that any start can reach (the
         given ones start anew at every saddle).
     """
@@ -316,7 +316,7 @@ class UnitSleepers:
         starts = self._start if self.choice == "best" else self.units
         if len(starts) == 0:
             return None
-        followed = follow_sleepers(starts, objective, state)
+        followed = follow_dormant(starts, objective, state)
         rates = _finite_step(followed.rates.double(), self.step_size)
         growing = followed.rates > least
         if not bool(growing.any()):
@@ -333,29 +333,29 @@ class UnitSleepers:
         second = float(followed.rates[others].clamp(min=0).max()) if bool(others.any()) else 0.0
         if self.choice != "best":
             exponents = self.exponents - rates * waiting
-            asleep = others | (exponents > 1e-6)
-            self.units, self.exponents = followed.directions[asleep], exponents[asleep]
+            dormant = others | (exponents > 1e-6)
+            self.units, self.exponents = followed.directions[dormant], exponents[dormant]
         return Escape(direction, float(followed.rates[chosen]), second, waiting)
 
-    def fall_asleep(self, unit: Float[Tensor, " coordinate"]) -> None:
-        """The unit joins the sleeping ones with exponent 0."""
+    def make_dormant(self, unit: Float[Tensor, " coordinate"]) -> None:
+        """The unit joins the dormant ones with exponent 0."""
         self.units = torch.cat([self.units, unit[None] / unit.norm()])
         self.exponents = torch.cat([self.exponents, self.exponents.new_zeros(1)])
 
 
 @dataclass
-class CoordinateSleepers:
-    """Sleeping coordinates of a diagonal net f = sum_i u_i v_i x_i (m2 = 1).
+class DormantCoordinates:
+    """Dormant coordinates of a diagonal net f = sum_i u_i v_i x_i (m2 = 1).
 
-    Coordinate i has two sleeping modes, u + v and u - v, with exponents 1 - s_i and 1 + s_i,
-    s_i <- s_i + rate_i waiting, rate_i = (X R')_i; it wakes with the sign at which s_i reaches
-    +-1 (Pesme and Flammarion 2023). A coordinate that returned to sleep keeps its s_i.
+    Coordinate i has two dormant modes, u + v and u - v, with exponents 1 - s_i and 1 + s_i,
+    s_i <- s_i + rate_i waiting, rate_i = (X R')_i; it becomes active with the sign at which s_i reaches
+    +-1 (Pesme and Flammarion 2023). A coordinate that became dormant again keeps its s_i.
     """
 
     size: int
     step_size: float | None = None
     levels: Tensor = field(init=False)
-    awake: set[int] = field(default_factory=set)
+    active: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.levels = torch.zeros(self.size, dtype=torch.float64)
@@ -363,7 +363,7 @@ class CoordinateSleepers:
     def next(self, objective: Objective, state: State, least: float) -> Escape | None:
         """The escape from the saddle `state`; None if no rate exceeds `least`."""
         pull = (objective.problem.inputs @ objective.residual(state).mT)[:, 0].double()
-        for i in self.awake:
+        for i in self.active:
             pull[i] = 0.0
         rates = _finite_step(pull.abs(), self.step_size) * pull.sign()
         times = torch.where(
@@ -375,7 +375,7 @@ class CoordinateSleepers:
         waiting = float(times[chosen])
         self.levels = self.levels + rates * waiting
         self.levels[chosen] = float(pull[chosen].sign())
-        self.awake.add(chosen)
+        self.active.add(chosen)
         direction = torch.zeros(self.size + 1, dtype=state.outputs.dtype)
         direction[chosen] = 0.5**0.5
         direction[-1] = 0.5**0.5 * float(pull[chosen].sign())
@@ -383,6 +383,6 @@ class CoordinateSleepers:
         others = [float(r) for i, r in enumerate(rate.tolist()) if i != chosen]
         return Escape(direction, float(rate[chosen]), max(others, default=0.0), waiting)
 
-    def fall_asleep(self, unit: Float[Tensor, " coordinate"]) -> None:
-        """The coordinate of a unit that went back to zero may wake again."""
-        self.awake.discard(int(unit[:-1].abs().argmax()))
+    def make_dormant(self, unit: Float[Tensor, " coordinate"]) -> None:
+        """The coordinate of a unit that went back to zero may become active again."""
+        self.active.discard(int(unit[:-1].abs().argmax()))

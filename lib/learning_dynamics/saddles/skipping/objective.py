@@ -1,6 +1,6 @@
 """What a method spends and what path it draws: counted gradients and SVDs, recorded iterates.
 
-All methods that compete with one another (the skipping algorithm and its rivals) see a problem
+All methods that compete with one another (the skipping algorithm and its baselines) see a problem
 only through an `Objective`, so that their costs are counted in one way.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Objective", "Path", "no_units"]
 
 
 def no_units(problem: Problem) -> Weights:
-    """A net with no hidden unit, f = 0: every unit sleeps at the origin."""
+    """A net with no hidden unit, f = 0: every unit is dormant at the origin."""
     x, y = problem.inputs, problem.targets
     return Weights(x.new_zeros(0, x.shape[-2]), x.new_zeros(y.shape[-2], 0))
 
@@ -56,7 +56,7 @@ class Objective:
 
     problem : one run, inputs (m0, n) and targets (m2, n).
     One gradient evaluation is one pass over the data forward and back; a loss or a step of all
-    sleeping units at once counts as one too. Raises ValueError at the first non-finite loss.
+    dormant units at once counts as one too. Raises ValueError at the first non-finite loss.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Plateaus (Theorem 1 of thesis 000): escape direction, rate, and how far units align.
+"""Plateaus (Theorem 1 of Arata's thesis): escape direction, rate, and how far units align.
 
 At a stationary point with residual correlation R = Sigma_yx - W Sigma_xx (for any loss and
-activation: R = -G D X'), a sleeping unit obeys w(t+1) = (I - eta M) w(t) with
+activation: R = -G D X'), a dormant unit obeys w(t+1) = (I - eta M) w(t) with
 M = -[[0, R'], [R, 0]]. Its fastest direction is (v, u)/sqrt(2), u and v the top singular pair
 of R, and the factor per step is 1 + eta sigma_1(R).
 """
@@ -98,14 +98,14 @@ def modes_at_escape(
     check_integer("escape_number", escape_number, least=1)
     check_positive("threshold", threshold)
     leader = modes[..., escape_number - 1]
-    awake = leader >= threshold
-    if not bool(awake.any(-1).all()) or bool(awake[:, 0].any()):
-        run = int((~awake.any(-1) | awake[:, 0]).nonzero()[0])
+    active = leader >= threshold
+    if not bool(active.any(-1).all()) or bool(active[:, 0].any()):
+        run = int((~active.any(-1) | active[:, 0]).nonzero()[0])
         raise ValueError(
             f"run {run}: mode {escape_number} never rises through {threshold:g}; run longer, "
             "or start smaller"
         )
-    at = awake.long().argmax(-1)
+    at = active.long().argmax(-1)
     rows = torch.arange(len(modes))
     low, high = modes[rows, at - 1].log(), modes[rows, at].log()
     k = escape_number - 1

@@ -1,12 +1,12 @@
-"""Extremal directions: where sleeping units of a nonlinear net can go, and what "rank" becomes.
+"""Extremal directions: where dormant units of a nonlinear net can go, and what "rank" becomes.
 
-With R = -G = -dL/df held at its value at a saddle, a sleeping unit w = (a, b) obeys
+With R = -G = -dL/df held at its value at a saddle, a dormant unit w = (a, b) obeys
     da/dt = X D R' b,    db/dt = R sigma(a X)',    D = diag sigma'(a X),
 which is the ascent of the utility U(w) = b'R sigma(a X)'. For a 1-homogeneous sigma its norm
 grows at the rate 2 U(w/|w|), and its direction tends to a local maximum of U on the unit sphere:
 an *extremal direction*. It is self-consistent: the top singular pair of X D R' for the pattern D
-that it has itself. Other activations with sigma(0) = 0 act on sleeping units through their slope
-sigma'(0) alone. (Extremal vectors: boursier2025; utilities: kunin2025; D: thesis 000, Lemma 1.)
+that it has itself. Other activations with sigma(0) = 0 act on dormant units through their slope
+sigma'(0) alone. (Extremal vectors: boursier2025; utilities: kunin2025; D: Arata's thesis, Lemma 1.)
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ __all__ = [
     "distinct_directions",
     "escape_directions",
     "extremal_directions",
-    "sleeping_activation",
+    "dormant_activation",
 ]
 
 
@@ -45,7 +45,7 @@ class ExtremalDirections:
                  slopes in [0, 1] (ReLU) for samples that lie on a kink of sigma.
     kinks      : (k,) number of samples on a kink.
     starts     : (k,) how many of the starts ended there.
-    asleep     : number of starts that ended with no growth (dead units).
+    dormant     : number of starts that ended with no growth (dead units).
     """
 
     directions: Float[Tensor, "k coordinate"]
@@ -53,10 +53,10 @@ class ExtremalDirections:
     residuals: Float[Tensor, " k"]
     kinks: Int[Tensor, " k"]
     starts: Int[Tensor, " k"]
-    asleep: int
+    dormant: int
 
 
-def sleeping_activation(activation: str | Activation) -> Activation:
+def dormant_activation(activation: str | Activation) -> Activation:
     """What sigma is to an infinitesimal unit: itself if 1-homogeneous, else sigma'(0) z.
 
     Raises ValueError if sigma(0) != 0 or sigma'(0) = 0: then the origin is no saddle of the
@@ -127,7 +127,7 @@ def extremal_directions(
     with |N(w) - rate w| > tolerance rate are not reported. What no start reaches is not found:
     in low dimensions take about ten starts a pattern.
     """
-    act = sleeping_activation(activation)
+    act = dormant_activation(activation)
     m0, m2 = len(inputs), len(residual)
     check_integer("iterations", iterations, least=1)
     check_positive("tolerance", tolerance)
@@ -145,10 +145,10 @@ def extremal_directions(
         step = 0.1 * 1e-5 ** max(0.0, 2 * t / iterations - 1)  # constant, then 1e-5 of it
         w = _unit(w + step / scale * unit_force(w, inputs, residual, act))
     growth = (unit_force(w, inputs, residual, act) * w).sum(1)
-    awake = growth > 1e-9 * scale
+    active = growth > 1e-9 * scale
     found: list[tuple[Tensor, float, float, int]] = []
     counts: list[int] = []
-    for start in w[awake]:
+    for start in w[active]:
         pair, rate, lost, kinks = _polish(start, inputs, residual, act, width=1e-3)
         if lost > tolerance or rate <= 0:
             continue
@@ -166,7 +166,7 @@ def extremal_directions(
         inputs.new_tensor([f[2] for f in pick]),
         torch.tensor([f[3] for f in pick], dtype=torch.long),
         torch.tensor([counts[k] for k in order], dtype=torch.long),
-        int((~awake).sum()),
+        int((~active).sum()),
     )
 
 
@@ -199,10 +199,10 @@ def distinct_directions(
     floor: float = 1e-2,
     lines: bool = False,
 ) -> tuple[Float[Tensor, "k coordinate"], Int[Tensor, " m1"]]:
-    """Distinct directions among the awake units, and which one each unit has (-1: asleep).
+    """Distinct directions among the active units, and which one each unit has (-1: dormant).
 
     angle : degrees; a unit joins the largest earlier unit within this angle.
-    floor : a unit is awake if its norm exceeds `floor` times the root of the sum of squares of
+    floor : a unit is active if its norm exceeds `floor` times the root of the sum of squares of
             all, relative to 1/sqrt(m1).
     lines : count w and -w as one (for odd activations, where they are the same function).
     """
@@ -230,5 +230,5 @@ def distinct_directions(
 def count_directions(
     units: Float[Tensor, "runs m1 coordinate"], **options
 ) -> Int[Tensor, " runs"]:
-    """Number of distinct directions of awake units of each run; see `distinct_directions`."""
+    """Number of distinct directions of active units of each run; see `distinct_directions`."""
     return torch.tensor([len(distinct_directions(u, **options)[0]) for u in units])

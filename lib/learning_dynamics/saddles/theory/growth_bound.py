@@ -1,4 +1,4 @@
-"""Descent (Lemma 2 of thesis 000): how fast can anything grow beside the leading directions?"""
+"""Descent (Lemma 2 of Arata's thesis): how fast can anything grow beside the leading directions?"""
 
 import torch
 from jaxtyping import Float

@@ -147,7 +147,7 @@ def find_drops(
 
 @checked
 def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Float[Tensor, ""]:
-    """Rate at which the slowest awake mode reaches the rank-k saddle of one problem.
+    """Rate at which the slowest active mode reaches the rank-k saddle of one problem.
 
     The least non-zero eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
     the balanced factors of the rank-k map; the zero eigenvalues are the k^2 directions that leave

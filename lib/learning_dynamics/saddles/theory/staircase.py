@@ -1,7 +1,7 @@
 """Predicted levels, exponents and times of every drop of a two-layer linear net.
 
 Squared loss, f = W2 W1 X, start of scale epsilon. The visited saddles are the reduced-rank
-regressions of Y on X; between two of them the sleeping modes grow at the rates of the residual
+regressions of Y on X; between two of them the dormant modes grow at the rates of the residual
 correlation R_k = (I - P_k) Sigma_yx, each step by the factor 1 + eta sigma_j(R_k). All that is
 needed are the second moments.
 """
@@ -195,8 +195,8 @@ def recursion(
 def predict(moments: Moments, step_size: float | Tensor | None = None) -> Staircase:
     """Levels, escape rates, times and exponents of all drops.
 
-    With sleeping exponents p_1 <= p_2 <= ... (all 1 at the start) and growth rates
-    g_j = log(1 + eta sigma_j(R_k))/eta at saddle k, the next mode wakes after the time
+    With dormant exponents p_1 <= p_2 <= ... (all 1 at the start) and growth rates
+    g_j = log(1 + eta sigma_j(R_k))/eta at saddle k, the next mode becomes active after the time
     p_1/g_1 (times log(1/epsilon)); by then the others stand at p_j - g_j p_1/g_1. The singular
     values of S are ratios of volumes, so that any generic mixing of directions on the way leaves
     the sorted exponents alone: the recursion holds for non-commuting inputs as well.

@@ -1,4 +1,4 @@
-"""The unit-wise form of gradient descent (Lemma 1 of thesis 000)."""
+"""The unit-wise form of gradient descent (Lemma 1 of Arata's thesis)."""
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ def unit_matrix(
         M_i = [[0, X D_i G'], [(X E_i G')', 0]],   D_i = diag sigma'(z_i),   z_i = w_i1 X.
 
     form : "secant": E_i = diag(sigma(z_i)/z_i), exact for every activation with sigma(0) = 0;
-           "printed": E_i = D_i, as thesis 000 has it; exact where sigma(z) = z sigma'(z), that
+           "printed": E_i = D_i, as Arata's thesis has it; exact where sigma(z) = z sigma'(z), that
            is for positively 1-homogeneous activations (linear, ReLU, leaky ReLU).
     M_i depends on t through G and, unless sigma is linear, on the unit through D_i.
     """

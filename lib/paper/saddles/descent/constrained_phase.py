@@ -107,8 +107,8 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
     after escape k (sigma_k(S) = threshold) and escape k + 1."""
     speed = (track.losses[:, 1:] - track.losses[:, :-1]).abs()
     record = torch.arange(speed.shape[1])
-    woke, leave = (first_record(track.modes[..., j] >= threshold) for j in (k - 1, k))
-    window = (record >= woke[:, None]) & (record < leave[:, None])
+    active_from, leave = (first_record(track.modes[..., j] >= threshold) for j in (k - 1, k))
+    window = (record >= active_from[:, None]) & (record < leave[:, None])
     fastest = torch.where(window, speed, -1.0).argmax(-1)
     slow = torch.where(window & (record >= fastest[:, None]), speed, torch.inf)
     # On a long plateau the loss stops at the last digit: take the middle of the slowest.
@@ -138,11 +138,11 @@ def run(config: Config | None = None) -> Phases:
     rows = torch.arange(len(batch))
     found: dict[str, list[Tensor]] = {name: [] for name in Phases.__annotations__}
     for k in config.phases:
-        woke = first_record(track.modes[..., k - 1] >= config.threshold)
+        active_from = first_record(track.modes[..., k - 1] >= config.threshold)
         at = rest_record(track, k, config.threshold)
         best, level = staircase.rank_k_optimum(each, k)
         drop = theory.levels[:, k - 1] - theory.levels[:, k]
-        v = torch.linalg.svd(track.units[rows, woke], full_matrices=False)[2][:, :k].mT
+        v = torch.linalg.svd(track.units[rows, active_from], full_matrices=False)[2][:, :k].mT
         confined, reached = confined_map(each, v), maps[rows, at]
         found["reached"].append((map_loss(each, reached) - level) / drop)
         found["confined"].append((map_loss(each, confined) - level) / drop)

@@ -1,6 +1,6 @@
 """The full comparison: every method on every problem at its own best settings, as one record.
 
-results/rivals.json holds one entry per problem and method, written as soon as it is measured:
+results/baselines.json holds one entry per problem and method, written as soon as it is measured:
 an interrupted run goes on where it stopped. `python -m paper.saddles.efficient_algorithm.comparison`
 runs what is missing (about half an hour on one core).
 """
@@ -22,7 +22,7 @@ from learning_dynamics.saddles.skipping.objective import Path
 __all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison", "rounded"]
 
 #: The record of the full comparison.
-RECORD = RESULTS / "rivals.json"
+RECORD = RESULTS / "baselines.json"
 
 #: The method to whose path distances are measured.
 REFERENCE = "gd-1e-14"

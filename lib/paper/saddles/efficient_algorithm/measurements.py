@@ -26,7 +26,7 @@ __all__ = [
 
 
 def skip_case(c: Case, *, seed: int = 0, **options) -> Skipped:
-    """`skip_plateaus` on a case of the comparison; sleeping units drawn from `seed`."""
+    """`skip_plateaus` on a case of the comparison; dormant units drawn from `seed`."""
     return skip_plateaus(
         c.problem, width=c.width, activation=c.activation, loss=c.loss,
         architecture="diagonal" if c.diagonal else "dense",
@@ -47,7 +47,7 @@ def level_gaps(found: Skipped, c: Case) -> list[float]:
 
 @dataclass(frozen=True)
 class SecondFigure:
-    """The same problem by gradient descent and without plateaus (thesis 000, figure 2).
+    """The same problem by gradient descent and without plateaus (Arata's thesis, figure 2).
 
     losses : gradient descent per step. skipped : thesis's own descent phase, same step size.
     fast : ours. levels : reduced-rank losses. config : of figure 1.
@@ -83,7 +83,7 @@ def measure_visits(*, quick: bool = False) -> Evidence:
     """`saddles/skip-visits-every-saddle`: largest relative distance from the exact level.
 
     measured: one number per problem P1, P2, P3, P5, the largest over saddles and instances (ten
-    draws of the problem; P5: of the sleeping units); missed and extra saddles counted, and ends
+    draws of the problem; P5: of the dormant units); missed and extra saddles counted, and ends
     without a proof that they are minima (per problem, of `ends` each). The full measurement takes
     12 draws and both descent phases.
     """

@@ -174,7 +174,7 @@ def case(name: str, seed: int = 0) -> Case:
                     loss="logistic")
     if name == "P8":
         problem = diagonal_pair()
-        # coordinate 0 wakes, then 1 (and 0 falls asleep), then 0 again (pesme2023)
+        # coordinate 0 becomes active, then 1 (and 0 dormant), then 0 again (pesme2023)
         return Case(name, problem, _subset(problem, [[0], [1], [0, 1]]), diagonal=True, width=2)
     problem = {"P5": five_point, "P6": orthogonal_pair, "P7": three_point}[name]()
     y, zero = problem.targets, torch.zeros_like(problem.targets)

@@ -3,7 +3,7 @@
 P1 to P4', P9: problem and start are drawn anew. P5 to P7: published data, only the start is drawn,
 and only methods that have one are run. P8: published data and a published start, nothing is random.
 Each draw searches its own best settings on the grid of the comparison, by descent from those of
-seed 0: neighbours are tried until none is better. results/rivals_seeds.json is written after each
+seed 0: neighbours are tried until none is better. results/baselines_seeds.json is written after each
 method; `python -m paper.saddles.efficient_algorithm.seeds` runs what is missing or belongs to
 another `VERSION`.
 """
@@ -27,7 +27,7 @@ __all__ = ["FIXED", "RANDOM", "SEEDS", "SEEDS_RECORD", "STARTS", "VERSION", "nea
            "run_one", "run_seeds", "wanted"]
 
 #: The record.
-SEEDS_RECORD = RESULTS / "rivals_seeds.json"
+SEEDS_RECORD = RESULTS / "baselines_seeds.json"
 
 #: To be raised when a change of the methods changes their measures: all draws are run anew.
 #: A record that names no version is of the first.

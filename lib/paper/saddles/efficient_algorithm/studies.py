@@ -1,6 +1,6 @@
 """Studies beside the comparison, as one record: sensitivity, speed ratios, recovery, stages.
 
-results/rivals_studies.json; `python -m paper.saddles.efficient_algorithm.studies` computes
+results/baselines_studies.json; `python -m paper.saddles.efficient_algorithm.studies` computes
 the parts that are missing (a few minutes on one core).
 """
 
@@ -20,7 +20,7 @@ from learning_dynamics.files import write_atomically
 __all__ = ["STUDIES", "read_recovery", "read_studies", "run_studies"]
 
 #: The record of the studies.
-STUDIES = RESULTS / "rivals_studies.json"
+STUDIES = RESULTS / "baselines_studies.json"
 
 PARTS = {
     "sensitivity": sensitivity,

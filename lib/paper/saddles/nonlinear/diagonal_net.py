@@ -48,7 +48,7 @@ def jumps(moments: Moments, step_size: float | None = None, most: int = 20) -> J
 
     log |w+-| = -p+- log(1/alpha): both exponents begin at 1 and move at the rates of w+- (with
     finite steps log(1 -+ eta g)/eta) while g is constant. Where one reaches 0 the coordinate
-    wakes, beta moves to the least loss with the signs that the awake w+- allow, and
+    becomes active, beta moves to the least loss with the signs that the active w+- allow, and
     so on until g = 0. step_size : eta, None for gradient flow. Output dimension 1.
     """
     h, target = moments.xx.numpy(), moments.yx[0].numpy()
@@ -70,10 +70,10 @@ def jumps(moments: Moments, step_size: float | None = None, most: int = 20) -> J
         p = p - rates * wait
         p[np.abs(p) < 1e-9] = 0
         signs = np.where(p[0] == 0, 1.0, np.where(p[1] == 0, -1.0, 0.0))
-        awake = signs != 0
+        active = signs != 0
         beta = np.zeros(d)
-        size, _ = nnls(root.T[:, awake] * signs[awake], np.linalg.solve(root, target))
-        beta[awake] = signs[awake] * size
+        size, _ = nnls(root.T[:, active] * signs[active], np.linalg.solve(root, target))
+        beta[active] = signs[active] * size
         times.append(now)
         maps.append(beta)
     b = torch.tensor(np.array(maps))
@@ -134,7 +134,7 @@ def measure(*, quick: bool = False) -> Evidence:
     """`saddles/diagonal-net`: three jump times of the recursion against the published ones.
 
     run, run_predicted: the times of gradient descent at a finite step size, and the recursion
-    with finite-step rates. woken: the map after each jump (awake coordinates), flattened.
+    with finite-step rates. woken: the map after each jump (active coordinates), flattened.
     """
     moments = diagonal_pair().moments()
     flow = jumps(moments)

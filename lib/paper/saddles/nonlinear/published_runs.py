@@ -95,8 +95,8 @@ def five_point_stages(
 
 
 def five_point_directions(run: Trajectory) -> Int[Tensor, "runs stages"]:
-    """Number of distinct directions of awake units: while asleep, half way between the drops, at
-    the end. `run` holds units; a unit is awake if |b| |a| exceeds 1e-3 of the target's size, 0.1."""
+    """Number of distinct directions of active units: while dormant, half way between the drops, at
+    the end. `run` holds units; a unit is active if |b| |a| exceeds 1e-3 of the target's size, 0.1."""
     drops, _, _ = five_point_stages(run)
     ends = torch.tensor([float(run.steps[-1])], dtype=drops.dtype)
     found = []
@@ -104,8 +104,8 @@ def five_point_directions(run: Trajectory) -> Int[Tensor, "runs stages"]:
         at = torch.stack([0.5 * first, 0.5 * (first + second), ends[0]])
         units = run["units"][k, torch.searchsorted(run.steps, at.long())]
         size = units[..., :2].norm(dim=-1) * units[..., 2].abs()
-        awake = [u[n > 1e-4] for u, n in zip(units, size, strict=True)]
-        found.append([len(distinct_directions(u)[0]) if len(u) else 0 for u in awake])
+        active = [u[n > 1e-4] for u, n in zip(units, size, strict=True)]
+        found.append([len(distinct_directions(u)[0]) if len(u) else 0 for u in active])
     return torch.tensor(found)
 
 

@@ -1,6 +1,6 @@
 """Nonlinear activations on anisotropic inputs: how far the linear picture carries.
 
-While a unit sleeps, a smooth sigma with sigma(0) = 0 acts as kappa z, kappa = sigma'(0). A
+While a unit is dormant, a smooth sigma with sigma(0) = 0 acts as kappa z, kappa = sigma'(0). A
 (leaky) ReLU does not; but if with each (x, y) the data hold (-x, -y), then X D R' = kappa X R' for
 every pattern D and every odd residual R, kappa = (1 + negative slope)/2. In both cases the linear
 prediction is exact to state: the linear net from weights sqrt(kappa) W with steps kappa eta. Each
@@ -90,7 +90,7 @@ class Comparison:
 
 
 def kappa(name: str) -> float:
-    """Slope that sleeping units feel: sigma'(0), for a (leaky) ReLU the mean of both slopes."""
+    """Slope that dormant units feel: sigma'(0), for a (leaky) ReLU the mean of both slopes."""
     act = _activation(name)
     ends = act.derivative(torch.tensor([-1e-9, 1e-9], dtype=torch.float64))
     return float(ends.mean())

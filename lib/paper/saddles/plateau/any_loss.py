@@ -79,7 +79,7 @@ def find_stages(
     """Times of the drops, in log(1/epsilon) steps, from the rates on the plateaus W before them,
     as long as each plateau has one rank more than the one before."""
     values = torch.linalg.svdvals(w)
-    # The origin has rank 0; elsewhere modes below a fraction of the largest are asleep.
+    # The origin has rank 0; elsewhere modes below a fraction of the largest are dormant.
     rank = (values > 0.02 * values[:, :1].clamp_min(0.1)).sum(-1).tolist()
     known = next((k for k, r in enumerate(rank) if r != k), len(rank)) - 1
     rates = torch.zeros(RANK, RANK, dtype=torch.float64)

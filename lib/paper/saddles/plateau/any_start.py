@@ -52,7 +52,7 @@ SADDLES = {f"near the rank-{k} saddle": k for k in (1, 2)}
 def near_saddle(
     moments: Moments, k: int, noise: Float[Tensor, "m1 coordinate"], balance: float = 2.0
 ) -> Float[Tensor, "m1 coordinate"]:
-    """`noise` added to a point of the rank-k saddle: k awake units, the others asleep.
+    """`noise` added to a point of the rank-k saddle: k active units, the others dormant.
 
     balance : how much larger than in a balanced factorisation the first layer is.
     """
@@ -96,7 +96,7 @@ def run(config: Config = Config()) -> xr.Dataset:
     predicted = ratios[:, :, 0].clone()
     for i, (name, modes) in enumerate(zip(names, track.modes.chunk(len(names)), strict=True)):
         k = SADDLES.get(name, 0)
-        # From a saddle on, all sleeping modes start anew at exponent 1.
+        # From a saddle on, all dormant modes start anew at exponent 1.
         exponents = staircase.recursion(theory.rates[:, k:, : 4 - k], theory.step_size)[1]
         for escape in ESCAPES[k : k + 1] if k else ESCAPES:
             ratios[i, ..., escape - 1] = ratio(modes, escape).reshape(grid[1:3])

@@ -1,6 +1,6 @@
 """The run behind figure 1: from saddle to saddle, seen in parameter space and in the loss.
 
-Thesis 000 prints the shape of this figure without sizes, data or step size; the values below
+Arata's thesis prints the shape of this figure without sizes, data or step size; the values below
 are ours.
 """
 

@@ -1,4 +1,4 @@
-"""Thesis 002, figures 3.2 and 3.3: how much each layer's change lowers the loss in the first step.
+"""Utsunomiya's thesis, figures 3.2 and 3.3: how much each layer's change lowers the loss in the first step.
 
 Six-layer ReLU nets with n_1 = n_3 = n_5 = n and bottlenecks n_2 = n_4 = m(n), one image, one step
 of gradient descent with eta = 0.1 on 1/2 |f - y|^2. Inputs have the scale of flattened CIFAR-10
@@ -33,7 +33,7 @@ LAYERS = 6
 
 @dataclass(frozen=True)
 class Setting:
-    """One curve family: scheme, bottleneck width m(n), and what thesis 002 publishes.
+    """One curve family: scheme, bottleneck width m(n), and what Utsunomiya's thesis publishes.
 
     literal : sigma_1 = max(n_0, n_1)^-1/2 as the rule says. Here n_0 = 3072 exceeds n in part of
               the range; the published slopes are those of sigma_1 = n_1^-1/2, the rule for n >= n_0.
@@ -72,7 +72,7 @@ PUBLISHED = tuple(name for name, s in SETTINGS.items() if s.published)
 
 @dataclass(frozen=True)
 class Config:
-    """The experiment's numbers; the defaults are thesis 002's. settings: those that are computed."""
+    """The experiment's numbers; the defaults are those of Utsunomiya's thesis. settings: those that are computed."""
 
     sizes: tuple[int, ...] = tuple(range(1000, 10001, 1000))
     trials: int = 30

@@ -1,6 +1,6 @@
 """Predicted exponents against measured ones: the table of Part II, and the ends of r.
 
-Five width patterns: thesis 002's two bottlenecks (n^(1/5) with a small prefactor, so that the
+Five width patterns: the two bottlenecks of Utsunomiya's thesis (n^(1/5) with a small prefactor, so that the
 asymptotic slopes are developed), equal widths, the slides' n^2, n, n^2, three bottlenecks, and a
 funnel that only narrows. Neighbouring widths of a pattern differ by at least n^(1/4): a slope needs
 its leading term to lead, and in a funnel n, n^(3/4), n^(1/2), n^(1/4) it does not do so at n = 16384

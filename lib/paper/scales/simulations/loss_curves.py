@@ -1,4 +1,4 @@
-"""Loss curves of thesis 002's figures 3.4 to 3.7: DP against Spectral, as set there and tuned."""
+"""Loss curves of figures 3.4 to 3.7 of Utsunomiya's thesis: DP against Spectral, as set there and tuned."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Bottleneck networks of thesis 002 trained on real data: which runs, and what to read off them."""
+"""Bottleneck networks of Utsunomiya's thesis trained on real data: which runs, and what to read off them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ SCHEMES = (
 def bottleneck_widths(
     n: int, inputs: int, outputs: int = 2, *, prefactor: float = 8.0
 ) -> tuple[int, ...]:
-    """(n_0, n, m, n, m, n, n_6) with m = prefactor n^(1/5), rounded; thesis 002 uses 150."""
+    """(n_0, n, m, n, m, n, n_6) with m = prefactor n^(1/5), rounded; Utsunomiya's thesis uses 150."""
     check_positive("prefactor", prefactor)
     m = max(1, round(prefactor * n**0.2))
     return (inputs, n, m, n, m, n, outputs)

@@ -30,13 +30,13 @@ class Position:
 
     output_scale : rho = prod_l g_l s sqrt(n_{l-1}): RMS of f(x) at the start if x has RMS 1
                    (times sqrt 2 per linear layer that has a ReLU gain).
-    richness     : Lambda = rho sqrt(n_min). Above 1 lazy, below 1 towards the saddle.
-    clock        : rho^2 / s^2, the factor between eta and the initial speed of the output.
+    laziness     : Lambda = rho sqrt(n_min). Above 1 lazy, below 1 towards the saddle.
+    time_power        : rho^2 / s^2, the factor between eta and the initial speed of the output.
     """
 
     output_scale: float
-    richness: float
-    clock: float
+    laziness: float
+    time_power: float
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,13 @@ class LinearAxis:
     """A linear net on white inputs (6) with target singular values 3, 1.5, 0.75 (4 outputs).
 
     modules : wide layers. wide : n, their width; bottleneck : m, the width between them.
-    richness: Lambda. speed : step size on the lazy side, in units of the inverse initial speed.
+    laziness: Lambda. speed : step size on the lazy side, in units of the inverse initial speed.
     """
 
     modules: int = 3
     wide: int = 4096
     bottleneck: int = 16
-    richness: tuple[float, ...] = tuple(10 ** (k / 4) for k in range(2, -13, -1))
+    laziness: tuple[float, ...] = tuple(10 ** (k / 4) for k in range(2, -13, -1))
     seeds: int = 4
     speed: float = 0.04
     steps: int = 150
@@ -50,7 +50,7 @@ class LinearAxis:
 
 @dataclass(frozen=True)
 class LinearSweep:
-    """Leading dimensions (richness, seeds).
+    """Leading dimensions (laziness, seeds).
 
     n_min     : the smallest hidden width. loss : every step.
     plateau   : first step at which 5 % of the initial loss are gone.
@@ -61,23 +61,23 @@ class LinearSweep:
 
     config: LinearAxis
     n_min: int
-    loss: Float[Tensor, "richness seeds records"]
-    plateau: Float[Tensor, "richness seeds"]
-    half_drop: Float[Tensor, "richness seeds"]
-    second: Float[Tensor, "richness seeds"]
-    stable_rank: Float[Tensor, "richness seeds"]
+    loss: Float[Tensor, "laziness seeds records"]
+    plateau: Float[Tensor, "laziness seeds"]
+    half_drop: Float[Tensor, "laziness seeds"]
+    second: Float[Tensor, "laziness seeds"]
+    stable_rank: Float[Tensor, "laziness seeds"]
 
 
 @dataclass(frozen=True)
 class Axis:
     """A ReLU net on digits, averaged over 4 x 4 blocks of pixels (49 inputs), ten outputs.
 
-    widths   : hidden widths. richness : Lambda, the places on the dial.
+    widths   : hidden widths. laziness : Lambda, the places on the dial.
     speed    : step size on the lazy side, in units of the inverse initial speed.
     """
 
     widths: tuple[int, ...] = (64, 8, 64, 8, 64)
-    richness: tuple[float, ...] = (8**0.5, 1.0, 0.3, 0.1, 0.03, 0.01)
+    laziness: tuple[float, ...] = (8**0.5, 1.0, 0.3, 0.1, 0.03, 0.01)
     seeds: int = 2
     samples: int = 80
     test_samples: int = 1000
@@ -88,7 +88,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class AxisSweep:
-    """What the runs along the dial did; leading dimensions (richness, seeds).
+    """What the runs along the dial did; leading dimensions (laziness, seeds).
 
     plateau    : first step with a loss below 95 % of that of f = 0 (NaN: never).
     half_drop  : first step with less than half of it. accuracy : on the test digits, at the end.
@@ -98,22 +98,22 @@ class AxisSweep:
 
     config: Axis
     steps: Tensor
-    loss: Float[Tensor, "richness seeds records"]
-    plateau: Float[Tensor, "richness seeds"]
-    half_drop: Float[Tensor, "richness seeds"]
-    accuracy: Float[Tensor, "richness seeds"]
-    movement: Float[Tensor, "richness seeds layers"]
-    stable_rank: Float[Tensor, "richness seeds layers"]
+    loss: Float[Tensor, "laziness seeds records"]
+    plateau: Float[Tensor, "laziness seeds"]
+    half_drop: Float[Tensor, "laziness seeds"]
+    accuracy: Float[Tensor, "laziness seeds"]
+    movement: Float[Tensor, "laziness seeds layers"]
+    stable_rank: Float[Tensor, "laziness seeds layers"]
 
 
-def step_for(richness: Float[Tensor, " runs"], modules: int) -> Float[Tensor, " runs"]:
+def step_for(laziness: Float[Tensor, " runs"], modules: int) -> Float[Tensor, " runs"]:
     """How far the step size must stay below DP's, as a factor <= 1, at Lambda.
 
     On the lazy side the map moves as fast at the end as at the start. For Lambda < 1 a chain of
     K factors ends with a map 1/Lambda times its start, hence a curvature Lambda^(2/K - 2) times
     the first one. A single module counts as K = 2 (two layers).
     """
-    return richness.clamp_max(1.0) ** (2 - 2 / max(2, modules))
+    return laziness.clamp_max(1.0) ** (2 - 2 / max(2, modules))
 
 
 def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
@@ -128,13 +128,13 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     widths = (inputs, *hidden_widths, outputs)
     ntk = scheme("dp(0)")(widths, 1.0)
     n_min = min(hidden_widths)
-    richness = torch.tensor(config.richness, dtype=torch.float64).repeat_interleave(config.seeds)
-    rho = richness / math.sqrt(n_min)
+    laziness = torch.tensor(config.laziness, dtype=torch.float64).repeat_interleave(config.seeds)
+    rho = laziness / math.sqrt(n_min)
     factor = rho ** (1 / ntk.depth)  # of all initial weights, which are those of NTK
-    speed = config.speed * step_for(richness, config.modules)
+    speed = config.speed * step_for(laziness, config.modules)
     modules = draw_modules(
         inputs, config.bottleneck, outputs, config.modules, wide=[config.wide] * len(rho),
-        init_std=factor.tolist(), seeds=list(range(config.seeds)) * len(config.richness),
+        init_std=factor.tolist(), seeds=list(range(config.seeds)) * len(config.laziness),
     )  # fmt: skip
     course = train_modules(
         modules,
@@ -149,7 +149,7 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     at = (learned[..., 0] >= 0.5).long().argmax(1)
     rows = torch.arange(len(rho))
     change = torch.linalg.svdvals(course.maps[rows, at] - course.maps[:, 0])
-    shape = (len(config.richness), config.seeds)
+    shape = (len(config.laziness), config.seeds)
     first = course.loss[:, :1]
     return LinearSweep(
         config,
@@ -173,11 +173,11 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
     widths = (train.inputs.shape[0], *config.widths, train.targets.shape[0])
     ntk = scheme("dp(0)")(widths)
     seeds = list(range(config.seeds))
-    richness = torch.tensor(config.richness, dtype=torch.float64).repeat_interleave(config.seeds)
-    rho = richness / math.sqrt(min(config.widths))
+    laziness = torch.tensor(config.laziness, dtype=torch.float64).repeat_interleave(config.seeds)
+    rho = laziness / math.sqrt(min(config.widths))
     factor = rho ** (1 / ntk.depth)
-    step_size = config.speed * step_for(richness, ntk.depth // 2) * factor**2 / rho**2
-    everyone = seeds * len(config.richness)
+    step_size = config.speed * step_for(laziness, ntk.depth // 2) * factor**2 / rho**2
+    everyone = seeds * len(config.laziness)
     start = initialise(widths, ntk.weight_stds, everyone).to(train.inputs.dtype)
     for w in start.weights:
         w.mul_(factor.to(w.dtype)[:, None, None])
@@ -192,7 +192,7 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
     marks = torch.tensor([0.95, 0.5], dtype=torch.float64).expand(len(loss), 2) * level
     crossed = crossing_steps(loss, marks, run.steps)
     change = [w - w0 for w, w0 in zip(run.final.weights, first, strict=True)]
-    shape = (len(config.richness), config.seeds)
+    shape = (len(config.laziness), config.seeds)
     size = torch.stack([c.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
                         for c, w in zip(change, first, strict=True)], -1)
     return AxisSweep(
@@ -269,13 +269,13 @@ def measure(*, quick: bool = False) -> Evidence:
     seeds = 4
     second = {
         name: linear_sweep(
-            LinearAxis(modules=k, richness=places, seeds=seeds)
+            LinearAxis(modules=k, laziness=places, seeds=seeds)
         ).second.mean(1).tolist()
         for name, k in (("second_two_layer", 1), ("second_bottleneck", 3))
     }
     widths = (49, 256, 16, 256, 16, 256, 10)
     ratio = [
-        position(dynamic(name)(widths)).richness / 16 ** (0.5 - r)
+        position(dynamic(name)(widths)).laziness / 16 ** (0.5 - r)
         for name, r in (("0", 0.0), ("1/4", 0.25), ("1/2", 0.5))
     ]
     return Evidence(

@@ -22,7 +22,7 @@ from learning_dynamics.saddles.linear_nets.bottleneck import (
     draw_modules,
     train_modules,
 )
-from paper.together.spectral_plateau.time_reparametrisation import clocked_descent
+from paper.together.spectral_plateau.time_reparametrisation import reparametrised_descent
 from learning_dynamics.data.digits import small_digits
 from learning_dynamics.problems import Moments, linear_teacher
 from learning_dynamics.runtime import generator
@@ -39,7 +39,7 @@ class LinearPlateau:
     """Alternating linear nets under one scheme; `ratios` are n/m.
 
     modules : K wide layers, K - 1 bottlenecks. target_spectrum : of the teacher, 3 outputs,
-    inputs with eigenvalues 2, 1.2, 0.8, 0.5 in general position. clock : see `train_modules`.
+    inputs with eigenvalues 2, 1.2, 0.8, 0.5 in general position. time_power : see `train_modules`.
     """
 
     modules: int = 3
@@ -50,7 +50,7 @@ class LinearPlateau:
     target_spectrum: tuple[float, ...] = (3.0, 1.5, 0.6)
     step_size: float = 0.08
     most_steps: int = 4000
-    clock: float = 0.0
+    time_power: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def linear_plateaus(config: LinearPlateau = LinearPlateau()) -> Plateaus:
 
     course = train_modules(
         modules, moments, multiplier=g, step_size=config.step_size, steps=config.most_steps,
-        clock=config.clock, stop=lambda f: height(f) >= level,
+        time_power=config.time_power, stop=lambda f: height(f) >= level,
     )  # fmt: skip
     marks = torch.full((len(g), 1), -level, dtype=torch.float64)
     crossed = crossing_steps(-height(course.maps), marks, course.steps)[:, 0]
@@ -221,7 +221,7 @@ def relu_plateaus(config: ReluPlateau = ReluPlateau()) -> ReluPlateaus:
         found = []
         for seed in range(config.seeds):
             start = [w[0] for w in initialise(p.widths, p.weight_stds, [seed]).weights]
-            run = clocked_descent(
+            run = reparametrised_descent(
                 start, p.multipliers, train, step_size=config.step_size, steps=config.most_steps,
                 stop=config.level,
             )  # fmt: skip

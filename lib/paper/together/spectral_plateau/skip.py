@@ -1,7 +1,7 @@
-"""Skipping Spectral's start-up plateau: by a larger start, and by a change of clock.
+"""Skipping Spectral's start-up plateau: by a larger start, and by a time reparametrisation.
 
 *Jump*: multiply all initial weights by (n/m)^(1/4) and the step by sqrt(m/n) (one output): the run is
-then DP(1/2), step for step (`dial.same_run`). *Clock*: keep Spectral's start and take steps that are
+then DP(1/2), step for step (`dial.same_run`). *Time reparametrisation*: keep Spectral's start and take steps that are
 long where the plateau is flat (`changed_clock`), along the path that gradient descent itself takes.
 """
 
@@ -13,8 +13,8 @@ from jaxtyping import Float
 from paper.claims import Evidence
 from paper.together.spectral_plateau.time_reparametrisation import (
     Descent,
-    clock_power,
-    clocked_descent,
+    reparametrisation_power,
+    reparametrised_descent,
 )
 from paper.together.one_axis.sweep import identities
 from learning_dynamics.data.digits import small_digits
@@ -24,10 +24,10 @@ from learning_dynamics.scales.training import initialise
 
 __all__ = ["METHODS", "Skip", "compare", "compare_digits", "measure"]
 
-#: name -> (scheme, whether the clock is changed)
+#: name -> (scheme, whether time is reparametrised)
 METHODS = {
     "Spectral": ("spectral", False),
-    "Spectral, clock changed": ("spectral", True),
+    "Spectral, time reparametrised": ("spectral", True),
     "DP(1/2)": ("dp(1/2)", False),
 }
 
@@ -49,11 +49,11 @@ def compare(
     step_size: float = 0.08,
 ) -> dict[str, Float[torch.Tensor, "ratios seeds"]]:
     """Steps until a linear alternating net has half learned its first direction; by method."""
-    power = clock_power(modules)
+    power = reparametrisation_power(modules)
     return {
         name: linear_plateaus(LinearPlateau(
             modules, which, ratios=ratios, seeds=seeds, step_size=step_size,
-            clock=power if changed else 0.0, most_steps=20000,
+            time_power=power if changed else 0.0, most_steps=20000,
         )).measured
         for name, (which, changed) in METHODS.items()
     }
@@ -69,28 +69,28 @@ def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Descent]:
         p = scheme(which)(widths)
         state = initialise(widths, p.weight_stds, [seed]).to(torch.float64)
         start = [w[0] for w in state.weights]
-        found[name] = clocked_descent(
+        found[name] = reparametrised_descent(
             start, p.multipliers, train, step_size=config.step_size, steps=config.most_steps,
-            clock=clock_power(3) if changed else 0.0, stop=config.level,
+            time_power=reparametrisation_power(3) if changed else 0.0, stop=config.level,
         )  # fmt: skip
     return found
 
 
 def measure(*, quick: bool = False) -> Evidence:
-    """`together/skip-spectral`: the jump is exact, the clock makes the plateau a logarithm.
+    """`together/skip-spectral`: the jump is exact, the reparametrisation makes the plateau a logarithm.
 
-    measured: steps at n/m = 16, 64, ..., 4096 with the clock changed, mean over seeds. predicted: the
+    measured: steps at n/m = 16, 64, ..., 4096 with time reparametrised, mean over seeds. predicted: the
     line in log(n/m) through the first and the last. plain: without it. rich: DP(1/2). gap: largest
     relative difference between Spectral jumped and DP(1/2), ReLU. digits: steps of one ReLU net on digits to
-    a quarter of the loss: plain, clock, DP(1/2).
+    a quarter of the loss: plain, time_power, DP(1/2).
     """
     seeds = 4 if quick else 8
     found = {name: v.mean(1) for name, v in compare(seeds=seeds).items()}
-    clock = found["Spectral, clock changed"]
-    line = torch.linspace(float(clock[0]), float(clock[-1]), len(clock), dtype=torch.float64)
+    time_power = found["Spectral, time reparametrised"]
+    line = torch.linspace(float(time_power[0]), float(time_power[-1]), len(time_power), dtype=torch.float64)
     digits = compare_digits(Skip(wide=256 if quick else 1024))
     return Evidence(
-        measured=clock.tolist(),
+        measured=time_power.tolist(),
         predicted=line.tolist(),
         tolerance=0.5,
         seeds=list(range(seeds)),

@@ -1,4 +1,4 @@
-"""Gradient descent with a change of clock: long steps where a deep net hardly moves.
+"""Gradient descent with a time reparametrisation: long steps where a deep net hardly moves.
 
 Near the saddle at its origin a chain of K maps obeys a flow of degree K - 1: plain gradient descent
 needs |V|^-(K-2) steps. Steps proportional to |V|^-(K-2) grow the maps by a fixed share each and follow
@@ -16,10 +16,10 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.kernels.mlp_torch import hidden
 
-__all__ = ["Descent", "clock_power", "clocked_descent"]
+__all__ = ["Descent", "reparametrisation_power", "reparametrised_descent"]
 
 
-def clock_power(modules: int) -> float:
+def reparametrisation_power(modules: int) -> float:
     """q = (K - 2)/(2 (K - 1)), for which every step on the plateau grows the maps by one share."""
     check_integer("modules", modules, least=2)
     return (modules - 2) / (2 * (modules - 1))
@@ -35,15 +35,15 @@ class Descent:
     movement: Tensor
 
 
-def clocked_descent(
+def reparametrised_descent(
     weights: Sequence[Float[Tensor, "_ _"]], multipliers: Sequence[float], problem: Problem, *,
-    step_size: float, steps: int, clock: float = 0.0, stop: float = 0.0,
+    step_size: float, steps: int, time_power: float = 0.0, stop: float = 0.0,
 ) -> Descent:
-    """Full-batch gradient descent on the squared loss; ReLU; with or without the change of clock.
+    """Full-batch gradient descent on the squared loss; ReLU; with or without the time reparametrisation.
 
-    clock : power q of the change of time, the step is step_size max(1, (step_size a)^-q), where
+    time_power : power q of the change of time, the step is step_size max(1, (step_size a)^-q), where
     a = sum_l |dL/dW_l|^2 / (2 L), the activity, is of order |V|^(2(K-1)) on the plateau of a chain
-    of K maps V; 0 is plain. `clock_power` gives q. stop : at this share of the loss of f = 0.
+    of K maps V; 0 is plain. `reparametrisation_power` gives q. stop : at this share of the loss of f = 0.
     Stops early, above `stop`, if the loss explodes or every unit is switched off.
     """
     check_positive("step_size", step_size)
@@ -63,7 +63,7 @@ def clocked_descent(
                 delta = multipliers[layer] * (w[layer].mT @ delta) * (h[layer] > 0)
         activity = sum(float(g.square().sum()) for g in gradients) / (2 * loss)
         dead = activity < 1e-30  # every unit switched off by too large a step
-        eta = step_size if dead else step_size * max(1.0, (step_size * activity) ** -clock)
+        eta = step_size if dead else step_size * max(1.0, (step_size * activity) ** -time_power)
         sizes.append(eta)
         if losses[-1] <= stop or not losses[-1] < 1e3 or dead:
             break

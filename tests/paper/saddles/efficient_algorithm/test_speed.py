@@ -60,7 +60,7 @@ def test_steps_from_tiny_scales_are_those_of_the_moments():
         thin, c.problem, lambda loss, f: float(loss) <= goal, step_size=eta, max_steps=4000,
         rotate_every=None,
     )  # fmt: skip
-    assert plain < count - 20  # rounding wakes the second mode early
+    assert plain < count - 20  # rounding activates the second mode early
 
 
 def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():

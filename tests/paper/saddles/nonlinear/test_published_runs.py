@@ -36,7 +36,7 @@ def test_the_rest_on_a_kink_hovers_in_proportion_to_the_step():
     assert excess[0] / excess[1] == pytest.approx(2, rel=0.15)
 
 
-def test_awake_units_end_on_extremal_directions_of_their_sign(units):
+def test_active_units_end_on_extremal_directions_of_their_sign(units):
     assert len(units.directions) == 3
     grown = (units.norms[-1] > 20 * units.norms[0]).nonzero()[:, 0].tolist()
     signs = set()

@@ -21,7 +21,7 @@ def test_symmetric_data_hide_the_pattern_of_a_relu():
     assert float((left - right).abs().max()) > 0.1 * float(right.abs().max())
 
 
-def test_slopes_that_sleeping_units_feel():
+def test_slopes_that_dormant_units_feel():
     assert [round(kappa(n), 6) for n in ("tanh", "gelu", "relu", "leaky_relu")] == [1, 0.5, 0.5, 0.6]
 
 

@@ -4,7 +4,7 @@ from statistics import median
 
 import pytest
 import torch
-from rivals import RIVALS
+from baselines import BASELINES
 from timing import interleaved, ratio
 
 from learning_dynamics.problems import Problem
@@ -48,19 +48,19 @@ def test_against_rivals(name, benchmark, record):
     # slower contenders take fewer steps; all numbers are per run and step
     steps = {"ours": STEPS, "torch.nn loop": STEPS, "JAX scan": 40}
     calls = {"ours": ours(weights, problem, act, STEPS)}
-    for rival, build_rival in RIVALS.items():
-        steps.setdefault(rival, 10)
-        calls[rival] = build_rival(weights, problem, act, ETA, steps[rival])
-        w1, w2 = calls[rival]()
-        check = gradient_descent(weights, problem, step_size=ETA, steps=steps[rival],
+    for baseline, build in BASELINES.items():
+        steps.setdefault(baseline, 10)
+        calls[baseline] = build(weights, problem, act, ETA, steps[baseline])
+        w1, w2 = calls[baseline]()
+        check = gradient_descent(weights, problem, step_size=ETA, steps=steps[baseline],
                                  activation=act).final
         tolerance = 1e-10 if w1.dtype == torch.float64 else 1e-4
         torch.testing.assert_close(w1, check.w1[: len(w1)], rtol=0, atol=tolerance)
         torch.testing.assert_close(w2, check.w2[: len(w2)], rtol=0, atol=tolerance)
     seconds = interleaved(calls, ROUNDS)
     per = {
-        rival: [s / steps[rival] / (1 if rival == "torch.nn loop" else runs) for s in times]
-        for rival, times in seconds.items()
+        baseline: [s / steps[baseline] / (1 if baseline == "torch.nn loop" else runs) for s in times]
+        for baseline, times in seconds.items()
     }
     record(
         name,

@@ -127,7 +127,7 @@ def numpy_loop(w: Weights, p: Problem, act: str, eta: float, steps: int) -> Run:
     return run
 
 
-RIVALS = {
+BASELINES = {
     "torch.nn loop": module_loop,
     "batched autograd": batched_autograd,
     "torch.func.vmap": functional_vmap,
