@@ -41,7 +41,7 @@ def ours(weights, problem, act, steps, backend="native"):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_against_rivals(name, benchmark, record):
+def test_against_baselines(name, benchmark, record):
     act, weights, problem = build(name)
     runs, m1, m0 = weights.w1.shape
     sizes = (m0, m1, weights.w2.shape[-2], problem.inputs.shape[-1])

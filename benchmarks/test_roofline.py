@@ -12,7 +12,7 @@ from statistics import median
 
 import pytest
 import torch
-from test_rivals import CASES, STEPS, build, ours
+from test_baselines import CASES, STEPS, build, ours
 from timing import gemm, interleaved
 
 from learning_dynamics.activations import activation

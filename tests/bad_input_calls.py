@@ -51,7 +51,7 @@ PROBLEM = linear_teacher(generator=generator("bad inputs"))
 MOMENTS = PROBLEM.moments()
 NET = weights.initialise((6, 5, 4), 0.1, [generator("bad inputs")])
 UNITS = NET.units
-STAIRCASE = staircase.predict(MOMENTS, 0.05)
+STAIRCASE = staircase.predict_staircase(MOMENTS, 0.05)
 DEEP = layerwise.initialise_deep((6, 5, 5, 4), 0.1, [generator("bad inputs")])
 PATTERN = parametrizations.scheme("dp(1/2)")((6, 16, 4, 16, 3))
 LOSSES = torch.linspace(1, 0.1, 30, dtype=torch.float64)
@@ -137,7 +137,7 @@ CALLS = {
     "saddles.staircase.recursion": (
         staircase.recursion, {"rates": STAIRCASE.rates, "step_size": 0.05, "spare": 2}
     ),
-    "saddles.staircase.predict": (staircase.predict, {"moments": MOMENTS, "step_size": 0.05}),
+    "saddles.staircase.predict_staircase": (staircase.predict_staircase, {"moments": MOMENTS, "step_size": 0.05}),
     "saddles.staircase.Staircase.drop_steps": (STAIRCASE.drop_steps, {"init_scale": 1e-8}),
     "saddles.resting.arrival_rate": (
         resting.arrival_rate, {"moments": MOMENTS, "k": 1, "step_size": 0.05}
@@ -215,8 +215,8 @@ CALLS = {
     "scales.parametrizations.Scheme.exponents": (
         parametrizations.scheme("spectral").exponents, {"width_exponents": (0, 1, "1/5", 1, 0)}
     ),
-    "scales.requirements.solve": (
-        requirements.solve, {"width_exponents": (0, 1, "1/5", 1, 0), "requirements": ("forward",)}
+    "scales.requirements.solve_requirements": (
+        requirements.solve_requirements, {"width_exponents": (0, 1, "1/5", 1, 0), "requirements": ("forward",)}
     ),
     "scales.width_family.WidthFamily": (
         width_family.WidthFamily, {"exponents": (0, 1, 0), "prefactors": (8, 1, 2)}

@@ -23,6 +23,10 @@ class Moments:
     """Second moments of a problem: Sigma_xx = XX'/n, Sigma_yx = YX'/n, Sigma_yy = YY'/n.
 
     For the squared loss and a linear net they determine every run exactly.
+
+    >>> import torch
+    >>> Moments(torch.eye(2), torch.ones(1, 2), torch.eye(1)).yx
+    tensor([[1., 1.]])
     """
 
     xx: Float[Tensor, "*runs m0 m0"]
@@ -45,6 +49,11 @@ class Problem:
 
     inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples.
     teacher : (*runs, m2, m0), the linear map behind the targets, if there is one.
+
+    >>> import torch
+    >>> problem = Problem(torch.eye(3), torch.ones(2, 3))  # three samples, two outputs
+    >>> problem.moments().yx.shape
+    torch.Size([2, 3])
     """
 
     inputs: Float[Tensor, "*runs m0 n"]
@@ -109,6 +118,11 @@ def linear_teacher(
                       "generic": the two bases are independent (non-commuting).
     noise           : standard deviation of Gaussian noise on each target entry.
     Raises ValueError for impossible sizes or values.
+
+    >>> from learning_dynamics import generator
+    >>> problem = linear_teacher(generator=generator(0), samples=40)
+    >>> problem.inputs.shape, problem.targets.shape
+    (torch.Size([6, 40]), torch.Size([4, 40]))
     """
     check_choice("covariance", covariance, ("isotropic", "commuting", "generic"))
     check_integer("samples", samples, least=1)

@@ -74,6 +74,11 @@ def generator(*seed: int | str, device: torch.device | str = "cpu") -> torch.Gen
 
     Equal names give equal streams; different names give independent ones (SHA-256). Names that
     would be written alike are refused: strings that hold a zero byte or read as an integer.
+
+    >>> import torch
+    >>> a, b = (torch.randn(3, generator=generator("example", 1)) for _ in range(2))
+    >>> torch.equal(a, b)
+    True
     """
     if not seed:
         raise ValueError("seed is empty: pass at least one integer or string")

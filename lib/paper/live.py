@@ -9,7 +9,7 @@ from torch import Tensor
 
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import Trajectory, check_positive
-from learning_dynamics.saddles.theory.staircase import Staircase, predict
+from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, uniform_grid
 
 __all__ = ["LiveRun", "Live", "moments_of", "run_live", "start_directions"]
@@ -76,4 +76,4 @@ def run_live(config: LiveRun = LiveRun()) -> Live:
         record_at=uniform_grid(config.steps, 1),
         observables=("loss", "units"),
     )
-    return Live(config, trajectory, predict(moments, config.step_size))
+    return Live(config, trajectory, predict_staircase(moments, config.step_size))

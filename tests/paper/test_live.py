@@ -12,7 +12,7 @@ import torch
 from playwright._impl._driver import compute_driver_executable
 
 from paper.live import LiveRun, moments_of, run_live, start_directions
-from learning_dynamics.scales.orders import predict
+from learning_dynamics.scales.orders import predict_exponents
 from learning_dynamics.scales.parametrizations import scheme
 
 LIVE = Path(__file__).parents[2] / "_static/live"
@@ -114,7 +114,7 @@ def exponents_in_node(widths: str, rule: str, r: float) -> dict:
 )
 def test_exponents_agree(widths, rule, r, name):
     theirs = exponents_in_node(widths, rule, r)
-    ours = predict(scheme(name).exponents(widths.replace(",", " ").split()))
+    ours = predict_exponents(scheme(name).exponents(widths.replace(",", " ").split()))
     assert theirs.keys() == ours.keys()
     for quantity, row in ours.items():
         expected = [None if v is None else float(v) for v in row]

@@ -5,7 +5,7 @@ from fractions import Fraction as F
 
 import pytest
 
-from learning_dynamics.scales.orders import QUANTITIES, Order, maximum, predict
+from learning_dynamics.scales.orders import QUANTITIES, Order, maximum, predict_exponents
 from learning_dynamics.scales.parametrizations import SCHEMES, dynamic, scheme
 
 
@@ -84,27 +84,27 @@ def expected(a: F, r: F) -> dict[str, dict[str, list[F]]]:
 def test_hand_derived_table(quantity, a, r):
     for name, values in expected(a, r)[quantity].items():
         s = dynamic(r) if name == "dp" else scheme(name)
-        assert list(predict(s.exponents(thesis(a)))[quantity]) == values, name
+        assert list(predict_exponents(s.exponents(thesis(a)))[quantity]) == values, name
 
 
 @pytest.mark.parametrize("bottlenecks", [1, 2, 3])
 def test_spectral_loses_one_factor_per_bottleneck(bottlenecks):
     a = F(1, 5)
     widths = (0, 1, *[a, 1] * bottlenecks, 0)
-    found = predict(scheme("spectral").exponents(widths))
+    found = predict_exponents(scheme("spectral").exponents(widths))
     assert set(found["own_contribution"]) == {bottlenecks * (a - 1)}
 
 
 def test_equal_widths_make_mup_move_every_neuron_by_order_one():
     for name in ("mup-wide", "mup-fan-in", "mup-package", "spectral", "dp(1/2)"):
-        found = predict(scheme(name).exponents((0, 1, 1, 1, 1, 0)))
+        found = predict_exponents(scheme(name).exponents((0, 1, 1, 1, 1, 0)))
         assert set(found["change_rms"]) == {F(0)}, name
-    assert set(predict(scheme("ntk").exponents((0, 1, 1, 1, 0)))["change_rms"][:-1]) == {F(-1, 2)}
+    assert set(predict_exponents(scheme("ntk").exponents((0, 1, 1, 1, 0)))["change_rms"][:-1]) == {F(-1, 2)}
 
 
 @pytest.mark.parametrize("name", list(SCHEMES))
 def test_identities_between_quantities(name):
-    found = predict(scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0)))
+    found = predict_exponents(scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0)))
     e = scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0))
     assert set(found) == set(QUANTITIES)
     for k in range(6):
@@ -121,7 +121,7 @@ def test_identities_between_quantities(name):
 
 def test_residual_enters_backward_quantities_only():
     e = scheme("dp(1/2)").exponents((0, 1, 1, 0))
-    one, two = predict(e), predict(e, residual=F(1, 2))
+    one, two = predict_exponents(e), predict_exponents(e, residual=F(1, 2))
     assert one["preactivation_rms"] == two["preactivation_rms"]
     assert [v + F(1, 2) for v in one["backward_norm"]] == list(two["backward_norm"])
     assert [v + 1 for v in one["own_contribution"]] == list(two["own_contribution"])
@@ -151,7 +151,7 @@ def test_dp_moves_a_neuron_by_the_narrowest_width_so_far():
     for _ in range(100):
         hidden = [F(draw.randint(1, 8), 8) for _ in range(draw.randint(2, 6))]
         r = draw.choice((F(0), F(1, 8), F(1, 4), F(1, 2)))
-        found = predict(dynamic(str(r)).exponents((F(0), *hidden, F(0))))["change_rms"]
+        found = predict_exponents(dynamic(str(r)).exponents((F(0), *hidden, F(0))))["change_rms"]
         for k in range(len(hidden)):
             assert found[k] == r * min(hidden) - min(hidden[: k + 1]) / 2
             shorter += found[k] == (r - F(1, 2)) * min(hidden)

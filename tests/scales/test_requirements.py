@@ -6,7 +6,7 @@ from fractions import Fraction as F
 import pytest
 
 from learning_dynamics.scales.parametrizations import dynamic, scheme
-from learning_dynamics.scales.requirements import PRINTED, THESIS, Requirement, solve
+from learning_dynamics.scales.requirements import PRINTED, THESIS, Requirement, solve_requirements
 
 BOTTLENECKS = (0, 1, "1/5", 1, "1/5", 1, 0)
 
@@ -21,7 +21,7 @@ def random_patterns() -> list[tuple[F, ...]]:
 
 @pytest.mark.parametrize("widths", [BOTTLENECKS, *random_patterns()])
 def test_precise_requirements_return_exactly_dp(widths):
-    (family,) = solve(widths)
+    (family,) = solve_requirements(widths)
     assert family.dimension == 1
     low, high = family.richness()
     assert (low.value, high.value) == (F(0), F(1, 2))
@@ -44,7 +44,7 @@ def test_precise_requirements_return_exactly_dp(widths):
 
 
 def test_each_bound_names_its_requirement():
-    (family,) = solve(BOTTLENECKS)
+    (family,) = solve_requirements(BOTTLENECKS)
     low, high = family.richness()
     assert low.because == {("the initial output does not diverge", 6)}
     ((name, layer),) = high.because
@@ -53,25 +53,25 @@ def test_each_bound_names_its_requirement():
 
 
 def test_bounds_disappear_with_their_requirement():
-    low, high = solve(BOTTLENECKS, ("forward", "own contribution", "gradient"))[0].richness()
+    low, high = solve_requirements(BOTTLENECKS, ("forward", "own contribution", "gradient"))[0].richness()
     assert low is None and high.value == F(1, 2)
-    low, high = solve(BOTTLENECKS, ("forward", "own contribution", "output"))[0].richness()
+    low, high = solve_requirements(BOTTLENECKS, ("forward", "own contribution", "output"))[0].richness()
     assert low.value == 0 and high is None
 
 
 def test_printed_requirements_return_nothing_for_the_thesis_pattern():
-    assert solve(BOTTLENECKS, PRINTED) == []
+    assert solve_requirements(BOTTLENECKS, PRINTED) == []
 
 
 def test_printed_forward_condition_on_the_output_leaves_ntk_alone():
-    (family,) = solve(BOTTLENECKS, ("forward everywhere", "own contribution", "gradient"))
+    (family,) = solve_requirements(BOTTLENECKS, ("forward everywhere", "own contribution", "gradient"))
     assert family.dimension == 0
     e = scheme("ntk").exponents(BOTTLENECKS)
     assert family.contains(e.multipliers, e.init_stds)
 
 
 def test_total_contribution_lets_layers_sleep():
-    (family,) = solve(BOTTLENECKS, ("forward", "total contribution", "gradient", "output"))
+    (family,) = solve_requirements(BOTTLENECKS, ("forward", "total contribution", "gradient", "output"))
     assert family.dimension == 6
     e = dynamic("1/2").exponents(BOTTLENECKS)
     assert family.contains(e.multipliers, e.init_stds)
@@ -85,13 +85,13 @@ def test_total_contribution_lets_layers_sleep():
 
 
 def test_equal_norms_contradict_the_forward_condition_at_an_expansion():
-    assert solve(BOTTLENECKS, ("forward", "equal norms")) == []
-    assert solve((0, 1, "3/4", "1/2", 0), ("forward", "equal norms")) != []  # a funnel is fine
-    assert solve((0, 1, 1, 1, 0), (*THESIS, "equal norms")) != []  # so are equal widths
+    assert solve_requirements(BOTTLENECKS, ("forward", "equal norms")) == []
+    assert solve_requirements((0, 1, "3/4", "1/2", 0), ("forward", "equal norms")) != []  # a funnel is fine
+    assert solve_requirements((0, 1, 1, 1, 0), (*THESIS, "equal norms")) != []  # so are equal widths
 
 
 def test_printed_requirements_with_a_mild_bottleneck_leave_lazy_solutions():
-    families = solve((0, 1, "3/4", 1, 0), PRINTED)
+    families = solve_requirements((0, 1, "3/4", 1, 0), PRINTED)
     assert families
     for family in families:
         low, high = family.richness()
@@ -99,10 +99,10 @@ def test_printed_requirements_with_a_mild_bottleneck_leave_lazy_solutions():
 
 
 def test_spectral_is_no_solution_at_initialisation():
-    (family,) = solve(BOTTLENECKS)
+    (family,) = solve_requirements(BOTTLENECKS)
     e = scheme("spectral").exponents(BOTTLENECKS)
     assert not family.contains(e.multipliers, e.init_stds)
-    (equal,) = solve((0, 1, 1, 1, 0))
+    (equal,) = solve_requirements((0, 1, 1, 1, 0))
     e = scheme("spectral").exponents((0, 1, 1, 1, 0))
     assert equal.contains(e.multipliers, e.init_stds)
 
@@ -110,8 +110,8 @@ def test_spectral_is_no_solution_at_initialisation():
 @pytest.mark.usefixtures("as_users_run")
 def test_refusals():
     with pytest.raises(ValueError, match="hidden widths must grow"):
-        solve((0, 1, 0, 1, 0))
+        solve_requirements((0, 1, 0, 1, 0))
     with pytest.raises(ValueError, match="requirement = 'peace': allowed are"):
-        solve(BOTTLENECKS, ("peace",))
+        solve_requirements(BOTTLENECKS, ("peace",))
     with pytest.raises(ValueError, match="relation = '<'"):
         Requirement("x", "<", lambda found, widths: [])

@@ -106,7 +106,12 @@ def digits(
 
 
 def digits_pair(a: int, b: int, *, source: str = "mnist", **options) -> Split:
-    """Images of the digits a and b, two outputs unless `targets="signed"`; see `digits`."""
+    """Images of the digits a and b, two outputs unless `targets="signed"`; see `digits`.
+
+    >>> pair = digits_pair(3, 8, source="sklearn")
+    >>> pair.train.inputs.shape[0], pair.train.targets.shape[0]  # 8 x 8 pixels, two outputs
+    (64, 2)
+    """
     return digits((a, b), source=source, **options)
 
 

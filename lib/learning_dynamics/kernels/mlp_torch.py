@@ -84,6 +84,11 @@ def hidden(
     """h_0 = x, h_1, ..., h_{L-1}, and the output f: a list of (runs, n_l, samples).
 
     inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
+
+    >>> import torch
+    >>> weights = [torch.ones(1, 4, 3), torch.ones(1, 2, 4)]
+    >>> [tuple(h.shape) for h in hidden(weights, (1.0, 0.5), torch.ones(1, 3, 5))]
+    [(1, 3, 5), (1, 4, 5), (1, 2, 5)]
     """
     check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
     found, _ = forward(weights, multipliers, inputs.mT, find_activation(activation))

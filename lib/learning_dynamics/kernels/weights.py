@@ -20,7 +20,12 @@ __all__ = ["State", "Weights", "forward", "gradient", "initialise", "state_of", 
 
 
 class Weights(NamedTuple):
-    """W1 (*runs, m1, m0) and W2 (*runs, m2, m1)."""
+    """W1 (*runs, m1, m0) and W2 (*runs, m2, m1).
+
+    >>> import torch
+    >>> Weights(torch.ones(3, 2), torch.ones(1, 3)).product
+    tensor([[3., 3.]])
+    """
 
     w1: Float[Tensor, "*runs m1 m0"]
     w2: Float[Tensor, "*runs m2 m1"]
@@ -58,6 +63,11 @@ def initialise(
     init_scale : > 0, one for all runs or one per run.
     generators : one per run (see `runtime.generator`); their device is the weights' device.
     Equal generators give equal directions, so that runs can differ in scale alone.
+
+    >>> from learning_dynamics import generator
+    >>> start = initialise((6, 10, 4), 1e-3, [generator(seed) for seed in range(2)])
+    >>> start.w1.shape, start.w2.shape
+    (torch.Size([2, 10, 6]), torch.Size([2, 4, 10]))
     """
     if len(widths) != 3:
         raise ValueError(f"widths = {tuple(widths)}: must be (m0, m1, m2)")
@@ -86,7 +96,12 @@ def starting_scale(
 def forward(
     weights: Weights, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
 ) -> Float[Tensor, "... m2 n"]:
-    """f(X) = W2 sigma(W1 X)."""
+    """f(X) = W2 sigma(W1 X).
+
+    >>> import torch
+    >>> forward(Weights(torch.ones(3, 2), torch.ones(1, 3)), torch.eye(2), "relu")
+    tensor([[3., 3.]])
+    """
     return weights.w2 @ find_activation(activation)(weights.w1 @ inputs)
 
 
@@ -101,6 +116,12 @@ def gradient(
 
     With Z = W1 X and G = dL/df (m2, n):
         dL/dW2 = G sigma(Z)',    dL/dW1 = (sigma'(Z) * W2' G) X'.
+
+    >>> from learning_dynamics import generator, linear_teacher
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> start = initialise((6, 10, 4), 0.1, [generator(1)])
+    >>> gradient(start, problem, activation="tanh").gradients.w1.shape
+    torch.Size([1, 10, 6])
     """
     act, criterion = find_activation(activation), find_loss(loss)
     check_alike({"w1": weights.w1, "w2": weights.w2, "inputs": problem.inputs})

@@ -39,6 +39,10 @@ def initialise_deep(
 
     widths : (m_0, ..., m_L), L >= 2; one generator per run; init_scale : one or one per run.
     Equal generators give equal directions, so that runs can differ in scale alone.
+
+    >>> from learning_dynamics import generator
+    >>> [tuple(w.shape) for w in initialise_deep((6, 8, 8, 4), 0.1, [generator(0)])]
+    [(1, 8, 6), (1, 8, 8), (1, 4, 8)]
     """
     if len(widths) < 3:
         raise ValueError(f"widths = {tuple(widths)}: needs m_0, ..., m_L with L >= 2")
@@ -56,7 +60,12 @@ def initialise_deep(
 def deep_forward(
     weights: Layers, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
 ) -> Float[Tensor, "... m n"]:
-    """f(X), no activation after the last layer."""
+    """f(X), no activation after the last layer.
+
+    >>> import torch
+    >>> deep_forward((torch.ones(1, 2, 2), torch.ones(1, 2, 2), torch.ones(1, 1, 2)), torch.eye(2))
+    tensor([[[4., 4.]]])
+    """
     act = find_activation(activation)
     check_alike(_named(weights) | {"inputs": inputs})
     h = inputs
@@ -100,7 +109,12 @@ def deep_gradient(
 
 
 def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:
-    """sigma_2(W_l) / sigma_1(W_l) of every layer with at least two rows and columns (else 0)."""
+    """sigma_2(W_l) / sigma_1(W_l) of every layer with at least two rows and columns (else 0).
+
+    >>> import torch
+    >>> rank_ratios((torch.diag(torch.tensor([2.0, 1.0]))[None], torch.ones(1, 1, 2)))
+    tensor([[0.5000, 0.0000]])
+    """
     ratios = []
     for w in weights:
         s = torch.linalg.svdvals(w)
@@ -171,6 +185,13 @@ def layerwise_descent(
                 call returns early once all runs are frozen (later records repeat the end).
     record_at : increasing sweeps; default about 200 evenly spaced.
     Observables: loss, rank_ratio (layer). A diverging run raises with sweep and step size.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> start = saddles.initialise_deep((6, 8, 8, 4), 0.3, [generator(1)])
+    >>> run = saddles.layerwise_descent(start, problem, step_size=0.05, sweeps=300)
+    >>> bool(run["loss"][0, -1] < 0.1 * run["loss"][0, 0])
+    True
     """
     act, criterion = find_activation(activation), find_loss(loss)
     check_choice("schedule", schedule, SCHEDULES)
@@ -257,6 +278,13 @@ def layers_in_turn(
 
     A run's layer has converged when the norm of its gradient is at most `tolerance` times the
     largest it has had; at most `most_steps` steps a layer. step_size : one or one per run.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> start = saddles.initialise_deep((6, 8, 4), 0.3, [generator(1)])
+    >>> done = saddles.layers_in_turn(start, problem, step_size=0.05, most_steps=500, order=(0, 1))
+    >>> done.losses.shape  # one loss a layer trained
+    torch.Size([1, 2])
     """
     act, criterion = find_activation(activation), find_loss(loss)
     runs, eta = _check(weights, problem, step_size, criterion)

@@ -92,7 +92,11 @@ def uniform_grid(steps: int, every: int) -> Int[Tensor, " records"]:
 
 
 def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
-    """About `records` distinct steps from 0 to `steps`, evenly spaced in the logarithm."""
+    """About `records` distinct steps from 0 to `steps`, evenly spaced in the logarithm.
+
+    >>> geometric_grid(1000, 4).tolist()
+    [0, 1, 32, 1000]
+    """
     check_integer("steps", steps, least=1)
     check_integer("records", records, least=2)
     grid = torch.logspace(0, torch.tensor(float(steps)).log10(), records - 1, dtype=torch.float64)
@@ -100,7 +104,11 @@ def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
 
 
 class Stop(NamedTuple):
-    """Stop a run once its loss or the norm of its gradient (w1 and w2) is at most this."""
+    """Stop a run once its loss or the norm of its gradient (w1 and w2) is at most this.
+
+    >>> Stop(loss=1e-6)
+    Stop(loss=1e-06, gradient_norm=None)
+    """
 
     loss: float | None = None
     gradient_norm: float | None = None
@@ -163,6 +171,15 @@ def gradient_descent(
     backend   : "torch" on any device; "native", C++ compiled for the shape (`kernels.native`:
                 linear, ReLU and leaky ReLU nets on a CPU); "auto", native for long runs where it is
                 possible. The result names the one that was taken; they agree up to rounding.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> start = saddles.initialise((6, 10, 4), 1e-6, [generator(seed) for seed in range(3)])
+    >>> run = saddles.gradient_descent(start, problem, step_size=0.05, steps=2000)
+    >>> run["loss"].shape
+    torch.Size([3, 1001])
+    >>> bool((run["loss"][:, -1] < 0.01 * run["loss"][:, 0]).all())
+    True
     """
     act, criterion = find_activation(activation), find_loss(loss)
     check_finite("w1", weights.w1)

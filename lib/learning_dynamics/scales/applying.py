@@ -290,6 +290,13 @@ def parametrize(
     unless asked for. What is understood is recomputed from layers and activations on random
     inputs, and must give what the module gives. Multipliers are hooks: they are not in
     `state_dict()`, so apply the scheme before you load one.
+
+    >>> from torch import nn
+    >>> from learning_dynamics import generator
+    >>> net = nn.Sequential(nn.Linear(3, 64, bias=False), nn.ReLU(), nn.Linear(64, 2, bias=False))
+    >>> applied = parametrize(net, "dp(1/2)", generator=generator(0))
+    >>> applied.parametrization.widths
+    (3, 64, 2)
     """
     if not isinstance(module, nn.Module):
         raise ValueError(

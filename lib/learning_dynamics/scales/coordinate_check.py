@@ -1,7 +1,7 @@
 """The coordinate check: measured growth exponents beside predicted ones, with a verdict for each.
 
 A coordinate check trains networks of growing width for a moment and looks at how quantities scale
-({cite}`yang2022`). This one knows what to expect (`orders.predict`), splits changes into own and
+({cite}`yang2022`). This one knows what to expect (`orders.predict_exponents`), splits changes into own and
 upstream parts, and fits slopes with confidence intervals, so that it can say "agrees" or "differs".
 """
 
@@ -21,7 +21,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.runtime import check_choices, check_integer, check_positive, generator
 from learning_dynamics.scales.applying import parametrize
 from learning_dynamics.scales.first_step import first_step, spectral_norm
-from learning_dynamics.scales.orders import QUANTITIES, predict
+from learning_dynamics.scales.orders import QUANTITIES, predict_exponents
 from learning_dynamics.scales.parametrizations import Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
 from learning_dynamics.scales.parametrizations import WidthFamily
@@ -136,7 +136,7 @@ def _judge(
 ) -> tuple[Line, ...]:
     lines = []
     for s in schemes:
-        predicted = predict(s.exponents(exponents))
+        predicted = predict_exponents(s.exponents(exponents))
         for quantity, measured in values[s.name].items():
             for k, exponent in enumerate(predicted[quantity]):
                 if exponent is None:
@@ -198,6 +198,12 @@ def coordinate_check(
     step_size       : None for the derivative (no size of step can blow up), or a real step.
     output_gradient : f (run, n_L, n) -> dL/df; None: the same for all entries, of norm 1.
     tolerance       : what the verdict allows beyond the interval (finite-size corrections).
+
+    >>> from learning_dynamics import scales
+    >>> family = scales.WidthFamily((0, 1, 1, 0), (8, 1, 1, 2))
+    >>> check = scales.coordinate_check(["spectral"], family, [64, 128, 256], runs=4)
+    >>> check.sizes
+    (64, 128, 256)
     """
     chosen = [find_scheme(s) for s in schemes]
     check_choices("schemes", [s.name for s in chosen], [s.name for s in chosen])
@@ -261,6 +267,14 @@ def coordinate_check_of(
               multipliers, and gradient norms and weight norms depend on the gauge.
     Width exponents are read off the built networks (slopes of log width against log n, rounded to
     fractions with denominators up to 12).
+
+    >>> from torch import nn
+    >>> from learning_dynamics import scales
+    >>> def build(n):
+    ...     return nn.Sequential(nn.Linear(8, n, bias=False), nn.ReLU(), nn.Linear(n, 2, bias=False))
+    >>> check = scales.coordinate_check_of(build, "dp(1/2)", [64, 128, 256], runs=4)
+    >>> check.sizes
+    (64, 128, 256)
     """
     s = find_scheme(scheme)
     check_integer("runs", runs, least=2)

@@ -1,7 +1,7 @@
 """The first step of gradient descent, seen from every layer: own and upstream change, angle, shares.
 
 One forward pass, one backward pass and one pass of changes measure every quantity that
-`orders.predict` predicts. No weight is updated: a layer's update is -eta g delta h', of rank at
+`orders.predict_exponents` predicts. No weight is updated: a layer's update is -eta g delta h', of rank at
 most the batch size, and acts on a vector through inner products. Columns are samples; leading
 dimensions of the weights are independent runs.
 """
@@ -125,6 +125,14 @@ def first_step(
                       where "feature speed" holds exactly: <delta_l, change> = -sum of own shares.
     norms           : spectral norms of the `weights`, if known; otherwise they are measured, up
                       to about 6 % too low (4 Golub-Kahan steps) but at little cost.
+
+    >>> import torch
+    >>> from learning_dynamics import scales
+    >>> p = scales.scheme("ntk")((3, 16, 2))
+    >>> weights = [torch.ones(16, 3), torch.ones(2, 16)]
+    >>> step = scales.first_step(weights, p, torch.ones(3, 1), torch.ones_like)
+    >>> step.outputs.shape, step["contribution"].shape  # a contribution for each layer
+    (torch.Size([2, 1]), torch.Size([2]))
     """
     depth, p = parametrization.depth, parametrization
     if len(weights) != depth:

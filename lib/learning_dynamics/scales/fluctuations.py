@@ -101,6 +101,9 @@ def tangent_kernel_spread(hidden_widths: Sequence[int], last: float = 1.0) -> fl
     opposite ways by 1/n_j; the share of such pairs is 2 B (1-B), B the share of layers 1..j.
     last : mean of the last layer's contribution over that of the others. 1 for gamma_l^2 C_l
     (then B = j/L), 2 for plain C_l under DP (the hidden gain is sqrt(2)).
+
+    >>> round(tangent_kernel_spread((100, 100)), 6)
+    0.064444
     """
     _check_widths(hidden_widths)
     whole = len(hidden_widths) + last

@@ -81,6 +81,12 @@ class MLP(nn.Module):
     parametrization : widths and scales, see `parametrizations.scheme`.
     activation      : psi, a name or an `Activation`; linear in the output layer.
     generator       : draws the weights, W_1 first; its device is the network's.
+
+    >>> import torch
+    >>> from learning_dynamics import generator, scales
+    >>> net = MLP(scales.scheme("dp(1/2)")((3, 64, 8, 2)), generator=generator(0))
+    >>> net(torch.ones(5, 3)).shape
+    torch.Size([5, 2])
     """
 
     def __init__(

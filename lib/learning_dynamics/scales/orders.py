@@ -3,7 +3,7 @@
 Widths n_l ~ n^alpha_l, multipliers g_l ~ n^A_l, deviations sigma_l ~ n^S_l and relative learning
 rates eta_l ~ n^E_l go in; exponents come out, as exact fractions. An `Order` is the exponent of a
 sum of monomials, hence a maximum of affine forms; its coefficients may refer to unknown exponents,
-so that the same recursion predicts (all known) and is solved (`requirements.solve`).
+so that the same recursion predicts (all known) and is solved (`requirements.solve_requirements`).
 
 Range: Gaussian independent weights, bias-free network with an activation that keeps the order of
 its input, ||x||^2 ~ n_0, fixed batch, residual dL/df of given order, n -> infinity.
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from learning_dynamics.scales.parametrizations import Exponents
 
-__all__ = ["QUANTITIES", "Order", "maximum", "orders", "predict"]
+__all__ = ["QUANTITIES", "Order", "maximum", "orders", "predict_exponents"]
 
 Form = tuple[Fraction, ...]
 
@@ -162,13 +162,18 @@ def orders(
     return result
 
 
-def predict(
+def predict_exponents(
     exponents: Exponents, residual: int | Fraction = 0
 ) -> dict[str, tuple[Fraction | None, ...]]:
     """Predicted exponent in n of every quantity, one per layer, for a scheme's `Exponents`.
 
     exponents : from `Scheme.exponents(alpha)`; any depth, any pattern of widths.
     residual  : exponent of |dL/df|; 0 means of order one (as it is when f(x) = O(1)).
+
+    >>> from learning_dynamics import scales
+    >>> exponents = scales.scheme("dp(1/2)").exponents((0, 1, "1/2", 0))
+    >>> [str(a) for a in predict_exponents(exponents)["change_norm"]]
+    ['1/4', '1/4', '0']
     """
     pieces = (
         [Order.constant(v) for v in part]

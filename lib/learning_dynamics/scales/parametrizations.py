@@ -148,6 +148,10 @@ class Scheme:
     """A rule from widths to parametrizations; call it with widths, ask it for `exponents`.
 
     rule : (log n_0, ..., log n_L) -> logs of (g_l), (sigma_l), (eta_l), in any ordered field.
+
+    >>> from learning_dynamics import scales
+    >>> [str(a) for a in scales.scheme("ntk").exponents((0, 1, 1, 0)).multipliers]
+    ['0', '-1/2', '-1/2']
     """
 
     name: str
@@ -244,6 +248,9 @@ def dynamic(r: float | int | Fraction | str, *, any_r: bool = False) -> Scheme:
     n_min is the smallest *hidden* width; the output layer has g_L = fan_in^-1/2.
     r     : richness in [0, 1/2], 0 lazy (= NTK), 1/2 rich (= muP when all widths are equal).
     any_r : admit r outside [0, 1/2] (to show what then fails).
+
+    >>> dynamic("1/4").name
+    'dp(1/4)'
     """
     try:
         value = Fraction(r).limit_denominator(10**6)
@@ -288,6 +295,9 @@ def scheme(name: str | Scheme) -> Scheme:
     """The scheme called `name`; "dp(r)" with r in [0, 1/2], e.g. "dp(1/4)" or "dp(0.3)".
 
     A `Scheme` is passed through. Raises ValueError that lists the known names.
+
+    >>> round(scheme("dp(1/2)")((784, 1024, 32, 10)).init_stds[0], 6)  # n_min^-1/2, n_min = 32
+    0.176777
     """
     if isinstance(name, Scheme):
         return name
@@ -306,6 +316,9 @@ class WidthFamily:
 
     exponents  : alpha_0..alpha_L >= 0; strings such as "1/5" are welcome.
     prefactors : c_0..c_L > 0 (input and output: their sizes when alpha = 0).
+
+    >>> WidthFamily((0, 1, "1/2", 0), (784, 1, 4, 10))(256)
+    (784, 256, 64, 10)
     """
 
     exponents: tuple[Fraction | int | str, ...]

@@ -20,6 +20,10 @@ def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tenso
 
     Between 1 (a line) and min(width, samples); features are centred over samples. Zero features
     (all units off) give 0. Independent of scale and of rotations.
+
+    >>> import torch
+    >>> round(float(effective_rank(torch.tensor([[[1.0, -1.0], [2.0, -2.0]]]))), 6)  # a line
+    1.0
     """
     centred = features.double() - features.double().mean(-1, keepdim=True)
     values = torch.linalg.svdvals(centred).square()
@@ -41,6 +45,12 @@ def linear_probe(
     """Test accuracy of a linear read-out fitted by ridge regression on the training features.
 
     ridge : relative to the mean square of the features; a constant feature is added.
+
+    >>> import torch
+    >>> x = torch.tensor([[[1.0, 2.0, -1.0, -2.0]]])
+    >>> y = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    >>> linear_probe(x, y, x, y).tolist()
+    [1.0]
     """
     check_positive("ridge", ridge)
     h = features.double()

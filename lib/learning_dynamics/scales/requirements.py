@@ -14,7 +14,7 @@ from functools import cached_property
 from learning_dynamics.runtime import check_choice, fractions
 from learning_dynamics.scales.orders import Form, Order, orders
 
-__all__ = ["PRINTED", "REQUIREMENTS", "Bound", "Family", "Requirement", "THESIS", "solve"]
+__all__ = ["PRINTED", "REQUIREMENTS", "Bound", "Family", "Requirement", "THESIS", "solve_requirements"]
 
 Orders = dict[str, list[Order | None]]
 
@@ -261,7 +261,7 @@ def _branches(family: Family, order: Order, relation: str, why: frozenset) -> li
     return found
 
 
-def solve(
+def solve_requirements(
     width_exponents: Sequence[int | Fraction | str],
     requirements: Sequence[str | Requirement] = THESIS,
 ) -> list[Family]:
@@ -270,6 +270,9 @@ def solve(
     width_exponents : alpha_0..alpha_L, the hidden ones > 0 (hidden widths grow).
     requirements    : names in `REQUIREMENTS` or `Requirement`s.
     The families together are the whole solution set.
+
+    >>> len(solve_requirements((0, 1, "1/2", 1, 0)))
+    1
     """
     widths = fractions("width_exponents", width_exponents)
     if len(widths) < 3 or min(widths[1:-1]) <= 0:

@@ -108,6 +108,10 @@ def initialise(
 
     widths : n_0..n_L. seeds : one per run. Equal seeds and widths give equal draws up to the
     standard deviation, on every device, so that schemes are compared on the same noise.
+
+    >>> state = initialise((3, 16, 2), (1.0, 1.0), [0, 1])
+    >>> [tuple(w.shape) for w in state.weights]
+    [(2, 16, 3), (2, 2, 16)]
     """
     for i, width in enumerate(widths):
         check_integer(f"widths[{i}]", width, least=1)
@@ -222,6 +226,16 @@ def sgd(
     exceeds 10^4 or is not a number: its losses are +inf from there on (never NaN, which means
     would skip), its accuracies 0. Going on from `final` continues bit for bit.
     Raises ValueError for shapes that do not fit.
+
+    >>> from learning_dynamics import digits_pair, scales
+    >>> import torch
+    >>> data = digits_pair(3, 8, source="sklearn", dtype=torch.float32).train
+    >>> p = scales.scheme("dp(1/2)")((64, 96, 12, 2))
+    >>> state = scales.initialise(p.widths, p.weight_stds, [0])
+    >>> run = scales.sgd(data, state, p.multipliers, seeds=[0], step_size=0.5, steps=40,
+    ...                  batch_size=32, evaluate={"train": data}, record=(0, 40))
+    >>> bool(run["train_loss"][0, -1] < run["train_loss"][0, 0])
+    True
     """
     runs, losses, psi = len(seeds), find_loss(loss), find_activation(activation)
     _check({"problem": problem, **{f"evaluate[{k!r}]": p for k, p in (evaluate or {}).items()}},
@@ -311,7 +325,15 @@ def _trajectory(
 
 
 def save(state: State, path: Path | str) -> None:
-    """Write weights, velocities, step and divergences of `state` to `path`."""
+    """Write weights, velocities, step and divergences of `state` to `path`.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(initialise((3, 16, 2), (1.0, 1.0), [0]), Path(folder) / "state.pt")
+    ...     load(Path(folder) / "state.pt").step
+    0
+    """
     arrays = {f"weights_{i}": w for i, w in enumerate(state.weights)}
     arrays |= {f"velocities_{i}": v for i, v in enumerate(state.velocities or ())}
     arrays |= {"diverged_at": state.diverged_at, "step": torch.tensor(state.step)}
@@ -323,6 +345,13 @@ def save(state: State, path: Path | str) -> None:
 def load(path: Path | str, device: torch.device | str = "cpu") -> State:
     """The state that `save` wrote. Raises ValueError if the file is no whole checkpoint, or its
     layers do not fit each other.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(initialise((3, 16, 2), (1.0, 1.0), [0]), Path(folder) / "state.pt")
+    ...     len(load(Path(folder) / "state.pt").weights)
+    2
     """
     content = io.BytesIO(Path(path).read_bytes())
     try:

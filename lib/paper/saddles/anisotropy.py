@@ -69,8 +69,8 @@ def rotation(
     """Turn of the top direction of S from sigma_1(S) = `early` to the rest on saddle 1."""
     batch = [p.moments() for p in problems_with_gaps(problems, covariance=covariance)]
     each = stack_moments(batch)
-    eta = 0.3 / staircase.predict(each).escape_rates[:, 0]
-    last = staircase.predict(each, eta).drop_steps(scale)[:, 1].max()
+    eta = 0.3 / staircase.predict_staircase(each).escape_rates[:, 0]
+    last = staircase.predict_staircase(each, eta).drop_steps(scale)[:, 1].max()
     track = follow_modes(
         each,
         unit_starts(len(batch), (scale,), (10, 10), seed="rotation"),

@@ -17,7 +17,7 @@ __all__ = ["follow_grid", "gaps", "moments_with_gaps", "problems_with_gaps", "un
 def gaps(moments: Moments) -> Float[Tensor, "*runs"]:
     """Least relative gap that matters: between the two leading escape rates at each saddle, and
     between successive losses gained (the eigenvalues mu_k of reduced-rank regression)."""
-    found = staircase.predict(moments)
+    found = staircase.predict_staircase(moments)
     rates, gains = found.rates, -found.levels.diff(dim=-1)
     rank = rates.shape[-1]
     pairs = [rates[..., k, 0] / rates[..., k, 1] for k in range(rank - 1)]
@@ -97,8 +97,8 @@ def follow_grid(
     relative_step : eta s_1. drop : which one. options : of `follow_modes`.
     """
     each, count = stack_moments(batch), len(scales)
-    eta = relative_step / staircase.predict(each).escape_rates[:, 0]
-    theory = staircase.predict(each, eta)
+    eta = relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
+    theory = staircase.predict_staircase(each, eta)
     last = float(theory.drop_steps(min(scales))[:, drop - 1].max())
     blocks = len(starts) // (len(batch) * count)
     track = follow_modes(

@@ -17,7 +17,7 @@ from paper.together.one_axis.dial import position
 from paper.together.one_axis.sweep import Axis, AxisSweep, small_digits, step_for, sweep
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import check_choice, generator
-from learning_dynamics.saddles.theory.staircase import predict
+from learning_dynamics.saddles.theory.staircase import predict_staircase
 from learning_dynamics.saddles.theory.stages import first_record
 from learning_dynamics.scales.parametrizations import scheme
 
@@ -109,7 +109,7 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
     seen = torch.einsum("ok,rtoi,ij,kj->rtk", u, course.maps, moments.xx, v)[..., :3] / s[:3]
     return Staged(
         name, place.laziness, course.steps, seen - seen[:, :1], course.loss, course.stable_ranks,
-        predict(moments).levels,
+        predict_staircase(moments).levels,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from learning_dynamics.saddles.skipping.active_descent import gauss_newton, inve
 from learning_dynamics.saddles.skipping.objective import Objective, no_units
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.skipping.clarke import clarke_test, near_kinks
-from learning_dynamics.saddles.theory.staircase import levels, predict
+from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient
 
 PHASES = {"fast": {}, "gradient_descent": {"phase": "gradient_descent", "step_size": 0.08}}
@@ -47,7 +47,7 @@ def test_waiting_times_are_those_of_the_staircase(step_size):
     problem = teacher(seed=1)
     found = skip_plateaus(problem, width=10, step_size=step_size)
     waiting = torch.tensor([s.escape.waiting for s in found.saddles[:-1]], dtype=torch.float64)
-    times = predict(problem.moments(), step_size).times
+    times = predict_staircase(problem.moments(), step_size).times
     assert torch.allclose(waiting.cumsum(0), times, rtol=1e-4)  # saddles known to 1e-5
     steps = found.saddles[0].plateau_steps(1e-8, 0.05)
     assert steps == pytest.approx(float(waiting[0]) * math.log(1e8) / 0.05)

@@ -8,7 +8,7 @@ import torch
 from learning_dynamics.problems import Moments, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import arrival_rate, log_excess
-from learning_dynamics.saddles.theory.staircase import predict, rank_k_map
+from learning_dynamics.saddles.theory.staircase import predict_staircase, rank_k_map
 from learning_dynamics.saddles.two_layer import Weights, gradient, gradient_descent, uniform_grid
 
 
@@ -44,7 +44,7 @@ def test_arrival_rate_is_the_decay_of_a_run_of_width_k():
     run = gradient_descent(
         start, problem, step_size=eta, steps=200, record_at=uniform_grid(200, 100)
     )
-    above = (run["loss"][0] - predict(moments, eta).levels[k]).log()
+    above = (run["loss"][0] - predict_staircase(moments, eta).levels[k]).log()
     slope = float(above[2] - above[1]) / (100 * eta)
     # The kick's square, 1e-3 relative, bends the mode.
     assert slope == pytest.approx(-2 * float(arrival_rate(moments, k, eta)), rel=1e-3)
@@ -52,7 +52,7 @@ def test_arrival_rate_is_the_decay_of_a_run_of_width_k():
 
 def test_longer_plateaus_rest_closer():
     moments = linear_teacher(generator=generator("arrival", 1)).moments()
-    staircase = predict(moments, 0.02)
+    staircase = predict_staircase(moments, 0.02)
     values = [log_excess(moments, staircase, 1, scale) for scale in (1e-4, 1e-8, 1e-16)]
     assert values[1] == pytest.approx(2 * values[0], rel=1e-12)  # linear in log(1/epsilon)
     assert values[2] < values[1] < values[0] < 0
@@ -60,7 +60,7 @@ def test_longer_plateaus_rest_closer():
 
 def test_bad_input(as_users_run):
     moments = linear_teacher(generator=generator("arrival", 1)).moments()
-    staircase = predict(moments, 0.02)
+    staircase = predict_staircase(moments, 0.02)
     with pytest.raises(ValueError, match="k = 0"):
         arrival_rate(moments, 0)
     with pytest.raises(ValueError, match="k = 4"):

@@ -46,14 +46,14 @@ def test_a_drop_that_never_comes_is_nan():
 
 def test_gradient_descent_rests_at_the_reduced_rank_losses():
     p = linear_teacher(generator=generator("test-stages"))
-    prediction = staircase.predict(p.moments(), 0.05)
+    prediction = staircase.predict_staircase(p.moments(), 0.05)
     w = initialise((6, 10, 4), 1e-12, [generator("test-stages", "start")])
     run = gradient_descent(w, p, step_size=0.05, steps=1600, record_at=uniform_grid(1600, 4))
     found = stages.find_stages(run["loss"], prediction.levels[None], run.steps)
     assert found.misfit[0, [0, 1, 3]].max() < 1e-2
     error = found.drop_steps[0] / prediction.drop_steps(1e-12) - 1
     assert error.abs().max() < 0.12
-    naive = staircase.predict(p.moments()).times[-1] * 0 + 1 / torch.linalg.svdvals(
+    naive = staircase.predict_staircase(p.moments()).times[-1] * 0 + 1 / torch.linalg.svdvals(
         p.moments().yx
     )[-1]  # the rate of Sigma_yx alone, without the recursion
     assert abs(naive / prediction.times[-1] - 1) > 0.01

@@ -42,7 +42,7 @@ def test_every_visited_saddle_is_stationary(covariance):
         assert state.gradients.w1.abs().max() < 1e-12
         assert state.gradients.w2.abs().max() < 1e-12
         residual = staircase.residual_correlation(p.moments(), k)
-        rates = staircase.predict(p.moments()).rates
+        rates = staircase.predict_staircase(p.moments()).rates
         rates = rates[k] if k < 4 else torch.zeros_like(rates[0])
         torch.testing.assert_close(
             torch.linalg.svdvals(residual), rates, atol=1e-12, rtol=0
@@ -51,13 +51,13 @@ def test_every_visited_saddle_is_stationary(covariance):
 
 def test_white_inputs_give_the_textbook_staircase():
     p = problem("isotropic", input_spectrum=(1.0,) * 6, target_spectrum=(3.0, 1.8, 1.0, 0.5))
-    found = staircase.predict(p.moments())
+    found = staircase.predict_staircase(p.moments())
     s = torch.tensor([3.0, 1.8, 1.0, 0.5], dtype=torch.float64)
     torch.testing.assert_close(found.times, 1 / s)
     torch.testing.assert_close(found.exponents[:3], 1 - s[1:] / s[:3])
     expected = 0.5 * torch.stack([s[k:].square().sum() for k in range(5)])
     torch.testing.assert_close(found.levels, expected, atol=1e-12, rtol=0)
-    finite = staircase.predict(p.moments(), 0.1)
+    finite = staircase.predict_staircase(p.moments(), 0.1)
     torch.testing.assert_close(finite.times, 0.1 / torch.log1p(0.1 * s))
     steps = finite.drop_steps(1e-8)
     torch.testing.assert_close(steps, math.log(1e8) / torch.log1p(0.1 * s))
@@ -69,14 +69,14 @@ def test_commuting_inputs_are_learned_by_correlation_not_by_gain():
     yx = torch.diag(torch.tensor([2.0, 1.8], dtype=torch.float64))
     moments = Moments(xx, yx, yx @ torch.linalg.inv(xx) @ yx.mT)
     assert staircase.commutes(moments)
-    found = staircase.predict(moments)
+    found = staircase.predict_staircase(moments)
     torch.testing.assert_close(found.levels, torch.tensor([2.12, 1.62, 0.0]).double())
     torch.testing.assert_close(found.times, 1 / torch.tensor([2.0, 1.8]).double())
     assert staircase.rank_k_optimum(moments, 1)[1] < 0.6  # GD does not stop there
 
 
 def test_a_start_without_spare_modes_shrinks_beyond_the_rank():
-    square = staircase.predict(problem("generic", output_dim=6).moments())
+    square = staircase.predict_staircase(problem("generic", output_dim=6).moments())
     assert square.times.isinf()[4:].all()  # rank 4 of 6: two modes never escape
     assert square.times.isfinite()[:4].all()
     assert not square.exponents.isnan().any()
@@ -85,9 +85,9 @@ def test_a_start_without_spare_modes_shrinks_beyond_the_rank():
 def test_a_batch_is_its_problems_one_by_one():
     batch = [problem(seed=i).moments() for i in range(3)]
     together = Moments(*(torch.stack(x) for x in zip(*[(m.xx, m.yx, m.yy) for m in batch])))
-    all_found = staircase.predict(together, 0.05)
+    all_found = staircase.predict_staircase(together, 0.05)
     for i, moments in enumerate(batch):
-        one = staircase.predict(moments, 0.05)
+        one = staircase.predict_staircase(moments, 0.05)
         for name in ("levels", "rates", "times", "exponents"):
             torch.testing.assert_close(getattr(all_found, name)[i], getattr(one, name))
 
@@ -98,8 +98,8 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="k = 5"):
         staircase.rank_k_map(moments, 5)
     with pytest.raises(ValueError, match="step_size"):
-        staircase.predict(moments, -1.0)
+        staircase.predict_staircase(moments, -1.0)
     with pytest.raises(ValueError, match="step_size = None"):
-        staircase.predict(moments).drop_steps(1e-8)
+        staircase.predict_staircase(moments).drop_steps(1e-8)
     with pytest.raises(ValueError, match="init_scale"):
-        staircase.predict(moments, 0.1).drop_steps(2.0)
+        staircase.predict_staircase(moments, 0.1).drop_steps(2.0)

@@ -133,6 +133,13 @@ def linear_descent(
     Returns a trajectory whose `final` holds the weights of the narrow net in the basis of
     `narrow(weights)`, so that `narrow(weights).widen(trajectory.final)` are the wide ones.
     A diverging run raises ValueError with the step (to within 20) and the step size.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> start = saddles.initialise((6, 50, 4), 1e-30, [generator(1)])
+    >>> run = saddles.linear_descent(start, problem, step_size=0.05, steps=4000)
+    >>> bool(run["loss"][0, -1] < 1e-3 * run["loss"][0, 0])
+    True
     """
     check_choices("observables", observables, LINEAR_OBSERVABLES)
     check_integer("steps", steps)

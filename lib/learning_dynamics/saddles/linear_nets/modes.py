@@ -77,7 +77,12 @@ class ModeRun:
 
 
 def stack_moments(batch: Sequence[Moments], repeat: int = 1) -> Moments:
-    """One `Moments` with a leading dimension of runs; each problem `repeat` times in a row."""
+    """One `Moments` with a leading dimension of runs; each problem `repeat` times in a row.
+
+    >>> from learning_dynamics import generator, linear_teacher
+    >>> stack_moments([linear_teacher(generator=generator(0)).moments()], 3).yx.shape
+    torch.Size([3, 4, 6])
+    """
     if not batch:
         raise ValueError("batch is empty: pass at least one Moments")
     check_integer("repeat", repeat, least=1)
@@ -124,6 +129,13 @@ def follow_modes(
     rotate_every : steps between rotations, None for plain floating point.
     keep         : "modes" and/or "units".
     Raises ValueError if a run diverges.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> moments = saddles.stack_moments([linear_teacher(generator=generator(0)).moments()])
+    >>> start = saddles.initialise((6, 10, 4), 1e-20, [generator(1)]).units
+    >>> run = saddles.follow_modes(moments, start, step_size=0.05, steps=400)
+    >>> run.modes.shape
+    torch.Size([1, 201, 10])
     """
     check_finite("units", units)
     check_positive("step_size", step_size)

@@ -205,6 +205,12 @@ def skip_plateaus(
     Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
     Smooth activations: one unit becomes active at a time, where a wide net activates a group of copies.
     Status "minimum" is proved (see `Skipped`): squared loss and a linear net, or a loss of zero.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> path = saddles.skip_plateaus(problem, width=10, step_size=0.05)
+    >>> [saddle.active for saddle in path.saddles]  # the rank rises by one at each drop
+    [0, 1, 2, 3, 4]
     """
     objective = Objective(problem, activation=activation, loss=loss)
     _check(

@@ -54,7 +54,13 @@ def correlation(
 
 @checked
 def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
-    """Rate, direction and gap of the escape from a stationary point with correlation R."""
+    """Rate, direction and gap of the escape from a stationary point with correlation R.
+
+    >>> import torch
+    >>> out = escape(torch.diag(torch.tensor([3.0, 1.0])))  # R at the origin: Sigma_yx
+    >>> round(float(out.rate), 6)
+    3.0
+    """
     check_finite("residual", residual)
     u, s, vh = torch.linalg.svd(residual, full_matrices=False)
     second = s[..., 1] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0])
@@ -124,6 +130,17 @@ def plateau_steps(
 
     log(threshold/|S p|)/log(1 + eta s_1), p the escape direction at the origin, s_1 the top
     singular value of Sigma_yx: linear in log(1/epsilon) with slope 1/log(1 + eta s_1).
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> moments = linear_teacher(generator=generator(0)).moments()
+    >>> short, long = (
+    ...     saddles.plateau_steps(
+    ...         moments, saddles.initialise((6, 10, 4), scale, [generator(1)]).units[0], 0.05
+    ...     )
+    ...     for scale in (1e-4, 1e-8)
+    ... )
+    >>> bool(long > 2 * short)
+    True
     """
     check_positive("threshold", threshold)
     check_positive("step_size", step_size)

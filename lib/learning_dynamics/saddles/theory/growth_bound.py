@@ -34,6 +34,12 @@ def growth_bound(
     for every step size, loss and width of a linear net: S(t+1) = S(t)(I - eta M(t)), and
     S(t) P_k(t)(I - eta M(t)) has rank k, so that sigma_{k+1}(S(t+1)) is at most the norm of the
     rest, S(t)(I - P_k(t))(I - eta M(t)).
+
+    >>> import torch
+    >>> update = torch.diag(torch.tensor([1.2, 1.1, 0.9]))
+    >>> leading = torch.diag(torch.tensor([1.0, 0.0, 0.0]))
+    >>> round(float(growth_bound(update, leading)), 6)
+    1.1
     """
     size = update.shape[-1]
     check_shape("projector", projector, (size, size))

@@ -87,6 +87,12 @@ def find_stages(
 
     losses : at the recorded `steps`, at least two records.
     Raises ValueError if levels do not fall or losses are not finite.
+
+    >>> import torch
+    >>> losses = torch.tensor([[2.0, 2.0, 2.0, 1.0, 0.5, 0.5, 0.5, 0.1, 0.0]])
+    >>> stages = find_stages(losses, torch.tensor([[2.0, 0.5, 0.0]]), torch.arange(9))
+    >>> stages.drop_steps.tolist()
+    [[2.75, 6.625]]
     """
     check_finite("losses", losses)
     check_finite("levels", levels)
@@ -129,6 +135,12 @@ def find_drops(
     A drop is a peak of log |dL/dt| that stands out by `prominence` (1 = a factor e in speed);
     a plateau is the slowest record before the first, between two, or after the last drop.
     Returns indices into `losses`: drops, and one plateau more than drops.
+
+    >>> import torch
+    >>> losses = torch.tensor([1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.001, 0.001, 0.001])
+    >>> drops, plateaus = find_drops(losses, torch.arange(9))
+    >>> drops.tolist()
+    [2, 5]
     """
     check_finite("losses", losses)
     check_shape("losses", losses, (len(steps),))
@@ -153,6 +165,12 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     the balanced factors of the rank-k map; the zero eigenvalues are the k^2 directions that leave
     W2 W1 as it is. With a step size: -log(1 - eta h)/eta, valid for eta h < 1.
     moments : of one problem (no leading dimension); k >= 1.
+
+    >>> import torch
+    >>> from learning_dynamics import Moments
+    >>> s = torch.diag(torch.tensor([3.0, 1.0]))
+    >>> round(float(arrival_rate(Moments(torch.eye(2), s, s @ s), 1)), 6)
+    2.0
     """
     check_integer("k", k, least=1)
     if step_size is not None:
@@ -182,7 +200,7 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
 def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float) -> float:
     """Predicted log of |L - level k|/level k at the slowest step of plateau k, to leading order.
 
-    staircase : `staircase.predict(moments, step_size)` of the same single problem.
+    staircase : `staircase.predict_staircase(moments, step_size)` of the same single problem.
     k         : 1 .. r - 1. init_scale : epsilon in (0, 1).
     Constants of order one are left out: read -7 as "about one in a thousand, give or take ten".
     """

@@ -22,7 +22,7 @@ __all__ = [
     "commutes",
     "finite_step_rate",
     "levels",
-    "predict",
+    "predict_staircase",
     "rank_k_map",
     "rank_k_optimum",
     "recursion",
@@ -85,6 +85,13 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
 
     k : 0 .. min(m0, m2). P_k projects on the top k eigenvectors of
     Sigma_yx Sigma_xx^-1 Sigma_yx' (reduced-rank regression, izenman1975).
+
+    >>> import torch
+    >>> from learning_dynamics import Moments
+    >>> white = Moments(torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])), torch.eye(2))
+    >>> rank_k_map(white, 1)
+    tensor([[3., 0.],
+            [0., 0.]])
     """
     check_integer("k", k)
     rank = min(moments.yx.shape[-2:])
@@ -119,6 +126,12 @@ def levels(moments: Moments) -> Float[Tensor, "*runs level"]:
 
     Generic inputs: the losses of the rank-k optima. For exactly commuting inputs whose modes are
     learned in another order than that of their gains, the saddles passed are not rank-k optima.
+
+    >>> import torch
+    >>> from learning_dynamics import Moments
+    >>> s = torch.diag(torch.tensor([3.0, 1.0]))
+    >>> levels(Moments(torch.eye(2), s, s @ s))  # white inputs: half the squares not yet learned
+    tensor([5.0000, 0.5000, 0.0000])
     """
     gains = _modes(moments)[1]
     total = moments.yy.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -192,7 +205,7 @@ def recursion(
 
 
 @checked
-def predict(moments: Moments, step_size: float | Tensor | None = None) -> Staircase:
+def predict_staircase(moments: Moments, step_size: float | Tensor | None = None) -> Staircase:
     """Levels, escape rates, times and exponents of all drops.
 
     With dormant exponents p_1 <= p_2 <= ... (all 1 at the start) and growth rates
@@ -204,6 +217,14 @@ def predict(moments: Moments, step_size: float | Tensor | None = None) -> Stairc
     step_size : eta with eta max(rate) < 1, one or one per run, or None for gradient flow.
     The recursion of times is that of kunin2025; needs distinct rates and a hidden width of at
     least r = min(m0, m2).
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> moments = linear_teacher(generator=generator(0)).moments()
+    >>> staircase = saddles.predict_staircase(moments, 0.05)
+    >>> [round(x, 3) for x in staircase.levels.tolist()]
+    [7.248, 2.401, 0.94, 0.167, 0.0]
+    >>> [round(x) for x in staircase.drop_steps(1e-6).tolist()]  # steps at which the loss drops
+    [86, 124, 210, 428]
     """
     m2, m0 = moments.yx.shape[-2:]
     rank = min(m0, m2)

@@ -43,6 +43,15 @@ def unit_matrix(
            "printed": E_i = D_i, as Arata's thesis has it; exact where sigma(z) = z sigma'(z), that
            is for positively 1-homogeneous activations (linear, ReLU, leaky ReLU).
     M_i depends on t through G and, unless sigma is linear, on the unit through D_i.
+
+    >>> import torch
+    >>> from learning_dynamics import Problem, saddles
+    >>> problem = Problem(torch.eye(2), torch.ones(1, 2))
+    >>> weights = saddles.Weights(torch.zeros(3, 2), torch.zeros(1, 3))
+    >>> unit_matrix(weights, problem)[0]  # M = -[[0, R'], [R, 0]] at the origin
+    tensor([[ 0.0000,  0.0000, -0.5000],
+            [ 0.0000,  0.0000, -0.5000],
+            [-0.5000, -0.5000,  0.0000]])
     """
     check_choice("form", form, FORMS)
     act, criterion = find_activation(activation), find_loss(loss)
@@ -67,7 +76,14 @@ def unit_gradient(
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
 ) -> Float[Tensor, "*runs m1 coordinate"]:
-    """dL/dw_i, the gradient of L arranged by units, from the kernel."""
+    """dL/dw_i, the gradient of L arranged by units, from the kernel.
+
+    >>> import torch
+    >>> from learning_dynamics import Problem, saddles
+    >>> problem = Problem(torch.eye(2), torch.ones(1, 2))
+    >>> unit_gradient(saddles.Weights(torch.zeros(3, 2), torch.ones(1, 3)), problem)[0]
+    tensor([-0.5000, -0.5000,  0.0000])
+    """
     return gradient(weights, problem, activation=activation, loss=loss).gradients.units
 
 

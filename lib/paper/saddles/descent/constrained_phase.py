@@ -124,8 +124,8 @@ def run(config: Config | None = None) -> Phases:
         for p in problems_with_gaps(config.problems, covariance=config.covariance)
     ]
     each = stack_moments(batch)
-    eta = config.relative_step / staircase.predict(each).escape_rates[:, 0]
-    theory = staircase.predict(each, eta)
+    eta = config.relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
+    theory = staircase.predict_staircase(each, eta)
     last = float(theory.drop_steps(config.scale).max())
     track = follow_modes(
         each,

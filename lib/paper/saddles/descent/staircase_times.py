@@ -65,8 +65,8 @@ def run(config: Config | None = None) -> Times:
         for p in problems_with_gaps(config.problems, covariance=config.covariance)
     ]
     each, count = stack_moments(batch), len(config.scales)
-    eta = config.relative_step / staircase.predict(each).escape_rates[:, 0]
-    theory = staircase.predict(each, eta)
+    eta = config.relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
+    theory = staircase.predict_staircase(each, eta)
     scales = torch.tensor(config.scales, dtype=torch.float64)
     # What grows is S, whose singular values start near epsilon sqrt(m1).
     size = scales * config.width**0.5

@@ -73,8 +73,8 @@ def run(config: Config | None = None) -> Window:
         for p in problems_with_gaps(config.problems, covariance=config.covariance)
     ]
     runs = stack_moments(batch, config.starts)
-    eta = config.relative_step / staircase.predict(runs).escape_rates[:, 0]
-    last = staircase.predict(runs, eta).drop_steps(config.scale)[:, 1]
+    eta = config.relative_step / staircase.predict_staircase(runs).escape_rates[:, 0]
+    last = staircase.predict_staircase(runs, eta).drop_steps(config.scale)[:, 1]
     shape = (config.width, 10)
     track = follow_modes(
         runs,

@@ -16,7 +16,7 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
-from learning_dynamics.saddles.theory.staircase import levels, predict
+from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 
 __all__ = [
@@ -152,7 +152,7 @@ def scale_cost(
     `largest_step`."""
     c = case("P3", seed)
     eta = 0.35 * c.largest_step
-    predicted = float(predict(c.problem.moments(), eta).times[-1]) / eta
+    predicted = float(predict_staircase(c.problem.moments(), eta).times[-1]) / eta
     steps = [
         _steps_to_end(c.problem, e, eta, 10 * (60 + int(0.15 * predicted * math.log(1 / e))))
         for e in scales

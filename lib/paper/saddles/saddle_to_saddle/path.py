@@ -13,7 +13,7 @@ from torch import Tensor
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import Trajectory, generator
 from learning_dynamics.saddles.theory.stages import Stages, find_stages
-from learning_dynamics.saddles.theory.staircase import Staircase, predict
+from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise, uniform_grid
 
 __all__ = ["Picture", "SaddleToSaddle", "problem_of", "run", "start_of"]
@@ -80,7 +80,7 @@ def run(config: SaddleToSaddle = SaddleToSaddle()) -> Picture:
         record_at=uniform_grid(config.steps, config.every),
         observables=("loss", "units", "product", "unit_singular_values"),
     )
-    staircase = predict(problem.moments(), config.step_size)
+    staircase = predict_staircase(problem.moments(), config.step_size)
     rank = len(config.target_spectrum)
     levels = staircase.levels[None, : rank + 1]
     stages = find_stages(trajectory["loss"], levels, trajectory.steps)

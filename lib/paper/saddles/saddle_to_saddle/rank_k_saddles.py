@@ -12,7 +12,7 @@ from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import log_excess
 from learning_dynamics.saddles.theory.stages import Stages, find_drops, find_stages
-from learning_dynamics.saddles.theory.staircase import Staircase, predict
+from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
 
 __all__ = ["RankKSaddles", "Rests", "measure", "measure_three_drops", "run"]
@@ -86,7 +86,7 @@ def run(config: RankKSaddles = RankKSaddles()) -> Rests:
         observables=("loss", "product"),
     )
     rank = len(config.target_spectrum)
-    staircase = predict(moments, config.step_size)
+    staircase = predict_staircase(moments, config.step_size)
     levels = staircase.levels[:, : rank + 1]
     losses = trajectory["loss"]
     stages = find_stages(losses, levels, trajectory.steps)
