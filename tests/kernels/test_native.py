@@ -111,7 +111,8 @@ def test_single_precision(name, loss):
         weights, problem = case(sizes, loss, scale=scale, dtype=torch.float32)
         criterion = LOSSES[loss](sizes[2], sizes[3])
         ours, theirs = (
-            stepped(kind, act, weights, problem, criterion) for kind in (kernel_for(act), DenseKernel)
+            stepped(kind, act, weights, problem, criterion)
+            for kind in (kernel_for(act), DenseKernel)
         )
         assert difference(ours, theirs) < 1e-5
 
@@ -203,7 +204,7 @@ DOUBLE = torch.empty(1, dtype=torch.float64)
         (leaky_relu(-0.5), (4, 7, 3, 13), DOUBLE, "slope >= 0"),
         (RELU, (122, 7, 7, 13), DOUBLE, "m0 \\+ m2 = 129: at most 128"),
         (RELU, (4, 7, 3, 13), DOUBLE.half(), "weights are torch.float16 on cpu"),
-        (LINEAR, (4, 7, 3, 13), DOUBLE.to("meta"), "on meta: allowed are float32 and float64, cpu"),
+        (LINEAR, (4, 7, 3, 13), DOUBLE.to("meta"), "on meta: must be float32 or float64, cpu"),
     ],
 )
 def test_what_it_does_not_take(act, sizes, like, words):

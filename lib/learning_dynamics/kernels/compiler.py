@@ -1,4 +1,4 @@
-"""C++ compiled by the machine's compiler when a shape is first met, kept in the user's cache folder."""
+"""C++ compiled by the machine's compiler for a shape, kept in the user's cache folder."""
 
 import ctypes
 import hashlib

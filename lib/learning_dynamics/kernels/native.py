@@ -88,7 +88,7 @@ def why_not(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> 
     if act.negative_slope is None or act.negative_slope < 0:
         return f"activation {act.name}: allowed are linear, relu and leaky_relu with slope >= 0"
     if like.device.type != "cpu" or like.dtype not in REALS:
-        return f"weights are {like.dtype} on {like.device.type}: allowed are float32 and float64, cpu"
+        return f"weights are {like.dtype} on {like.device.type}: must be float32 or float64, cpu"
     if sizes[0] + sizes[2] > LARGEST:
         return f"m0 + m2 = {sizes[0] + sizes[2]}: at most {LARGEST} are allowed"
     return None

@@ -4,12 +4,16 @@
 #include <cstddef>
 
 #if defined(__AVX512F__)
-constexpr int WIDTH = 64, REGISTERS = 32;
+#define REGISTER 64
 #elif defined(__AVX__)
-constexpr int WIDTH = 32, REGISTERS = 16;
+#define REGISTER 32
 #else
-constexpr int WIDTH = 16, REGISTERS = 16;
+#define REGISTER 16
 #endif
+#ifndef WIDTH  // bytes of a vector; a test sets more than the machine has
+#define WIDTH REGISTER
+#endif
+constexpr int REGISTERS = WIDTH == 64 ? 32 : 16;
 constexpr int L = WIDTH / sizeof(REAL);  // lanes: numbers in a vector
 typedef REAL vec __attribute__((vector_size(WIDTH), aligned(sizeof(REAL)), may_alias));
 #define INLINE static inline __attribute__((always_inline))
@@ -22,7 +26,7 @@ INLINE vec load(const REAL *p) { return *(const vec *)p; }
 INLINE void store(REAL *p, vec v) { *(vec *)p = v; }
 INLINE vec held(const REAL *p) {  // a load that the compiler does not repeat at every use
   vec v = load(p);
-#ifdef __x86_64__
+#if defined(__x86_64__) && WIDTH == REGISTER
   asm("" : "+v"(v));
 #endif
   return v;
