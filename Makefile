@@ -7,6 +7,7 @@
 #   make pdf-tagged  a PDF for screen readers, printed from the website by Chromium
 #   make browser     a short visit to the built website in Chromium
 #   make bench       timings                make lock        write the lock files from .venv
+#   make lint        style and types
 #   make clean       remove what was built (make distclean: and the environment)
 #
 # Variables:  PYTHON=python3.12   the interpreter that creates .venv (3.11 or newer)
@@ -46,7 +47,7 @@ export OMP_NUM_THREADS   ?= 1
 export MPLCONFIGDIR      ?= $(CURDIR)/_build/.matplotlib
 
 .DELETE_ON_ERROR:
-.PHONY: book pdf pdf-tagged browser test notebooks lab claims reference bench audit lock clean distclean environment place
+.PHONY: book pdf pdf-tagged browser test lint notebooks lab claims reference bench audit lock clean distclean environment place
 
 book: $(READY)
 	@$(PY) $(DOCTOR) home book
@@ -78,6 +79,11 @@ test: $(READY)
 
 notebooks: $(READY)
 	@$(PY) _ext/notebooks.py run _build/notebooks --jobs $(JOBS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p learning_dynamics -p paper
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=chapters $(LAB_ARGS)

@@ -8,7 +8,9 @@ __all__ = ["PROGRAMS", "THEMES", "chromium", "open_page", "pages", "site_browser
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 THEMES = ("light", "dark")
-TYPESET = "() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => true) : true"
+TYPESET = (
+    "() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => true) : true"
+)
 
 
 def chromium(which=shutil.which):

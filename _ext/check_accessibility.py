@@ -36,7 +36,8 @@ def violations(site, names=(), themes=THEMES, report=None):
     """
     site, faults = Path(site), []
     chosen = [
-        p for p in pages(site)
+        p
+        for p in pages(site)
         if not names or any(name in p.relative_to(site).as_posix() for name in names)
     ]
     with site_browser() as browser:

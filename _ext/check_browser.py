@@ -20,7 +20,11 @@ from faults import report
 
 __all__ = ["problems", "served"]
 
-LANDING, LIVE, FORMULAS = "chapters/index.html", "chapters/live.html", "chapters/saddles/plateau.html"
+LANDING, LIVE, FORMULAS = (
+    "chapters/index.html",
+    "chapters/live.html",
+    "chapters/saddles/plateau.html",
+)
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SEARCHED = "plateau"
 
@@ -128,8 +132,11 @@ def search_problems(page):
 
 def box_problems(page):
     """Formulas and printed output wider than their boxes."""
-    return [f"{name} is {beyond} px wider than its box"
-            for name, beyond, _, whole in page.evaluate(WIDTHS) if whole]
+    return [
+        f"{name} is {beyond} px wider than its box"
+        for name, beyond, _, whole in page.evaluate(WIDTHS)
+        if whole
+    ]
 
 
 def phone_problems(page):
@@ -138,7 +145,8 @@ def phone_problems(page):
     wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
     return ([f"wider than a phone by {wide} px"] if wide > 0 else []) + [
         f"{name} stands out of a phone by {beyond} px"
-        for name, beyond, scrolls, _ in page.evaluate(WIDTHS) if not scrolls
+        for name, beyond, scrolls, _ in page.evaluate(WIDTHS)
+        if not scrolls
     ]
 
 
@@ -154,10 +162,15 @@ def problems(site):
         return [f"{site / LANDING} is missing: run `make book` first"]
     found = []
     visits = [
-        (LANDING, theme_problems), (LIVE, live_problems), (FORMULAS, formula_problems),
+        (LANDING, theme_problems),
+        (LIVE, live_problems),
+        (FORMULAS, formula_problems),
         (f"search.html?q={SEARCHED}", search_problems),
-        *((path.relative_to(site).as_posix(), width_problems) for path in pages(site)
-          if "_modules" not in path.parts),  # source code: no formula, no output
+        *(
+            (path.relative_to(site).as_posix(), width_problems)
+            for path in pages(site)
+            if "_modules" not in path.parts
+        ),  # source code: no formula, no output
     ]
     with served(site) as address, site_browser() as browser:
         for name, check in visits:

@@ -29,14 +29,21 @@ def source_problems(source):
 def overfull_lines(log):
     """(points, where, what) of every line that stands out by more than `OVERFULL`."""
     boxes = re.findall(r"^Overfull .hbox \(([\d.]+)pt too wide\) ?(.*)\n(.*)", log, re.M)
-    return [(float(points), where, what[:90]) for points, where, what in boxes
-            if float(points) > OVERFULL]
+    return [
+        (float(points), where, what[:90])
+        for points, where, what in boxes
+        if float(points) > OVERFULL
+    ]
 
 
 def log_problems(log):
     """Faults that the log shows: lost glyphs, undefined references, lines too wide."""
-    found = [f"{points:.1f} pt too wide {where}: {what}" for points, where, what in overfull_lines(log)]
-    found += [f"character {character} is missing in its font" for character in missing_characters(log)]
+    found = [
+        f"{points:.1f} pt too wide {where}: {what}" for points, where, what in overfull_lines(log)
+    ]
+    found += [
+        f"character {character} is missing in its font" for character in missing_characters(log)
+    ]
     if re.search(r"There were undefined references", log):
         found.append("there are undefined references")
     return found

@@ -15,10 +15,27 @@ from faults import report, unreadable
 
 __all__ = ["problems"]
 
-LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "embed": "src",
-         "object": "data", "video": "src", "audio": "src"}
-LOADING_LINKS = {"stylesheet", "preload", "prefetch", "icon", "shortcut", "modulepreload",
-                 "preconnect", "dns-prefetch", "manifest"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "embed": "src",
+    "object": "data",
+    "video": "src",
+    "audio": "src",
+}
+LOADING_LINKS = {
+    "stylesheet",
+    "preload",
+    "prefetch",
+    "icon",
+    "shortcut",
+    "modulepreload",
+    "preconnect",
+    "dns-prefetch",
+    "manifest",
+}
 CSS_ADDRESS = re.compile(r"(?:url\(\s*|@import\s+(?!url\())['\"]?([^'\")\s]+)")
 
 

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
-    "PACKAGES", "cells_with_options", "chapter_digest", "code_cells", "imported_modules",
+    "PACKAGES",
+    "cells_with_options",
+    "chapter_digest",
+    "code_cells",
+    "imported_modules",
     "record_files",
 ]
 
@@ -49,9 +53,12 @@ def _without_docstrings(tree):
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            while body and isinstance(body[0], ast.Expr) and isinstance(
-                getattr(body[0], "value", None), ast.Constant
-            ) and isinstance(body[0].value.value, str):
+            while (
+                body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(getattr(body[0], "value", None), ast.Constant)
+                and isinstance(body[0].value.value, str)
+            ):
                 body.pop(0)
     return tree
 
@@ -141,11 +148,14 @@ def record_files(root, words):
         path
         for folder in DATA_FOLDERS
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and path.suffix not in (".py", ".pyc") and not {"__pycache__", "locks"} & set(path.parts)
+        if path.is_file()
+        and path.suffix not in (".py", ".pyc")
+        and not {"__pycache__", "locks"} & set(path.parts)
     ]
     extra = [root / name for name in ("claims.yml",)]
     return [
-        path for path in files + extra
+        path
+        for path in files + extra
         if path.is_file() and (path.name in names or path.stem in names)
     ]
 

@@ -4,8 +4,6 @@ Called by the Makefile as `python doctor.py place python home book tex`: each wo
 any Python, because an old one must be able to read it.
 """
 
-from __future__ import print_function
-
 import os
 import sys
 
@@ -33,8 +31,9 @@ def check_python(version=None):
     version = tuple(sys.version_info[:3]) if version is None else version
     if version >= OLDEST:
         return None
-    return "Python %s is too old: install Python 3.11 or newer and run `make PYTHON=python3.11 ...`." % (
-        ".".join(map(str, version)),
+    return (
+        "Python %s is too old: install Python 3.11 or newer and run `make PYTHON=python3.11 ...`."
+        % (".".join(map(str, version)),)
     )
 
 
@@ -47,7 +46,9 @@ def check_home(origin=None):
         origin = (spec and spec.origin) or ""
     if os.path.realpath(origin).startswith(os.path.join(os.path.realpath(ROOT), "")):
         return None
-    return "The environment in .venv was not made for %s: run `make distclean` and try again." % ROOT
+    return (
+        "The environment in .venv was not made for %s: run `make distclean` and try again." % ROOT
+    )
 
 
 def check_book(version=None):
@@ -75,13 +76,19 @@ def check_tex(which=None):
     missing = [program for program in ("xelatex", "latexmk") if not which(program)]
     if not missing:
         return None
-    return "The PDF needs TeX, but %s is missing: install it, on Debian or Ubuntu with `apt-get install %s`." % (
-        " and ".join(missing),
-        TEX_PACKAGES,
+    return (
+        "The PDF needs TeX, but %s is missing: install it, on Debian or Ubuntu with `apt-get install %s`."
+        % (" and ".join(missing), TEX_PACKAGES)
     )
 
 
-CHECKS = {"place": check_place, "python": check_python, "home": check_home, "book": check_book, "tex": check_tex}
+CHECKS = {
+    "place": check_place,
+    "python": check_python,
+    "home": check_home,
+    "book": check_book,
+    "tex": check_tex,
+}
 
 
 def main(words):

@@ -24,11 +24,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-import dependencies
 from jupyter_cache import get_cache
-from notebooks import is_clean, list_fonts
 from sphinx.util.logging import getLogger
 from sqlalchemy.exc import SQLAlchemyError
+
+import dependencies
+from notebooks import is_clean, list_fonts
 
 logger = getLogger(__name__)
 
@@ -70,8 +71,9 @@ def is_good(folder):
     cache = get_cache(str(folder))
     try:
         cache.list_project_records()
-        return all(is_clean(cache.get_cache_bundle(record.pk).nb)
-                   for record in cache.list_cache_records())
+        return all(
+            is_clean(cache.get_cache_bundle(record.pk).nb) for record in cache.list_cache_records()
+        )
     except (KeyError, ValueError, SQLAlchemyError):
         return False
 
@@ -127,10 +129,12 @@ def _execute_ahead(app, env, docnames):
     with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as pool:
         futures = {
             pool.submit(
-                execute_chapter, env.doc2path(docname), env.myst_config,
-                plain.copy(execution_cache_path=str(
-                    cache_folder(app.srcdir, docname, digests[docname])
-                )),
+                execute_chapter,
+                env.doc2path(docname),
+                env.myst_config,
+                plain.copy(
+                    execution_cache_path=str(cache_folder(app.srcdir, docname, digests[docname]))
+                ),
             ): docname
             for docname in work
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+
 from dependencies import PACKAGES, cells_with_options, record_files
 
 __all__ = ["Source", "figure_sources"]
@@ -70,11 +71,14 @@ def _uses(statement, names, traced):
 
 def _assigned(statement):
     inner = {  # variables of comprehensions end with them
-        name for node in ast.walk(statement) if isinstance(node, ast.comprehension)
+        name
+        for node in ast.walk(statement)
+        if isinstance(node, ast.comprehension)
         for name in ast.walk(node.target)
     }
     return {
-        node.id for node in ast.walk(statement)
+        node.id
+        for node in ast.walk(statement)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in inner
     }
 
@@ -125,7 +129,11 @@ def figure_sources(root, text):
             mine = _uses(statement, names, traced)
             used += [item for item in mine if item not in used]
             for name in _assigned(statement):
-                old = traced.get(name, []) if isinstance(statement, ast.For | ast.If | ast.AugAssign) else []
+                old = (
+                    traced.get(name, [])
+                    if isinstance(statement, ast.For | ast.If | ast.AugAssign)
+                    else []
+                )
                 traced[name] = list(dict.fromkeys([*old, *mine]))
         if figure:
             found[figure] = _source(root, used)

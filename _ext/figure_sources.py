@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from docutils import nodes
+
 from figure_code import figure_sources
 from paper.claims import read_claims
 
@@ -43,9 +44,7 @@ def line(app, docname, source, claims):
     code = list(_code_links(app, docname, [*source.drawn_by, *source.computed_by]))
     records = [_link(p.name, f"{up}{FOLDER}/{p.name}") for p in source.records]
     ledger = app.builder.get_relative_uri(docname, LEDGER)
-    known = [
-        _link(claim.id, f"{ledger}#claim-{claim.id.replace('/', '-')}") for claim in claims
-    ]
+    known = [_link(claim.id, f"{ledger}#claim-{claim.id.replace('/', '-')}") for claim in claims]
     parts = [("code", code), ("record", records), ("in the ledger", known)]
     paragraph = nodes.paragraph("", "", classes=["figure-source"])
     for name, links in parts:

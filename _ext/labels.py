@@ -7,9 +7,17 @@ __all__ = ["citations", "figures", "labels"]
 
 _TARGET = re.compile(r"^\(([\w-]+)\)=\s*$", re.M)
 _EQUATION = re.compile(r"^\$\$\s*\(([\w-]+)\)", re.M)
-_PROOF = re.compile(r"^[`:]{3,}\{prf:\w+\}[^\n]*\n(?:(?::[\w-]+:[^\n]*|---|[\w-]+:[^\n]*)\n)*?(?::label:|label:)\s*([\w-]+)", re.M)
-_FIGURE = re.compile(r"figure:\s*(?:\{[^}]*?name:\s*([\w-]+)|\n(?:\s+[^\n]*\n)*?\s+name:\s*([\w-]+))")
-_DIRECTIVE_NAME = re.compile(r"^[`:]{3,}\{(?:figure|table|list-table|math|code-block)\}[^\n]*\n(?::[\w-]+:[^\n]*\n)*?:(?:name|label):\s*([\w-]+)", re.M)
+_PROOF = re.compile(
+    r"^[`:]{3,}\{prf:\w+\}[^\n]*\n(?:(?::[\w-]+:[^\n]*|---|[\w-]+:[^\n]*)\n)*?(?::label:|label:)\s*([\w-]+)",
+    re.M,
+)
+_FIGURE = re.compile(
+    r"figure:\s*(?:\{[^}]*?name:\s*([\w-]+)|\n(?:\s+[^\n]*\n)*?\s+name:\s*([\w-]+))"
+)
+_DIRECTIVE_NAME = re.compile(
+    r"^[`:]{3,}\{(?:figure|table|list-table|math|code-block)\}[^\n]*\n(?::[\w-]+:[^\n]*\n)*?:(?:name|label):\s*([\w-]+)",
+    re.M,
+)
 _CITE = re.compile(r"\{cite:\w+\}`([^`]+)`")
 
 

@@ -1,10 +1,10 @@
 """The ledger page: directives that render claims.yml and results/claims.json.
 
-    ```{ledger-counts}         one sentence: how many claims came out how
-    ```{ledger-summary}        counts by status and verdict
-    ```{ledger-overview}       links to all claims, by verdict
-    ```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers;
-                               WING `others`: of wings that have no section of their own
+```{ledger-counts}         one sentence: how many claims came out how
+```{ledger-summary}        counts by status and verdict
+```{ledger-overview}       links to all claims, by verdict
+```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers;
+                           WING `others`: of wings that have no section of their own
 """
 
 import math
@@ -12,10 +12,11 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
 from labels import chapter_texts, labels
 from paper.claims import STATUSES, read_claims
 from paper.ledger import read_ledger
-from sphinx.util.docutils import SphinxDirective
 
 VERDICTS = ("holds", "holds-corrected", "fails", "not measured")
 WINGS = ("saddles", "scales", "together", "kernels")
@@ -71,11 +72,17 @@ def summary(claims, records):
 def counts(claims, records):
     """Markdown: one sentence that says how the claims came out."""
     verdicts = [records.get(c.id, {}).get("verdict", "not measured") for c in claims]
-    told = {"holds": "hold", "holds-corrected": "hold only in corrected form", "fails": "fail",
-            "not measured": "are not measured yet"}
+    told = {
+        "holds": "hold",
+        "holds-corrected": "hold only in corrected form",
+        "fails": "fail",
+        "not measured": "are not measured yet",
+    }
     parts = [f"**{verdicts.count(v)}** {words}" for v, words in told.items() if v in verdicts]
-    return (f"**{len(claims)} claims**, each tested by a run that could have refuted it: "
-            f"{', '.join(parts)} ({{ref}}`the ledger <ledger>`).")
+    return (
+        f"**{len(claims)} claims**, each tested by a run that could have refuted it: "
+        f"{', '.join(parts)} ({{ref}}`the ledger <ledger>`)."
+    )
 
 
 def table(rows):
@@ -117,8 +124,13 @@ def facts(claim, found, roles):
     if origin := found.get("provenance"):
         known.append(("recorded", recorded_with(origin)))
     if stored := found.get("provenance", {}).get("from_record"):
-        known.append(("measured anew", "only the short form: the full one reads the stored runs of "
-                      + ", ".join(f"`{name}`" for name in stored)))
+        known.append(
+            (
+                "measured anew",
+                "only the short form: the full one reads the stored runs of "
+                + ", ".join(f"`{name}`" for name in stored),
+            )
+        )
     return "\n".join(f"{name}\n: {value}\n" for name, value in known)
 
 
@@ -129,8 +141,10 @@ def commit_of(origin):
 
 def recorded_with(origin):
     """Markdown: what measured one record, in short."""
-    parts = [f"commit `{commit_of(origin)[:7]}`" + ("" if origin.get("code_as_committed", True)
-                                                    else " with changes")]
+    parts = [
+        f"commit `{commit_of(origin)[:7]}`"
+        + ("" if origin.get("code_as_committed", True) else " with changes")
+    ]
     parts += [f"{name} {origin[name]}" for name in ("python", "torch", "numpy") if name in origin]
     return ", ".join([*parts, f"{origin['machine']} {origin.get('instructions', '')}".strip()])
 
@@ -138,11 +152,15 @@ def recorded_with(origin):
 def origins(records):
     """Markdown: one sentence on what measured all records together."""
     every = [record["provenance"] for record in records.values()]
-    told = [f"{name} {', '.join(sorted({o[name] for o in every}))}"
-            for name in ("python", "torch", "numpy")]
-    return (f"The records come from {len(set(map(commit_of, every)))} commits, measured with "
-            f"{'; '.join(told)} on {', '.join(sorted({o['machine'] for o in every}))}; "
-            "each entry names its own.")
+    told = [
+        f"{name} {', '.join(sorted({o[name] for o in every}))}"
+        for name in ("python", "torch", "numpy")
+    ]
+    return (
+        f"The records come from {len(set(map(commit_of, every)))} commits, measured with "
+        f"{'; '.join(told)} on {', '.join(sorted({o['machine'] for o in every}))}; "
+        "each entry names its own."
+    )
 
 
 def overview(claims, records):
@@ -151,8 +169,12 @@ def overview(claims, records):
     for verdict in VERDICTS:
         own = [c for c in claims if records.get(c.id, {}).get("verdict", "not measured") == verdict]
         if own:
-            rows.append([f"**{verdict}** ({len(own)})",
-                         ", ".join(f"{{ref}}`{c.id} <{anchor(c)}>`" for c in own)])
+            rows.append(
+                [
+                    f"**{verdict}** ({len(own)})",
+                    ", ".join(f"{{ref}}`{c.id} <{anchor(c)}>`" for c in own),
+                ]
+            )
     return table(rows)
 
 
@@ -205,7 +227,9 @@ class Claims(_Ledger):
         if not own:
             return [] if name == "others" else self._parse("No claims yet.")
         roles = labels(chapter_texts(self.env.srcdir).values())
-        return [node for claim in own for node in self._entry(claim, records.get(claim.id, {}), roles)]
+        return [
+            node for claim in own for node in self._entry(claim, records.get(claim.id, {}), roles)
+        ]
 
     def _entry(self, claim, found, roles):
         """One line, and on the website a box that opens to the numbers."""

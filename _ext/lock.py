@@ -61,12 +61,16 @@ def main():
 
     book = pins(lambda name: name not in BENCH | ALONE)
     bench, alone = pins(BENCH.__contains__), pins(ALONE.__contains__)
-    use = {"requirements.lock": (book, "the book and its tests use"),
-           "requirements-alone.lock": (alone, "the tests use without its own requirements"),
-           "requirements-bench.lock": (bench, "`make bench` adds")}
+    use = {
+        "requirements.lock": (book, "the book and its tests use"),
+        "requirements-alone.lock": (alone, "the tests use without its own requirements"),
+        "requirements-bench.lock": (bench, "`make bench` adds"),
+    }
     for file, (pins, words) in use.items():
         if pins:
-            write_atomically(ROOT / file, (HEAD.format(use=words) + "\n".join(pins) + "\n").encode())
+            write_atomically(
+                ROOT / file, (HEAD.format(use=words) + "\n".join(pins) + "\n").encode()
+            )
             print(f"{file}: {len(pins)} packages")
     write_atomically(ROOT / "environment.yml", environment(book).encode())
 

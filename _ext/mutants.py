@@ -74,9 +74,16 @@ def try_mutant(mutant, expected, seconds=SECONDS):
         try:
             done = subprocess.run(
                 [sys.executable, "-c", MEASURE, str(folder), mutant["claim"]],
-                cwd=folder, capture_output=True, text=True, timeout=seconds,
-                env={**os.environ, "PYTHONPATH": str(folder / "lib"), "OMP_NUM_THREADS": "1",
-                     "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(folder / "lib"),
+                    "OMP_NUM_THREADS": "1",
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
             )
         except subprocess.TimeoutExpired:
             return "endless", f"no verdict after {seconds} s"
@@ -97,7 +104,9 @@ def main(claims=(), jobs=2, seconds=SECONDS):
         tried = pool.map(lambda m: try_mutant(m, verdicts[m["claim"]], seconds), table)
         for mutant, (outcome, seen) in zip(table, tried, strict=True):
             counts[outcome] += 1
-            print(f"{outcome}: {mutant['claim']}: {verdicts[mutant['claim']]} -> {seen}", flush=True)
+            print(
+                f"{outcome}: {mutant['claim']}: {verdicts[mutant['claim']]} -> {seen}", flush=True
+            )
     return counts
 
 

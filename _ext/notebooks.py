@@ -84,7 +84,9 @@ def is_exempt(cell):
 def list_fonts():
     """Let Matplotlib list the fonts, if it has not: in a kernel, on a slow machine, it would complain."""
     if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist-*.json")):
-        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True
+        )
 
 
 def comparable(outputs):
@@ -95,7 +97,9 @@ def comparable(outputs):
             if kept and kept[-1].get("name") == output["name"]:
                 kept[-1]["text"] += output["text"]
             else:
-                kept.append({"output_type": "stream", "name": output["name"], "text": output["text"]})
+                kept.append(
+                    {"output_type": "stream", "name": output["name"], "text": output["text"]}
+                )
         elif "data" in output:
             data = {k: v for k, v in output["data"].items() if k not in IMAGES}
             if set(output["data"]) & set(IMAGES):
@@ -110,7 +114,9 @@ def execute(chapter):
     from nbclient import NotebookClient
 
     notebook = read(chapter)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(chapter.parent)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(chapter.parent)}}
+    ).execute()
     return notebook
 
 
@@ -127,7 +133,9 @@ def built(chapter):
         except ValueError:  # a build was killed while it wrote
             continue
         done = code(whole)
-        if is_clean(whole) and [cell.source for cell in done] == [cell.source for cell in code(notebook)]:
+        if is_clean(whole) and [cell.source for cell in done] == [
+            cell.source for cell in code(notebook)
+        ]:
             for cell, old in zip(code(notebook), done, strict=True):
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
             return notebook
@@ -195,7 +203,9 @@ def differences(old, new):
             f"[{number}] {line}"
             for number, outputs in enumerate(cells)
             for output in outputs
-            for text in ([output["text"]] if "text" in output else map(str, output["data"].values()))
+            for text in (
+                [output["text"]] if "text" in output else map(str, output["data"].values())
+            )
             for line in text.splitlines()
         ]
 
@@ -208,9 +218,8 @@ def differences(old, new):
 
 def renew(names, jobs, use_build=False):
     """Execute chapters (or, with `use_build`, take what the book build executed), write their references and print what changed."""
-    from numeric_comparison import same_outputs
-
     from learning_dynamics.files import write_atomically
+    from numeric_comparison import same_outputs
 
     chapters = [c for c in notebook_chapters() if not names or c.stem in names]
     if not chapters:

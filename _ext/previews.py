@@ -84,7 +84,11 @@ def page_previews(page, soups):
         file, _, anchor = address.partition("#")
         if not anchor or "://" in file or address in found:
             continue
-        other = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(file))) if file else page
+        other = (
+            posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(file)))
+            if file
+            else page
+        )
         target = soups[other].find(id=unquote(anchor)) if other in soups else None
         html = fragment(target, other) if target is not None else None
         if html:

@@ -15,8 +15,12 @@ BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
 def theme_options(options):
     """The theme's options, buttons switched on or off by the repository's address."""
     there = bool((options.get("repository_url") or "").strip())
-    launch = {"notebook_interface": "jupyterlab", "binderhub_url": BINDER if there else "",
-              "colab_url": "", "thebe": False}
+    launch = {
+        "notebook_interface": "jupyterlab",
+        "binderhub_url": BINDER if there else "",
+        "colab_url": "",
+        "thebe": False,
+    }
     return {**options, **dict.fromkeys(BUTTONS, there), "launch_buttons": launch}
 
 

@@ -1,8 +1,8 @@
 """Directives of the reproducibility page.
 
-    ```{locked-versions}     the versions of the main packages, from requirements.lock
-    ```{build-times}         times of the README's commands from a fresh clone
-    ```{audit-results}       what the slow checks of `make audit` counted when they last ran
+```{locked-versions}     the versions of the main packages, from requirements.lock
+```{build-times}         times of the README's commands from a fresh clone
+```{audit-results}       what the slow checks of `make audit` counted when they last ran
 """
 
 import json
@@ -12,8 +12,23 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-MAIN = ("torch", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib", "sympy", "mpmath",
-        "jupyter-book", "sphinx", "myst-nb", "jupytext", "nbval", "pytest", "hypothesis")
+MAIN = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xarray",
+    "matplotlib",
+    "sympy",
+    "mpmath",
+    "jupyter-book",
+    "sphinx",
+    "myst-nb",
+    "jupytext",
+    "nbval",
+    "pytest",
+    "hypothesis",
+)
 
 
 def versions(lock):
@@ -26,8 +41,10 @@ def versions(lock):
 def times(record):
     """Markdown: a table of recorded times."""
     rows = [f"| {row['what']} | {row['seconds']} s |" for row in record["times"]]
-    told = (f"Measured on {record['machine']}, Python {record['python']}, with a mean load of "
-            f"{record['load']} during the last quarter of an hour.")
+    told = (
+        f"Measured on {record['machine']}, Python {record['python']}, with a mean load of "
+        f"{record['load']} during the last quarter of an hour."
+    )
     return "\n".join(["| command | time |", "| --- | --- |", *rows, "", told])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docutils import nodes
+
 from notebooks import chapter_files
 
 __all__ = ["Entry", "entries", "meaning_of"]
@@ -23,8 +24,16 @@ _ROW = re.compile(r"^\| \$(.+?)\$ \|", re.M)
 _HEADING = re.compile(r"^## (.*)$", re.M)
 _WORD = re.compile(r"^(\S[^\n]*)\n: ", re.M)
 #: Ancestors in which nothing is linked.
-CLOSED = (nodes.title, nodes.caption, nodes.reference, nodes.table, nodes.literal_block,
-          nodes.rubric, nodes.term, nodes.legend)
+CLOSED = (
+    nodes.title,
+    nodes.caption,
+    nodes.reference,
+    nodes.table,
+    nodes.literal_block,
+    nodes.rubric,
+    nodes.term,
+    nodes.legend,
+)
 
 
 class Entry(NamedTuple):
@@ -58,7 +67,7 @@ def _names(cell):
 
 def entries(text):
     """The signs and words that the text of the notation page defines."""
-    found, start = [], 0
+    found = []
     pieces = [*_HEADING.finditer(text)]
     for heading, after in zip(pieces, [*pieces[1:], None], strict=True):
         body = text[heading.end() : after.start() if after else len(text)]
@@ -69,7 +78,9 @@ def entries(text):
             found.append(Entry(names, f"sign-{tag}{_slug(cell) or len(found)}", part, False))
         if heading[1] == "Words":
             for term in _WORD.findall(body):
-                words = tuple(w.strip() for w in re.sub(r"\binputs$", "", term).split(",") if "$" not in w)
+                words = tuple(
+                    w.strip() for w in re.sub(r"\binputs$", "", term).split(",") if "$" not in w
+                )
                 found.append(Entry(words, f"word-{_slug(term)}", None, True))
     return found
 
@@ -110,7 +121,9 @@ def _mark_first_uses(app, doctree):
     if part is None:
         return
     meanings = meaning_of(app.env.sign_entries, part)
-    patterns = {n: re.compile(re.escape(n) + RELATION) for n in sorted(meanings, key=len, reverse=True)}
+    patterns = {
+        n: re.compile(re.escape(n) + RELATION) for n in sorted(meanings, key=len, reverse=True)
+    }
     alone, related = {}, {}
     for node in doctree.findall(nodes.math):
         text = node.astext().strip()
@@ -126,7 +139,9 @@ def _mark_first_uses(app, doctree):
 def _link(builder, docname, target, anchor, title, *children):
     address = builder.get_relative_uri(docname, target) + f"#{anchor}"
     more = {"reftitle": title} if title else {}
-    return nodes.reference("", "", *children, refuri=address, internal=True, classes=["sign"], **more)
+    return nodes.reference(
+        "", "", *children, refuri=address, internal=True, classes=["sign"], **more
+    )
 
 
 def _wrap(builder, docname, node, target, anchor, title):
@@ -147,15 +162,17 @@ def _link_words(builder, docname, doctree, known):
                 text, entry = node.astext(), waiting.pop(word)
                 waiting = {w: e for w, e in waiting.items() if e is not entry}
                 link = _link(builder, docname, PAGE, entry.anchor, None, nodes.Text(match[0]))
-                node.parent.replace(node, [
-                    nodes.Text(text[: match.start()]), link, nodes.Text(text[match.end() :])
-                ])
+                node.parent.replace(
+                    node, [nodes.Text(text[: match.start()]), link, nodes.Text(text[match.end() :])]
+                )
                 break
 
 
 def _chapter_links(app, doctree, docname, known):
     for node in list(doctree.findall(nodes.math)):
-        anchor = next((i.removeprefix("first-") for i in node["ids"] if i.startswith("first-")), None)
+        anchor = next(
+            (i.removeprefix("first-") for i in node["ids"] if i.startswith("first-")), None
+        )
         if anchor:
             _wrap(app.builder, docname, node, PAGE, anchor, None)
     if _part(docname) != "scales":
@@ -164,7 +181,10 @@ def _chapter_links(app, doctree, docname, known):
 
 def _notation_links(app, doctree, known):
     """Ids on the entries, and a link from each sign to its first use in the book."""
-    order = [p.relative_to(app.srcdir).with_suffix("").as_posix() for p in chapter_files(Path(app.srcdir))]
+    order = [
+        p.relative_to(app.srcdir).with_suffix("").as_posix()
+        for p in chapter_files(Path(app.srcdir))
+    ]
     by_cell = {names: entry for entry in known if not entry.is_word for names in [entry.names]}
     queue = {}
     for entry in known:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import yaml
+
 from browser import open_page, site_browser
 from check_browser import formula_problems
 from faults import report
@@ -101,8 +102,14 @@ def _print(page, target):
     found = formula_problems(page)
     target.parent.mkdir(parents=True, exist_ok=True)
     page.pdf(
-        path=str(target), format="A4", margin=MARGIN, tagged=True, outline=True,
-        print_background=True, display_header_footer=True, header_template="<span></span>",
+        path=str(target),
+        format="A4",
+        margin=MARGIN,
+        tagged=True,
+        outline=True,
+        print_background=True,
+        display_header_footer=True,
+        header_template="<span></span>",
         footer_template=FOOTER,
     )
     return found

@@ -16,7 +16,9 @@ def _figures(outputs):
     """(kind, content) of each figure file among the outputs of a cell."""
     return [
         (kind, output["data"][kind])
-        for output in outputs for kind in IMAGES if kind in output.get("data", {})
+        for output in outputs
+        for kind in IMAGES
+        if kind in output.get("data", {})
     ]
 
 

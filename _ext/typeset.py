@@ -29,12 +29,22 @@ def main(folder):
     folder = Path(folder)
     running = folder / RUNNING
     if running.exists():
-        subprocess.run(["latexmk", "-C", "-silent", f"{DOCUMENT}.tex"], cwd=folder, check=True,
-                       capture_output=True)
+        subprocess.run(
+            ["latexmk", "-C", "-silent", f"{DOCUMENT}.tex"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
     running.touch()
     # One run of latexmk may end with "no output" while references settle; it repeats by itself.
-    command = ["latexmk", "-xelatex", "-interaction=nonstopmode", "-halt-on-error", "-silent",
-               f"{DOCUMENT}.tex"]
+    command = [
+        "latexmk",
+        "-xelatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-silent",
+        f"{DOCUMENT}.tex",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
     running.unlink()
     log_file = folder / f"{DOCUMENT}.log"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from paper.records import RESULTS
 
 RECORD = RESULTS / "benchmarks.json"

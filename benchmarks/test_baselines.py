@@ -4,12 +4,12 @@ from statistics import median
 
 import pytest
 import torch
-from baselines import BASELINES
-from timing import interleaved, ratio
 
+from baselines import BASELINES
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+from timing import interleaved, ratio
 
 #: name -> activation, widths, samples, runs, dtype
 CASES = {
@@ -35,8 +35,7 @@ def ours(weights, problem, act, steps, backend="native"):
     """A long run's backend on few steps."""
     end = torch.tensor([steps])
     return lambda: gradient_descent(
-        weights, problem, step_size=ETA, steps=steps, activation=act, record_at=end,
-        backend=backend,
+        weights, problem, step_size=ETA, steps=steps, activation=act, record_at=end, backend=backend
     )
 
 
@@ -48,24 +47,29 @@ def test_against_baselines(name, benchmark, record):
     # slower contenders take fewer steps; all numbers are per run and step
     steps = {"ours": STEPS, "torch.nn loop": STEPS, "JAX scan": 40}
     calls = {"ours": ours(weights, problem, act, STEPS)}
-    for baseline, build in BASELINES.items():
+    for baseline, make in BASELINES.items():
         steps.setdefault(baseline, 10)
-        calls[baseline] = build(weights, problem, act, ETA, steps[baseline])
+        calls[baseline] = make(weights, problem, act, ETA, steps[baseline])
         w1, w2 = calls[baseline]()
-        check = gradient_descent(weights, problem, step_size=ETA, steps=steps[baseline],
-                                 activation=act).final
+        check = gradient_descent(
+            weights, problem, step_size=ETA, steps=steps[baseline], activation=act
+        ).final
         tolerance = 1e-10 if w1.dtype == torch.float64 else 1e-4
         torch.testing.assert_close(w1, check.w1[: len(w1)], rtol=0, atol=tolerance)
         torch.testing.assert_close(w2, check.w2[: len(w2)], rtol=0, atol=tolerance)
     seconds = interleaved(calls, ROUNDS)
     per = {
-        baseline: [s / steps[baseline] / (1 if baseline == "torch.nn loop" else runs) for s in times]
+        baseline: [
+            s / steps[baseline] / (1 if baseline == "torch.nn loop" else runs) for s in times
+        ]
         for baseline, times in seconds.items()
     }
     record(
         name,
         {
-            "runs": runs, "sizes": sizes, "dtype": str(weights.w1.dtype).split(".")[-1],
+            "runs": runs,
+            "sizes": sizes,
+            "dtype": str(weights.w1.dtype).split(".")[-1],
             "microseconds": {k: 1e6 * median(v) for k, v in per.items()},
             "ratios": {k: ratio(v, per["ours"]) for k, v in per.items() if k != "ours"},
         },

@@ -4,21 +4,23 @@ from statistics import median
 
 import numpy as np
 import torch
-from timing import interleaved, ratio
 
-from paper.performance.kernels import large_run
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import compress, linear_descent, narrow
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+from paper.performance.kernels import large_run
+from timing import interleaved, ratio
 
 STEPS, ROUNDS = 400, 25
 
 
 def test_width_reduction(benchmark, record):
     problem = linear_teacher(
-        generator=generator("benchmark-width"), input_spectrum=(1.0,) * 20,
-        target_spectrum=(2.0, 1.0), output_dim=10,
+        generator=generator("benchmark-width"),
+        input_spectrum=(1.0,) * 20,
+        target_spectrum=(2.0, 1.0),
+        output_dim=10,
     )
     calls, end = {}, torch.tensor([STEPS])
     for width in (50, 500, 5000, 50000):
@@ -34,8 +36,10 @@ def test_width_reduction(benchmark, record):
             )
     seconds = interleaved(calls, ROUNDS)
     numbers = {k: median(v) for k, v in seconds.items()}
-    record("width reduction", {"steps": STEPS, "seconds": numbers,
-                               "ratio": ratio(seconds["50000"], seconds["50"])})
+    record(
+        "width reduction",
+        {"steps": STEPS, "seconds": numbers, "ratio": ratio(seconds["50000"], seconds["50"])},
+    )
     benchmark.pedantic(calls["50000"], rounds=3)
 
 
@@ -54,12 +58,21 @@ def test_fast_forward(benchmark, record):
         )
         if length == 10**3:
             calls["stepping 1000"] = lambda eta=eta, steps=steps: linear_descent(
-                weights, problem, step_size=eta, steps=steps,
-                record_at=torch.tensor([steps]), tolerance=None,
+                weights,
+                problem,
+                step_size=eta,
+                steps=steps,
+                record_at=torch.tensor([steps]),
+                tolerance=None,
             )
     seconds = interleaved(calls, ROUNDS)
-    record("fast-forward", {"seconds": {k: median(v) for k, v in seconds.items()},
-                            "ratio": ratio(seconds["1000000"], seconds["1000"])})
+    record(
+        "fast-forward",
+        {
+            "seconds": {k: median(v) for k, v in seconds.items()},
+            "ratio": ratio(seconds["1000000"], seconds["1000"]),
+        },
+    )
     benchmark.pedantic(calls["1000000"], rounds=3)
 
 

@@ -12,15 +12,14 @@ from statistics import median
 
 import pytest
 import torch
-from test_baselines import CASES, STEPS, build, ours
-from timing import gemm, interleaved
 
 from learning_dynamics.activations import activation
+from learning_dynamics.kernels.ensemble import CACHE, worker_map
 from learning_dynamics.kernels.native import ReluNative
-from learning_dynamics.losses import squared
-from learning_dynamics.kernels.ensemble import CACHE
 from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, ProductKernel
-from learning_dynamics.kernels.ensemble import worker_map
+from learning_dynamics.losses import squared
+from test_baselines import CASES, STEPS, build, ours
+from timing import gemm, interleaved
 
 ROUNDS = 9
 
@@ -104,7 +103,8 @@ def test_shares_of_the_peak(name, benchmark, record):
     peak = [operations / s for s in seconds["a large product"]]
     shares = {
         call: median(flops / s / p for s, p in zip(times, peak, strict=True))
-        for call, times in seconds.items() if call != "a large product"
+        for call, times in seconds.items()
+        if call != "a large product"
     }
     record(f"roofline {name}", {"gflops": 1e-9 * median(peak), "shares": shares})
     benchmark.extra_info |= shares
@@ -150,7 +150,8 @@ def test_torch_compile(benchmark, record):
         return lambda: kernel.advance(steps)
 
     calls = {
-        "as written": repeat(step), "torch.compile": repeat(compiled),
+        "as written": repeat(step),
+        "torch.compile": repeat(compiled),
         "kernel of five products": bound(DenseKernel),
         "kernel in two passes": bound(ReluNative),
     }
@@ -158,11 +159,14 @@ def test_torch_compile(benchmark, record):
     torch.set_num_threads(1)
     seconds = interleaved(calls, ROUNDS)
     torch.set_num_threads(threads)
-    record("torch.compile", {
-        "compile_seconds": once,
-        "ratios": {
-            call: median(a / b for a, b in zip(times, seconds["torch.compile"], strict=True))
-            for call, times in seconds.items()
+    record(
+        "torch.compile",
+        {
+            "compile_seconds": once,
+            "ratios": {
+                call: median(a / b for a, b in zip(times, seconds["torch.compile"], strict=True))
+                for call, times in seconds.items()
+            },
         },
-    })
+    )
     benchmark.pedantic(calls["torch.compile"], rounds=1)

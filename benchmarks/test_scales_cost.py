@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from timing import interleaved, ratio
 from torch import nn
 
 from learning_dynamics.losses import squared
@@ -17,6 +16,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.network import MLP
 from learning_dynamics.scales.parametrizations import scheme
+from timing import interleaved, ratio
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,12 +49,13 @@ def test_a_training_step_costs_what_plain_torch_costs(record):
     theirs = plain()
     ours = MLP(scheme("dp(1/2)")(WIDTHS), generator=generator("w"))
     rate = 1e-6  # the same floats all along: no denormals, no divergence
-    times = interleaved({
-        "ours": trainer(ours, ours.parameter_groups(rate)),
-        "plain": trainer(theirs, [
-            {"params": [w], "lr": rate} for w in theirs.parameters()
-        ]),
-    }, ROUNDS)
+    times = interleaved(
+        {
+            "ours": trainer(ours, ours.parameter_groups(rate)),
+            "plain": trainer(theirs, [{"params": [w], "lr": rate} for w in theirs.parameters()]),
+        },
+        ROUNDS,
+    )
     cost = ratio(times["ours"], times["plain"])
     record("training step", {"ratio": cost})
     assert cost <= 1.05
@@ -80,15 +81,12 @@ def test_a_coordinate_check_costs_at_most_half_more_than_its_bare_steps(record):
             theirs(x)
 
     def check(norms=None) -> None:
-        first_step(
-            weights, p, x.mT, lambda f: loss.gradient(f, y.mT), step_size=0.1, norms=norms
-        )
+        first_step(weights, p, x.mT, lambda f: loss.gradient(f, y.mT), step_size=0.1, norms=norms)
 
-    times = interleaved(
-        {"check": lambda: check(known), "with norms": check, "bare": bare}, ROUNDS
-    )
+    times = interleaved({"check": lambda: check(known), "with norms": check, "bare": bare}, ROUNDS)
     cost = ratio(times["with norms"], times["bare"])
-    record("coordinate check", {
-        "ratio": cost, "without spectral norms": ratio(times["check"], times["bare"]),
-    })
+    record(
+        "coordinate check",
+        {"ratio": cost, "without spectral norms": ratio(times["check"], times["bare"])},
+    )
     assert cost <= 1.5

@@ -4,11 +4,11 @@ from statistics import median
 
 import pytest
 import torch
-from timing import interleaved, slope
 
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+from timing import interleaved, slope
 
 BASE = {"batch": 32, "width": 50, "samples": 200}
 GRID = {
@@ -25,8 +25,13 @@ def call(act, batch, width, samples):
     y = torch.randn(5, samples, generator=g, dtype=torch.float64)
     weights = initialise((10, width, 5), 0.01, [generator("s", i) for i in range(batch)])
     return lambda: gradient_descent(
-        weights, Problem(x, y), step_size=0.01, steps=STEPS, activation=act,
-        record_at=torch.tensor([STEPS]), backend="native",
+        weights,
+        Problem(x, y),
+        step_size=0.01,
+        steps=STEPS,
+        activation=act,
+        record_at=torch.tensor([STEPS]),
+        backend="native",
     )
 
 
@@ -37,6 +42,8 @@ def test_scaling(axis, act, benchmark, record):
     calls = {k: call(act, **s) for k, s in sizes.items()}
     seconds = interleaved(calls, ROUNDS)
     cost = [1e6 * median(seconds[k]) / STEPS / sizes[k]["batch"] for k in sizes]
-    record(f"scaling {act} {axis}", {"at": GRID[axis], "microseconds": cost,
-                                     "slope": slope(GRID[axis], cost)})
+    record(
+        f"scaling {act} {axis}",
+        {"at": GRID[axis], "microseconds": cost, "slope": slope(GRID[axis], cost)},
+    )
     benchmark.pedantic(calls[f"{BASE[axis] if axis != 'width' else 64}"], rounds=3)

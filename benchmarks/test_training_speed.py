@@ -8,10 +8,10 @@ from statistics import median
 
 import pytest
 import torch
-from timing import gemm, interleaved, ratio
 
 from learning_dynamics.problems import Problem
 from learning_dynamics.scales.training import initialise, sgd
+from timing import gemm, interleaved, ratio
 
 N, INPUTS, BATCH, STEPS, ROUNDS = 4096, 784, 100, 6, 17
 
@@ -25,19 +25,25 @@ def products(widths: tuple[int, ...]):
         rows, errors = h.mT.contiguous(), d.mT.contiguous()
         out, back = torch.empty(fan_out, BATCH), torch.empty(fan_in, BATCH)
         out_rows, back_rows = torch.empty(BATCH, fan_out), torch.empty(BATCH, fan_in)
-        pairs.append({
-            "columns": lambda w=w, h=h, out=out: torch.mm(w, h, out=out),
-            "rows": lambda w=w, h=rows, out=out_rows: torch.mm(h, w.mT, out=out),
-        })
-        pairs.append({
-            "columns": lambda w=w, d=d, h=h: w.addmm_(d, h.mT, alpha=-1e-9),
-            "rows": lambda w=w, d=errors, h=rows: w.addmm_(d.mT, h, alpha=-1e-9),
-        })
+        pairs.append(
+            {
+                "columns": lambda w=w, h=h, out=out: torch.mm(w, h, out=out),
+                "rows": lambda w=w, h=rows, out=out_rows: torch.mm(h, w.mT, out=out),
+            }
+        )
+        pairs.append(
+            {
+                "columns": lambda w=w, d=d, h=h: w.addmm_(d, h.mT, alpha=-1e-9),
+                "rows": lambda w=w, d=errors, h=rows: w.addmm_(d.mT, h, alpha=-1e-9),
+            }
+        )
         if layer:
-            pairs.append({
-                "columns": lambda w=w, d=d, out=back: torch.mm(w.mT, d, out=out),
-                "rows": lambda w=w, d=errors, out=back_rows: torch.mm(d, w, out=out),
-            })
+            pairs.append(
+                {
+                    "columns": lambda w=w, d=d, out=back: torch.mm(w.mT, d, out=out),
+                    "rows": lambda w=w, d=errors, out=back_rows: torch.mm(d, w, out=out),
+                }
+            )
     faster = []
     for pair in pairs:
         times = interleaved(pair, 5)
@@ -59,17 +65,31 @@ def test_a_step_takes_little_more_than_its_products(m: int, share: float, record
     state = initialise(widths, (1.0,) * 6, [0])
 
     def train() -> None:
-        sgd(problem, state, scales, seeds=[0], step_size=1e-6, steps=state.step + STEPS,
-            batch_size=BATCH)
+        sgd(
+            problem,
+            state,
+            scales,
+            seeds=[0],
+            step_size=1e-6,
+            steps=state.step + STEPS,
+            batch_size=BATCH,
+        )
 
-    flops = 2 * BATCH * (3 * sum(a * b for a, b in zip(widths, widths[1:], strict=False))
-                         - widths[0] * widths[1])  # nothing flows back to the inputs
+    flops = (
+        2
+        * BATCH
+        * (3 * sum(a * b for a, b in zip(widths, widths[1:], strict=False)) - widths[0] * widths[1])
+    )  # nothing flows back to the inputs
     large, operations = gemm(torch.float32, STEPS * flops)
     seconds = interleaved({"step": train, "products": products(widths), "large": large}, ROUNDS)
     steps = [s / STEPS for s in seconds["step"]]
     bare = ratio(seconds["products"], steps)
-    record(f"training speed, m = {m}", {
-        "milliseconds": 1e3 * median(steps), "share of its products": bare,
-        "share of a large product": flops / operations * ratio(seconds["large"], steps),
-    })
+    record(
+        f"training speed, m = {m}",
+        {
+            "milliseconds": 1e3 * median(steps),
+            "share of its products": bare,
+            "share of a large product": flops / operations * ratio(seconds["large"], steps),
+        },
+    )
     assert bare >= share

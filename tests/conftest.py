@@ -1,9 +1,10 @@
 """Fixtures for all tests, nbval's corrections, and how tests are spread over processes."""
 
 import jaxtyping
-import notebook_comparison
 import pytest
 import torch
+
+import notebook_comparison
 
 notebook_comparison.install()
 torch.set_num_threads(1)  # tests run side by side; one thread each

@@ -19,14 +19,13 @@ import torch
 
 from learning_dynamics.activations import activation
 from learning_dynamics.kernels.native import LinearNative, ReluNative
+from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise
 from learning_dynamics.scales import training
-from learning_dynamics.scales.training import load, save
-from learning_dynamics.scales.training import sgd
+from learning_dynamics.scales.training import load, save, sgd
 
 BATCH, WIDTHS = 4, (6, 9, 5, 3)
 
@@ -34,8 +33,9 @@ BATCH, WIDTHS = 4, (6, 9, 5, 3)
 def mixed_weights():
     weights = initialise((6, 64, 4), 0.1, [generator("hostile")])
     problem = linear_teacher(generator=generator("hostile"))
-    gradient_descent(Weights(weights.w1, weights.w2.float()), problem, step_size=0.05, steps=50,
-                     observables=())
+    gradient_descent(
+        Weights(weights.w1, weights.w2.float()), problem, step_size=0.05, steps=50, observables=()
+    )
 
 
 def large(change):
@@ -86,9 +86,20 @@ def without_memory(t):
 
 #: What a tensor may be replaced by.
 HOSTILE = {
-    **{str(d): (lambda t, d=d: t.to(d)) for d in (
-        torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64,
-        torch.bool, torch.complex64, torch.float8_e4m3fn)},
+    **{
+        str(d): (lambda t, d=d: t.to(d))
+        for d in (
+            torch.float32,
+            torch.float64,
+            torch.float16,
+            torch.bfloat16,
+            torch.int32,
+            torch.int64,
+            torch.bool,
+            torch.complex64,
+            torch.float8_e4m3fn,
+        )
+    },
     "a row less": lambda t: t[..., :-1, :].clone(),
     "a column less": lambda t: t[..., :-1].clone(),
     "a column more": lambda t: torch.cat([t, t[..., :1]], -1),
@@ -145,20 +156,39 @@ def normal(*shape, dtype=torch.float64):
 def two_layers(draw):
     """(compiled, plain): the same call of `gradient_descent`."""
     dtype, runs = draw.choice((torch.float32, torch.float64)), draw.choice((1, 3))
-    given = hostile([0.3 * normal(runs, 7, 3, dtype=dtype), 0.3 * normal(runs, 2, 7, dtype=dtype),
-                     normal(3, 9, dtype=dtype), normal(2, 9, dtype=dtype),
-                     torch.full((runs,), 0.05, dtype=dtype)], draw)
+    given = hostile(
+        [
+            0.3 * normal(runs, 7, 3, dtype=dtype),
+            0.3 * normal(runs, 2, 7, dtype=dtype),
+            normal(3, 9, dtype=dtype),
+            normal(2, 9, dtype=dtype),
+            torch.full((runs,), 0.05, dtype=dtype),
+        ],
+        draw,
+    )
     act, own = draw.choice(("linear", "relu", "leaky_relu")), draw.random() < 0.5
     eta, steps = (given[4] if own else number(draw, 0.05)), draw.choice((0, 1, 70))
-    omega = draw.choice((*[None] * 6, normal(2, 9, dtype=dtype).abs(), normal(2, 9).abs(),
-                         normal(1, 8, dtype=dtype).abs()))
+    omega = draw.choice(
+        (
+            *[None] * 6,
+            normal(2, 9, dtype=dtype).abs(),
+            normal(2, 9).abs(),
+            normal(1, 8, dtype=dtype).abs(),
+        )
+    )
     names = draw.choice((("loss",), (), ("loss",), ("units", "loss"), ("loss", "loss")))
 
     def call(compiled):
         run = gradient_descent(
-            Weights(*given[:2]), Problem(*given[2:4]), step_size=eta, steps=steps,
-            activation=act, loss=squared(omega), observables=names,
-            backend="native" if compiled else "torch")
+            Weights(*given[:2]),
+            Problem(*given[2:4]),
+            step_size=eta,
+            steps=steps,
+            activation=act,
+            loss=squared(omega),
+            observables=names,
+            backend="native" if compiled else "torch",
+        )
         return [*run.final, *run.observables.values()]
 
     return call
@@ -167,14 +197,23 @@ def two_layers(draw):
 def kernels(draw):
     """A kernel bound by hand: where addresses are taken nothing was checked before."""
     dtype = draw.choice((torch.float32, torch.float64))
-    given = hostile([normal(2, 7, 3, dtype=dtype), normal(2, 7, 2, dtype=dtype),
-                     normal(3, 9, dtype=dtype), normal(2, 9, dtype=dtype),
-                     torch.full((2, 1, 1), 0.01, dtype=dtype)], draw, ("without memory",))
+    given = hostile(
+        [
+            normal(2, 7, 3, dtype=dtype),
+            normal(2, 7, 2, dtype=dtype),
+            normal(3, 9, dtype=dtype),
+            normal(2, 9, dtype=dtype),
+            torch.full((2, 1, 1), 0.01, dtype=dtype),
+        ],
+        draw,
+        ("without memory",),
+    )
     act, kind = draw.choice((("relu", ReluNative), ("linear", LinearNative)))
 
     def call(compiled):
-        kernel = (kind if compiled else DenseKernel)(2, (3, 7, 2, 9), activation(act),
-                                                     torch.empty(1, dtype=dtype))
+        kernel = (kind if compiled else DenseKernel)(
+            2, (3, 7, 2, 9), activation(act), torch.empty(1, dtype=dtype)
+        )
         try:
             with torch.no_grad():
                 own, (x, y, scale) = [w.clone() for w in given[:2]], given[2:]
@@ -190,21 +229,36 @@ def kernels(draw):
 def training_runs(draw):
     dtype = draw.choice((torch.float32, torch.float64))
     shapes = list(zip(WIDTHS[1:], WIDTHS, strict=False))
-    first = [*(0.5 * normal(1, *s, dtype=dtype) for s in shapes), normal(6, 10, dtype=dtype),
-             normal(3, 10, dtype=dtype), torch.full((1,), -1)]
+    first = [
+        *(0.5 * normal(1, *s, dtype=dtype) for s in shapes),
+        normal(6, 10, dtype=dtype),
+        normal(3, 10, dtype=dtype),
+        torch.full((1,), -1),
+    ]
     given = hostile(first, draw)
     scales = [number(draw, 1.0) for _ in shapes]
     usual = draw.random() < 0.7
-    options = {"seeds": [0] * (1 if usual else 2), "step_size": number(draw, 0.05),
-               "steps": draw.choice((0, 5)), "batch_size": BATCH, "momentum": number(draw, 0.0),
-               "step_ratios": None if usual else draw.choice(((1.0,) * 4, (float("nan"),) * 3)),
-               "record": (0,) if usual else draw.choice(((0, 99), (0, 0), (2.7,), ("0",), ()))}
+    options = {
+        "seeds": [0] * (1 if usual else 2),
+        "step_size": number(draw, 0.05),
+        "steps": draw.choice((0, 5)),
+        "batch_size": BATCH,
+        "momentum": number(draw, 0.0),
+        "step_ratios": None if usual else draw.choice(((1.0,) * 4, (float("nan"),) * 3)),
+        "record": (0,) if usual else draw.choice(((0, 99), (0, 0), (2.7,), ("0",), ())),
+    }
     through_a_file = draw.random() < 0.3
 
     def call(compiled):
-        state = training.State(tuple(
-            deepcopy(w) if isinstance(w, torch.Tensor) and not w.is_neg() else w for w in given[:3]
-        ), None, 0, given[5])
+        state = training.State(
+            tuple(
+                deepcopy(w) if isinstance(w, torch.Tensor) and not w.is_neg() else w
+                for w in given[:3]
+            ),
+            None,
+            0,
+            given[5],
+        )
         problem = Problem(*given[3:5])
         if through_a_file:
             with tempfile.TemporaryDirectory() as folder:
@@ -232,7 +286,7 @@ def outcome(call, compiled):
 
 
 def judge(call):
-    """"right" or "refused"; an AssertionError for all else."""
+    """ "right" or "refused"; an AssertionError for all else."""
     ours, refusal = outcome(call, True)
     if refusal is not None and "diverged at" not in refusal:
         return "refused"

@@ -6,6 +6,7 @@ Imported by `conftest.py`, which thereby changes nbval for the whole test run.
 from pathlib import Path
 
 from nbval import kernel, plugin
+
 from notebooks import CHAPTERS, comparable
 from numeric_comparison import snap_outputs
 

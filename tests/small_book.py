@@ -7,8 +7,14 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("Makefile", "_config.yml", "pyproject.toml", "references.bib", "claims.yml",
-          *(p.name for p in ROOT.glob("requirements*.lock")))
+COPIED = (
+    "Makefile",
+    "_config.yml",
+    "pyproject.toml",
+    "references.bib",
+    "claims.yml",
+    *(p.name for p in ROOT.glob("requirements*.lock")),
+)
 TOC = """format: jb-book
 root: chapters/index
 parts:
@@ -81,8 +87,12 @@ def start(book, *targets, before=(), **more):
     """`make` in a session of its own; it installs nothing, and proxies lead it nowhere."""
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     return subprocess.Popen(
-        [*before, "make", "-o", ".venv/.installed", *targets], cwd=book, start_new_session=True,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [*before, "make", "-o", ".venv/.installed", *targets],
+        cwd=book,
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         env=surroundings(**nowhere, PYTHONPATH=str(book / "lib"), JOBS="2", **more),
     )
 
@@ -101,7 +111,9 @@ def build(book, *targets, before=(), **more):
 
 
 def _children(process):
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True
+    )
     for child in map(int, listed.stdout.split()):
         yield child
         yield from _children(child)
@@ -124,12 +136,18 @@ def kill(process):
 def articles(book):
     """What stands on the pages of the website: name -> HTML, without the frame around it."""
     pages = (book / "_build" / "html" / "chapters").glob("*.html")
-    return {p.name: p.read_text(encoding="utf8").partition("<article")[2].partition("</article>")[0]
-            for p in pages}
+    return {
+        p.name: p.read_text(encoding="utf8").partition("<article")[2].partition("</article>")[0]
+        for p in pages
+    }
 
 
 def shows(book, state):
     """True if every page is in that state, output of its code included."""
-    pages = {name: (book / f"_build/html/chapters/{name}.html").read_text() for name in ("index", "one")}
-    return all(f"in its state {state}" in page and f"{name} printed {10 * state}\n" in page
-               for name, page in pages.items())
+    pages = {
+        name: (book / f"_build/html/chapters/{name}.html").read_text() for name in ("index", "one")
+    }
+    return all(
+        f"in its state {state}" in page and f"{name} printed {10 * state}\n" in page
+        for name, page in pages.items()
+    )

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import browser
 import pytest
+
+import browser
 from audit_record import note
 from check_accessibility import violations
 

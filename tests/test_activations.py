@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from learning_dynamics.activations import ACTIVATIONS, activation, leaky_relu
 
 POINTS = torch.tensor([-8.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.9, 7.0], dtype=torch.float64)

@@ -107,7 +107,9 @@ def test_the_library_does_not_plot_or_print(path):
     tree = ast.parse(path.read_text())
     assert not {target.split(".")[0] for target in imports(tree)} & FORBIDDEN_IN_LIBRARY
     called = {
-        n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        n.func.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
     }
     assert not called & {"print", "input"}
 
@@ -129,7 +131,8 @@ def test_a_circle_is_seen():
 def test_the_rule_sees_a_trespass():
     source = "from learning_dynamics.scales import orders\nimport learning_dynamics.runtime\n"
     assert set(trespasses("learning_dynamics.saddles.theory.stages", source)) == {
-        "learning_dynamics.scales", "learning_dynamics.scales.orders"
+        "learning_dynamics.scales",
+        "learning_dynamics.scales.orders",
     }
     assert list(trespasses("learning_dynamics.problems", "import paper.claims\n"))
     assert not list(trespasses("paper.together.stages", source))

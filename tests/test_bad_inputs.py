@@ -9,9 +9,10 @@ import math
 
 import pytest
 import torch
+
 from bad_input_calls import ALLOWED, CALLS, ELSEWHERE, WORDS
-from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.kernels.weights import Weights
+from learning_dynamics.problems import Moments, Problem
 
 
 def replacements(value):

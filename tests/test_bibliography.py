@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from labels import chapter_texts, citations
 from pybtex.database import parse_file
+
+from labels import chapter_texts, citations
 
 ROOT = Path(__file__).parent.parent
 ENTRIES = parse_file(ROOT / "references.bib").entries

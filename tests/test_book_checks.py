@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import check_pdf
 import check_site
 import doctor
 import offline_mathjax
-import pytest
 from book_macros import MACROS, latex_preamble
 from typeset import errors, missing_characters
 
@@ -47,14 +48,14 @@ def test_site_check(tmp_path, page, fault):
 
 def test_site_check_reads_style_sheets(tmp_path):
     (tmp_path / "index.html").write_text("")
-    (tmp_path / "a.css").write_text("/* https://x.org */ @font-face {src: url(https://x.org/f.woff)}")
+    (tmp_path / "a.css").write_text(
+        "/* https://x.org */ @font-face {src: url(https://x.org/f.woff)}"
+    )
     assert len(check_site.problems(tmp_path)) == 1
 
 
 def test_an_empty_site_is_a_fault(tmp_path):
     assert check_site.problems(tmp_path)
-
-
 
 
 def test_a_page_built_with_the_books_configuration_loads_nothing_from_elsewhere(tmp_path):
@@ -74,8 +75,17 @@ def test_a_page_built_with_the_books_configuration_loads_nothing_from_elsewhere(
         "```{prf:theorem} Name\n:label: thm-a\n$\\rank = 1$\n```\n\n```{bibliography}\n```\n"
     )
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"],
-        cwd=tmp_path, capture_output=True, text=True,
+        [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            ".",
+            "-n",
+            "-W",
+            "--keep-going",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     site = tmp_path / "_build" / "html"
@@ -84,12 +94,16 @@ def test_a_page_built_with_the_books_configuration_loads_nothing_from_elsewhere(
     assert "mathjax/tex-svg.js" in page
     assert (site / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
     assert len(list((site / "_static" / "mathjax").rglob("*"))) == 1  # one variant, not 24 MB
-    assert "荒田 隼輝 (" in page.replace("</span>", "").replace('<span class="bibtex-citation">', "")
+    assert "荒田 隼輝 (" in page.replace("</span>", "").replace(
+        '<span class="bibtex-citation">', ""
+    )
     assert '"sxx": "\\\\Sigma_{xx}"' in page
 
 
 def test_mathjax_comes_from_a_package():
-    assert ".venv" in str(offline_mathjax.source()) or "site-packages" in str(offline_mathjax.source())
+    assert ".venv" in str(offline_mathjax.source()) or "site-packages" in str(
+        offline_mathjax.source()
+    )
     assert not list((ROOT / "_static").glob("*mathjax*"))
 
 
@@ -104,7 +118,10 @@ GOOD = r"\noindent\sphinxincludegraphics{{abc}.pdf} text"
         (GOOD + " <Figure size 640x480 with 1 Axes>", "shows 'Figure"),
         (GOOD + " <matplotlib.lines.Line2D at 0x7f>", "shows 'matplotlib"),
         (GOOD + " <__main__.Thing object at 0x7f>", "shows 'Thing object"),
-        (GOOD + r" \textless{}IPython.core.display.Markdown object\textgreater{}", "shows 'IPython"),
+        (
+            GOOD + r" \textless{}IPython.core.display.Markdown object\textgreater{}",
+            "shows 'IPython",
+        ),
         (GOOD + " gap 0e+00", "shows '0e+00"),
     ],
 )
@@ -131,13 +148,18 @@ def test_lines_that_stand_out_are_faults():
 
 def test_latex_errors_are_told_briefly():
     assert errors("(x.sty)\n! Undefined control sequence.\nl.12 \\foo\nmore") == [
-        "! Undefined control sequence.", "l.12 \\foo"
+        "! Undefined control sequence.",
+        "l.12 \\foo",
     ]
 
 
 def test_no_norm_stands_in_a_table_as_bars_that_markdown_takes_for_escaped_ones():
-    rows = [(path.name, line) for path in (ROOT / "chapters").rglob("*.md")
-            for line in path.read_text(encoding="utf8").splitlines() if line.lstrip(" >").startswith("|")]
+    rows = [
+        (path.name, line)
+        for path in (ROOT / "chapters").rglob("*.md")
+        for line in path.read_text(encoding="utf8").splitlines()
+        if line.lstrip(" >").startswith("|")
+    ]
     assert len(rows) > 100
     assert not [(name, line[:60]) for name, line in rows if r"\|" in line]
 
@@ -167,7 +189,9 @@ def test_complaints_are_one_sentence():
 def test_make_pdf_without_tex_says_what_to_install(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "_ext" / "doctor.py"), "tex"],
-        env={"PATH": str(tmp_path)}, capture_output=True, text=True,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert "apt-get install texlive-xetex" in done.stderr
@@ -186,8 +210,18 @@ def test_licence_citation_and_readme():
     assert "The learning_dynamics contributors" in (ROOT / "CITATION.cff").read_text()
     readme = (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("book", "test", "pdf", "notebooks", "lab", "claims", "reference", "bench", "audit",
-                   "clean"):
+    for target in (
+        "book",
+        "test",
+        "pdf",
+        "notebooks",
+        "lab",
+        "claims",
+        "reference",
+        "bench",
+        "audit",
+        "clean",
+    ):
         assert f"make {target}" in readme
         assert f"\n{target}:" in makefile
 

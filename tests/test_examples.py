@@ -3,8 +3,9 @@
 import doctest
 import inspect
 
-import learning_dynamics
 import pytest
+
+import learning_dynamics
 from learning_dynamics import saddles, scales
 
 PUBLIC = {

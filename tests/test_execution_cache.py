@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import notebooks
 import pytest
-from dependencies import chapter_digest, code_cells, imported_modules, record_files
-from execution_cache import cache_folder
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+
+import notebooks
+from dependencies import chapter_digest, code_cells, imported_modules, record_files
+from execution_cache import cache_folder
 from notebooks import built
 from small_book import COMPLAINT
 
@@ -24,7 +25,9 @@ jupytext:
 kernelspec: {display_name: Python 3, language: python, name: python3}
 ---
 """
-CHAPTER = HEAD + """
+CHAPTER = (
+    HEAD
+    + """
 # A chapter
 
 ```{code-cell} ipython3
@@ -40,6 +43,7 @@ with Path("../runs.txt").open("a") as log:
 print(1 + 1)
 ```
 """
+)
 
 
 @pytest.fixture
@@ -123,14 +127,20 @@ def test_going_back_finds_the_earlier_state(book):
 def test_import_closure_of_a_real_module():
     import ast
 
-    names = set(imported_modules(ROOT, [ast.parse("from learning_dynamics.saddles import two_layer")]))
-    assert {"learning_dynamics", "learning_dynamics.saddles", "learning_dynamics.saddles.two_layer",
-            "learning_dynamics.runtime", "learning_dynamics.losses"} <= names
+    names = set(
+        imported_modules(ROOT, [ast.parse("from learning_dynamics.saddles import two_layer")])
+    )
+    assert {
+        "learning_dynamics",
+        "learning_dynamics.saddles",
+        "learning_dynamics.saddles.two_layer",
+        "learning_dynamics.runtime",
+        "learning_dynamics.losses",
+    } <= names
     assert not any(name.startswith("learning_dynamics.scales") for name in names)
 
 
 def test_cells_and_records():
-    import ast
 
     (source,) = code_cells(CHAPTER)
     assert "%matplotlib" not in source
@@ -189,9 +199,21 @@ def sphinx(book, builder="html", **environment):
         "exclude_patterns = ['_build', 'lib']\nnb_output_stderr = 'error'\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "sphinx", "-b", builder, "-d", "_build/.doctrees", ".",
-         f"_build/{builder}"],
-        cwd=book, capture_output=True, text=True, env={**os.environ, "JOBS": "2", **environment},
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-b",
+            builder,
+            "-d",
+            "_build/.doctrees",
+            ".",
+            f"_build/{builder}",
+        ],
+        cwd=book,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JOBS": "2", **environment},
     )
 
 
@@ -205,7 +227,9 @@ def build(book):
 
 def test_sphinx_runs_a_chapter_again_exactly_when_it_must(book):
     cell = book / "chapters" / "one.md"
-    cell.write_text(CHAPTER.replace("learning_dynamics.wing import used", "learning_dynamics import losses"))
+    cell.write_text(
+        CHAPTER.replace("learning_dynamics.wing import used", "learning_dynamics import losses")
+    )
     lib = book / "lib" / "learning_dynamics"
     (lib / "losses.py").write_text('"""Doc."""\nA = 1\n')
     assert build(book) == 1
@@ -221,8 +245,12 @@ def test_sphinx_runs_a_chapter_again_exactly_when_it_must(book):
 
 def test_a_page_is_written_again_though_another_builder_read_the_change(book):
     cell, page = book / "chapters" / "one.md", book / "_build/html/chapters/one.html"
-    counting = CHAPTER.replace("print(1 + 1)", 'print(len(Path("../runs.txt").read_text().split("\\n")))')
-    cell.write_text(counting.replace("learning_dynamics.wing import used", "learning_dynamics import losses"))
+    counting = CHAPTER.replace(
+        "print(1 + 1)", 'print(len(Path("../runs.txt").read_text().split("\\n")))'
+    )
+    cell.write_text(
+        counting.replace("learning_dynamics.wing import used", "learning_dynamics import losses")
+    )
     losses = book / "lib" / "learning_dynamics" / "losses.py"
     losses.write_text("A = 1\n")
     assert build(book) == 1  # prints 2, as `build` asks for
@@ -263,13 +291,23 @@ def test_a_cache_that_holds_stderr_is_emptied_and_not_taken_over(book, cached):
 
 
 def test_matplotlib_s_own_files_lie_in_the_build_folder():
-    said = subprocess.run(["make", "-n", "-p", "place"], cwd=ROOT, capture_output=True, text=True,
-                          env={k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"}).stdout
+    said = subprocess.run(
+        ["make", "-n", "-p", "place"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"},
+    ).stdout
     assert re.search(r"^MPLCONFIGDIR \?= \$\(CURDIR\)/_build/", said, re.M)
     for module in ("execution_cache", "notebooks"):
         code = f"import {module}, os; print(os.environ['MPLCONFIGDIR'])"
-        said = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "_ext", text=True,
-                              capture_output=True, env={"PATH": os.environ["PATH"]}).stdout
+        said = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT / "_ext",
+            text=True,
+            capture_output=True,
+            env={"PATH": os.environ["PATH"]},
+        ).stdout
         assert Path(said.strip()).parent == ROOT / "_build"
 
 
@@ -289,8 +327,10 @@ def test_chapters_run_side_by_side_and_an_error_is_reported(book):
     one, two = (book / "chapters" / f"{name}.md" for name in ("one", "two"))
     chapter = CHAPTER.replace("from learning_dynamics.wing import used\n", "")
     one.write_text(chapter + MEET.replace("ME", "1").replace("OTHER", "2"))
-    two.write_text(chapter.replace("---", "---\norphan: true", 1)
-                   + MEET.replace("ME", "2").replace("OTHER", "1"))
+    two.write_text(
+        chapter.replace("---", "---\norphan: true", 1)
+        + MEET.replace("ME", "2").replace("OTHER", "1")
+    )
     assert build(book) == 2  # once each
     one.write_text(one.read_text().replace("print(1 + 1)", "print(7 / 0)"))
     two.write_text(two.read_text().replace("print(1 + 1)", "print(2)"))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import typeset
 from small_book import surroundings
 
@@ -38,8 +39,11 @@ def make(folder, target, kill_at=""):
     calls = folder / "calls.txt"
     calls.write_text("")
     done = subprocess.run(
-        ["make", f"PYTHON={folder}/python", target], cwd=folder, capture_output=True,
-        start_new_session=True, env=surroundings(KILL_AT=kill_at),
+        ["make", f"PYTHON={folder}/python", target],
+        cwd=folder,
+        capture_output=True,
+        start_new_session=True,
+        env=surroundings(KILL_AT=kill_at),
     )
     return done.returncode, calls.read_text()
 
@@ -61,8 +65,12 @@ def test_an_environment_is_made_once(folder):
 
 @pytest.mark.parametrize(
     ("target", "lock"),
-    [("environment", "requirements.lock"), ("environment", "requirements-alone.lock"),
-     ("environment", "--editable"), ("bench", "requirements-bench.lock")],
+    [
+        ("environment", "requirements.lock"),
+        ("environment", "requirements-alone.lock"),
+        ("environment", "--editable"),
+        ("bench", "requirements-bench.lock"),
+    ],
 )
 def test_an_installation_that_was_killed_starts_afresh(folder, target, lock):
     assert make(folder, target, kill_at=lock)[0] == -signal.SIGKILL
@@ -96,8 +104,10 @@ def test_latex_that_was_killed_starts_afresh(tmp_path):
 
     def run():
         return subprocess.run(
-            [sys.executable, typeset.__file__, str(tmp_path)], start_new_session=True,
-            capture_output=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            [sys.executable, typeset.__file__, str(tmp_path)],
+            start_new_session=True,
+            capture_output=True,
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
         ).returncode
 
     assert run() == 0

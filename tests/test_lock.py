@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lock import environment
 from packaging.requirements import Requirement
+
+from lock import environment
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements.lock", "requirements-alone.lock", "requirements-bench.lock")
@@ -35,9 +36,18 @@ def test_exact_public_versions_only(name):
 
 @pytest.mark.parametrize(
     "line",
-    ["torch==2.13.0+cpu", "--index-url https://example.org/simple", "-f wheels", "-e .",
-     "numpy>=2", "numpy", "x @ file:///tmp/x.whl", "x @ https://example.org/x.whl",
-     "./wheels/x.whl", "--find-links wheels"],
+    [
+        "torch==2.13.0+cpu",
+        "--index-url https://example.org/simple",
+        "-f wheels",
+        "-e .",
+        "numpy>=2",
+        "numpy",
+        "x @ file:///tmp/x.whl",
+        "x @ https://example.org/x.whl",
+        "./wheels/x.whl",
+        "--find-links wheels",
+    ],
 )
 def test_what_a_lock_must_not_hold(line):
     assert unfit(line)
@@ -52,9 +62,7 @@ def test_lock_and_environment_agree():
 
 
 def test_lock_satisfies_pyproject():
-    locked = dict(
-        line.split("==") for name in LOCKS for line in pins((ROOT / name).read_text())
-    )
+    locked = dict(line.split("==") for name in LOCKS for line in pins((ROOT / name).read_text()))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():
@@ -70,4 +78,6 @@ def test_installed_versions_are_the_locked_ones():
 
     for line in pins((ROOT / "requirements.lock").read_text()):
         name, wanted = line.split("==")
-        assert version(name).split("+")[0] == wanted, f"{name}: run `make distclean`, or `make lock`"
+        assert version(name).split("+")[0] == wanted, (
+            f"{name}: run `make distclean`, or `make lock`"
+        )

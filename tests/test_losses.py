@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from learning_dynamics.losses import LOSSES, cross_entropy, huber, logistic, loss, squared
 from learning_dynamics.runtime import generator
 

@@ -7,8 +7,9 @@ changes something.
 import json
 from pathlib import Path
 
-import mutants
 import pytest
+
+import mutants
 import reproducibility_page
 from audit_record import note
 from paper.claims import read_claims
@@ -19,7 +20,9 @@ JOBS = 2
 
 
 def test_every_claim_has_a_mutant_and_none_is_left_over():
-    assert sorted(m["claim"] for m in TABLE) == sorted(c.id for c in read_claims(ROOT / "claims.yml"))
+    assert sorted(m["claim"] for m in TABLE) == sorted(
+        c.id for c in read_claims(ROOT / "claims.yml")
+    )
 
 
 @pytest.mark.parametrize("mutant", TABLE, ids=lambda m: m["claim"])
@@ -32,7 +35,11 @@ def test_a_mutant_changes_one_place_and_still_reads_as_python(mutant):
 
 def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
     expected = mutants.recorded_verdicts()["kernels/gradients-exact"]
-    place = {"claim": "kernels/gradients-exact", "file": "learning_dynamics/kernels/weights.py", "old": "d2 = g @ h.mT"}
+    place = {
+        "claim": "kernels/gradients-exact",
+        "file": "learning_dynamics/kernels/weights.py",
+        "old": "d2 = g @ h.mT",
+    }
     assert mutants.try_mutant(place | {"new": "d2 = g @ missing"}, expected)[0] == "broken"
     assert mutants.try_mutant(place | {"new": "d2 = 1 * g @ h.mT"}, expected)[0] == "alive"
     assert mutants.try_mutant(place | {"new": "d2 = 2 * g @ h.mT"}, expected)[0] == "killed"
@@ -40,11 +47,15 @@ def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
 
 def test_a_mutant_without_end_is_counted_by_name_and_stops_no_other(monkeypatch, capsys):
     claims = ["kernels/moments", "kernels/gradients-exact"]
-    monkeypatch.setattr(mutants, "MEASURE", (
-        "import sys, time\n"
-        "time.sleep(600 if sys.argv[2] == 'kernels/moments' else 0)\n"
-        "print('{\"verdict\": \"fails\"}')\n"
-    ))
+    monkeypatch.setattr(
+        mutants,
+        "MEASURE",
+        (
+            "import sys, time\n"
+            "time.sleep(600 if sys.argv[2] == 'kernels/moments' else 0)\n"
+            'print(\'{"verdict": "fails"}\')\n'
+        ),
+    )
     assert mutants.main(claims, seconds=5) == {"endless": 1, "killed": 1}
     told = capsys.readouterr().out
     assert "endless: kernels/moments: holds -> no verdict after 5 s" in told

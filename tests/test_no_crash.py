@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hostile_calls import CRASHES, HOSTILE
 
+from hostile_calls import CRASHES, HOSTILE
 from learning_dynamics.activations import ACTIVATIONS, Activation, leaky_relu
+from learning_dynamics.kernels.two_layer_torch import DenseKernel
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import address, generator
-from learning_dynamics.kernels.two_layer_torch import DenseKernel
 from learning_dynamics.saddles.two_layer import choose_kernel, gradient_descent, initialise
 from learning_dynamics.scales import training
 from learning_dynamics.scales.training import sgd
@@ -38,8 +38,10 @@ def test_what_once_ended_the_process_is_refused(name):
 def test_random_calls_end_in_a_right_value_or_a_value_error(part):
     status, told = child("fuzz", part, "0", "100")
     assert status == 0, told
-    assert all(int(told.partition(f"{word}': ")[2].split(",")[0].strip("}\n")) >= 10
-               for word in ("right", "refused")), told
+    assert all(
+        int(told.partition(f"{word}': ")[2].split(",")[0].strip("}\n")) >= 10
+        for word in ("right", "refused")
+    ), told
 
 
 def test_no_other_place_takes_an_address():
@@ -77,12 +79,25 @@ def test_no_name_makes_one_activation_pass_for_another(name, like):
     g = generator("names")
     p = Problem(*(torch.randn(k, 8, generator=g, dtype=torch.float64) for k in (4, 3)))
     w = initialise((4, 20, 3), 0.3, [generator("names, start")])
-    ends = [gradient_descent(w, p, step_size=0.05, steps=40, activation=act)["loss"][0, -1]
-            for act in (like, named(name, like))]
+    ends = [
+        gradient_descent(w, p, step_size=0.05, steps=40, activation=act)["loss"][0, -1]
+        for act in (like, named(name, like))
+    ]
     torch.testing.assert_close(*ends, rtol=1e-12, atol=0)
     start = training.initialise((4, 20, 3), (0.3, 0.3), [0], dtype=torch.float64)
-    ends = [sgd(p, start.clone(), (1.0, 1.0), seeds=[0], step_size=0.05, steps=20, batch_size=4,
-                activation=act).final.weights for act in (like, named(name, like))]
+    ends = [
+        sgd(
+            p,
+            start.clone(),
+            (1.0, 1.0),
+            seeds=[0],
+            step_size=0.05,
+            steps=20,
+            batch_size=4,
+            activation=act,
+        ).final.weights
+        for act in (like, named(name, like))
+    ]
     for a, b in zip(*ends, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-13)
 

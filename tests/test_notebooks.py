@@ -4,11 +4,11 @@ import copy
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+
 from notebooks import (
     ROOT,
     chapter_files,
@@ -55,7 +55,8 @@ def test_a_changed_output_is_another_output():
     assert not same_outputs(old, [{**old[0], "text": "loss 0.2600\n"}])
     assert not same_outputs(old, [])
     assert differences([old], [[{**old[0], "text": "loss 0.2600\n"}]]) == [
-        "-[0] loss 0.2500", "+[0] loss 0.2600"
+        "-[0] loss 0.2500",
+        "+[0] loss 0.2600",
     ]
 
 
@@ -97,8 +98,20 @@ def test_nbval_fails_exactly_where_a_result_changed(tmp_path):
         f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}, {str(ROOT / '_ext')!r}]\n"
         "import notebook_comparison; notebook_comparison.install()\n"
     )
-    command = [sys.executable, "-m", "pytest", "-rA", "--nbval", "-p", "no:cacheprovider",
-               "-p", "no:xdist", "-p", "no:jaxtyping", str(tmp_path / "example.ipynb")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-rA",
+        "--nbval",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:jaxtyping",
+        str(tmp_path / "example.ipynb"),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     found = [f"PASSED example.ipynb::Cell {i}" in done.stdout for i in range(len(cells))]
     assert found == [passes for *_, passes in NBVAL_CASES], done.stdout

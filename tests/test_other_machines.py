@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from learning_dynamics.data.digits import digits_pair
+from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
-from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.scales.coordinate_check import coordinate_check
+from learning_dynamics.scales.parametrizations import WidthFamily
 from learning_dynamics.scales.training import initialise as initialise_deep
 from learning_dynamics.scales.training import sgd
-from learning_dynamics.scales.parametrizations import WidthFamily
 
 
 def two_layer(activation: str, dtype: torch.dtype) -> torch.Tensor:
@@ -40,8 +40,17 @@ def trained(dtype: torch.dtype) -> torch.Tensor:
     widths = (64, 96, 12, 96, 12, 96, 2)
     state = initialise_deep(widths, (2**0.5,) * 5 + (1.0,), [0])  # the same draws
     state = replace(state, weights=tuple(w.to(dtype) for w in state.weights))
-    run = sgd(problem, state, [n**-0.5 for n in widths[:-1]], seeds=[0], step_size=0.1,
-              steps=60, batch_size=32, evaluate={"train": problem}, record=(0, 20, 60))
+    run = sgd(
+        problem,
+        state,
+        [n**-0.5 for n in widths[:-1]],
+        seeds=[0],
+        step_size=0.1,
+        steps=60,
+        batch_size=32,
+        evaluate={"train": problem},
+        record=(0, 20, 60),
+    )
     return run["train_loss"].double().flatten()
 
 
@@ -77,8 +86,11 @@ def everything() -> dict[str, list[float]]:
 def elsewhere(request):
     """(capability, numbers of all cases) of a process that is denied instructions."""
     output = subprocess.run(
-        [sys.executable, __file__], env=os.environ | PROCESSORS[request.param],
-        check=True, stdout=subprocess.PIPE, text=True,
+        [sys.executable, __file__],
+        env=os.environ | PROCESSORS[request.param],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
     return json.loads(output)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from learning_dynamics.problems import Problem, linear_teacher, random_orthogonal
 from learning_dynamics.runtime import generator
 
@@ -12,8 +13,11 @@ SPECTRUM, TARGETS = (2.5, 1.6, 1.2, 0.9, 0.6, 0.4), (3.0, 1.5, 0.6)
 
 def problem(covariance, seed=0, **more):
     return linear_teacher(
-        generator=generator("problems", seed), input_spectrum=SPECTRUM, target_spectrum=TARGETS,
-        covariance=covariance, **more,
+        generator=generator("problems", seed),
+        input_spectrum=SPECTRUM,
+        target_spectrum=TARGETS,
+        covariance=covariance,
+        **more,
     )
 
 
@@ -30,7 +34,9 @@ def test_spectra_are_exact(seed):
         p = problem(covariance, seed)
         wanted = torch.tensor(sorted(SPECTRUM), dtype=torch.float64)
         # eigenvalues of a sample moment of condition 6: rounding of a 6 x 40 product
-        torch.testing.assert_close(torch.linalg.eigvalsh(p.moments().xx), wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            torch.linalg.eigvalsh(p.moments().xx), wanted, rtol=1e-12, atol=1e-12
+        )
         values = torch.linalg.svdvals(p.teacher)
         torch.testing.assert_close(values[:3], torch.tensor(TARGETS, dtype=torch.float64))
         assert float(values[3:].abs().max()) < 1e-12
@@ -40,7 +46,9 @@ def test_spectra_are_exact(seed):
 def test_covariances_are_what_they_say():
     isotropic = problem("isotropic").moments().xx
     mean = sum(SPECTRUM) / len(SPECTRUM)
-    torch.testing.assert_close(isotropic, mean * torch.eye(6, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        isotropic, mean * torch.eye(6, dtype=torch.float64), atol=1e-12, rtol=0
+    )
     assert commutator(problem("commuting")) < 1e-10
     assert commutator(problem("generic")) > 0.1
 
@@ -48,7 +56,9 @@ def test_covariances_are_what_they_say():
 def test_moments_are_means_over_samples():
     p = problem("generic", noise=0.5)
     m, n = p.moments(), p.inputs.shape[-1]
-    torch.testing.assert_close(m.yx, sum(torch.outer(p.targets[:, j], p.inputs[:, j]) for j in range(n)) / n)
+    torch.testing.assert_close(
+        m.yx, sum(torch.outer(p.targets[:, j], p.inputs[:, j]) for j in range(n)) / n
+    )
     torch.testing.assert_close(m.yy, m.yy.mT)
 
 
@@ -87,7 +97,11 @@ def test_random_orthogonal_has_no_preferred_sign():
     ],
 )
 def test_impossible_problems_are_refused(as_users_run, change, words):
-    arguments = {"generator": generator("bad"), "input_spectrum": SPECTRUM, "target_spectrum": TARGETS}
+    arguments = {
+        "generator": generator("bad"),
+        "input_spectrum": SPECTRUM,
+        "target_spectrum": TARGETS,
+    }
     with pytest.raises(ValueError, match=words):
         linear_teacher(**arguments | change)
 

@@ -5,17 +5,18 @@ import re
 import subprocess
 from pathlib import Path
 
-import printed_copy
 import pytest
+from bs4 import BeautifulSoup
+from playwright._impl._driver import compute_driver_executable
+
+import printed_copy
 import repository
 import signs
-from bs4 import BeautifulSoup
 from figure_code import figure_sources
 from ledger_page import counts, overview
+from notebooks import chapter_files
 from paper.claims import read_claims
 from paper.ledger import read_ledger
-from notebooks import chapter_files
-from playwright._impl._driver import compute_driver_executable
 from previews import fragment, page_previews, write_previews
 
 ROOT = Path(__file__).parent.parent
@@ -37,8 +38,14 @@ def soup(text):
 
 
 def test_previews_hold_theorems_figures_and_citations():
-    found = page_previews("chapters/a.html", {"chapters/a.html": soup(PAGE), "chapters/b.html": soup(OTHER)})
-    assert set(found) == {"#thm-a", "b.html#fig-b", "b.html#id1"}  # a section is a page, not a preview
+    found = page_previews(
+        "chapters/a.html", {"chapters/a.html": soup(PAGE), "chapters/b.html": soup(OTHER)}
+    )
+    assert set(found) == {
+        "#thm-a",
+        "b.html#fig-b",
+        "b.html#id1",
+    }  # a section is a page, not a preview
     assert found["b.html#id1"] == "<p>A work.</p>"
     assert '"@root@_images/c.svg"' in found["b.html#fig-b"]
     assert "code" not in found["b.html#fig-b"]
@@ -78,7 +85,9 @@ def first_chapter_that_uses(entry):
         part = signs._part(path.relative_to(ROOT).with_suffix("").as_posix())
         if part is None or entry not in signs.meaning_of(NOTATION, part).values():
             continue
-        text = re.sub(r"^```\{code-cell\}.*?^```$|^\$\$.*?^\$\$", "", path.read_text(), flags=re.M | re.S)
+        text = re.sub(
+            r"^```\{code-cell\}.*?^```$|^\$\$.*?^\$\$", "", path.read_text(), flags=re.M | re.S
+        )
         for formula in re.findall(r"(?<!\$)\$([^$]+)\$(?!\$)", text):
             if any(re.match(re.escape(n) + signs.RELATION, formula.strip()) for n in entry.names):
                 return path
@@ -99,7 +108,7 @@ def test_signs_of_the_notation_page():
     assert "L" not in signs.meaning_of(NOTATION, "together")  # loss there, depth here: no guess
 
 
-CHAPTER = '''
+CHAPTER = """
 ```{code-cell} ipython3
 from paper.saddles.deep.schedules import from_dataset
 from paper.records import read_record
@@ -114,7 +123,7 @@ mystnb:
 plot_escape_times(found)
 plot_escape_times(unknown)
 ```
-'''
+"""
 
 
 def test_a_figure_knows_its_code_and_its_record():
@@ -133,7 +142,9 @@ def test_every_figure_of_the_book_has_a_source():
 def test_buttons_follow_the_repositorys_address():
     off = repository.theme_options({"repository_url": "", "logo": 1})
     on = repository.theme_options({"repository_url": "https://github.com/someone/book"})
-    assert not any(off[b] for b in repository.BUTTONS) and not off["launch_buttons"]["binderhub_url"]
+    assert (
+        not any(off[b] for b in repository.BUTTONS) and not off["launch_buttons"]["binderhub_url"]
+    )
     assert all(on[b] for b in repository.BUTTONS) and on["launch_buttons"]["binderhub_url"]
     assert off["logo"] == 1
 
@@ -171,5 +182,7 @@ def test_ledger_counts_add_up():
 
 def test_each_part_has_margin_notes():
     for part in ("saddles", "scales", "together"):
-        notes = sum(p.read_text().count("```{margin}") for p in (ROOT / "chapters" / part).glob("*.md"))
+        notes = sum(
+            p.read_text().count("```{margin}") for p in (ROOT / "chapters" / part).glob("*.md")
+        )
         assert notes >= 3

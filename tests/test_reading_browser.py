@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from browser import open_page, site_browser
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,9 @@ def test_the_mouse_opens_a_preview_and_escape_closes_it(page):
     assert card.count() == 1  # the pointer may rest on it
     page.keyboard.press("Escape")
     assert card.count() == 0
-    assert link.get_attribute("aria-describedby") is None and link.get_attribute("title") == "native"
+    assert (
+        link.get_attribute("aria-describedby") is None and link.get_attribute("title") == "native"
+    )
     page.mouse.move(0, 800)
 
 
@@ -74,8 +77,17 @@ def test_buttons_of_a_page(tmp_path, address):
     head = (ROOT / "chapters/index.md").read_text().split("```")[0]
     (tmp_path / "page.md").write_text(head + "# Page\n\n```{code-cell} ipython3\n1 + 1\n```\n")
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"],
-        cwd=tmp_path, capture_output=True, text=True,
+        [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            ".",
+            "-n",
+            "-W",
+            "--keep-going",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     site = tmp_path / "_build/html"

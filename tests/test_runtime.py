@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 import xarray as xr
+
 from learning_dynamics.runtime import (
     Diverged,
     Trajectory,
@@ -54,10 +55,16 @@ def test_bad_seeds(as_users_run, seed):
         (lambda: check_integer("width", 0, least=1), "width = 0: must be an integer >= 1"),
         (lambda: check_integer("width", 2.0), "width = 2.0"),
         (lambda: check_integer("width", True), "width = True"),
-        (lambda: check_finite("inputs", torch.tensor([[1.0, torch.nan]])), r"inputs\[\(0, 1\)\] = nan"),
+        (
+            lambda: check_finite("inputs", torch.tensor([[1.0, torch.nan]])),
+            r"inputs\[\(0, 1\)\] = nan",
+        ),
         (lambda: check_finite("inputs", torch.ones(2, dtype=torch.int32)), "inputs.*int32"),
         (lambda: check_finite("inputs", [1.0]), "inputs.*list"),
-        (lambda: check_shape("w", torch.ones(2, 3), (None, 4)), r"w: shape \(2, 3\) must end in \(any, 4\)"),
+        (
+            lambda: check_shape("w", torch.ones(2, 3), (None, 4)),
+            r"w: shape \(2, 3\) must end in \(any, 4\)",
+        ),
         (lambda: check_shape("w", torch.ones(3), (None, 3)), "w: shape"),
     ],
 )

@@ -58,7 +58,9 @@ def pages(tmp_path_factory):
     )
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", ".", "_build/html"],
-        cwd=book, capture_output=True, text=True,
+        cwd=book,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return {
@@ -78,14 +80,17 @@ def test_first_uses_lead_to_the_notation(pages):
         "drop": "../notation.html#word-drop",  # not "Dropout"
     }
     assert links(pages["two"])[r"\(L\)"] == "../notation.html#sign-scales-L"
-    assert all(len(pages[name].select("a.sign")) == len(links(pages[name])) for name in ("one", "two"))
+    assert all(
+        len(pages[name].select("a.sign")) == len(links(pages[name])) for name in ("one", "two")
+    )
     assert not pages["one"].select("h1 a.sign")
 
 
 def test_signs_lead_to_their_first_use_and_every_target_exists(pages):
     back = [a["href"] for a in pages["notation"].select("a.sign")]
     assert back == [
-        "saddles/one.html#first-sign-X", "saddles/one.html#first-sign-L",
+        "saddles/one.html#first-sign-X",
+        "saddles/one.html#first-sign-L",
         "scales/two.html#first-sign-scales-L",
     ]
     for address in [*back, *links(pages["one"]).values(), *links(pages["two"]).values()]:

@@ -1,6 +1,7 @@
 """The PDF for screen readers: tagged, with outline, language, headings and alternative texts."""
 
 import pytest
+
 import tagged_pdf
 from browser import open_page, site_browser
 
@@ -43,7 +44,9 @@ def test_title_contents_and_parts_are_added_and_hidden_text_is_shown(site):
         page = open_page(browser, tagged_pdf.at_the_root(site))
         page.evaluate(tagged_pdf.ARRANGE, ["subtitle", "author", ["Part I: First"]])
         assert page.locator(".book-contents a").all_inner_texts() == [
-            "Part I: First", "1. One", "1.1. Summary"
+            "Part I: First",
+            "1. One",
+            "1.1. Summary",
         ]
         links = page.locator("a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
         assert links[-1] == "#one" and len(set(links[:-1])) == 3

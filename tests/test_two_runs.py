@@ -6,8 +6,9 @@ The whole book runs twice in `make audit`; here, that a difference is seen.
 import copy
 
 import pytest
-from audit_record import note
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from audit_record import note
 from notebooks import notebook_chapters
 from two_runs import compare, run_twice
 
@@ -57,8 +58,13 @@ def executed():
     """A notebook with one printed number, one figure in two formats and one glued value."""
     figure = {"image/svg+xml": "<svg/>", "application/pdf": "JVBERg==", "text/plain": "<Figure>"}
     glued = new_output("display_data", {"application/papermill.record/text/plain": "'0.25'"})
-    outputs = [new_output("stream", name="stdout", text="0.25\n"), new_output("display_data", figure)]
-    return new_notebook(cells=[new_code_cell("x", outputs=outputs), new_code_cell("y", outputs=[glued])])
+    outputs = [
+        new_output("stream", name="stdout", text="0.25\n"),
+        new_output("display_data", figure),
+    ]
+    return new_notebook(
+        cells=[new_code_cell("x", outputs=outputs), new_code_cell("y", outputs=[glued])]
+    )
 
 
 def test_equal_runs_are_counted():
@@ -69,12 +75,18 @@ def test_equal_runs_are_counted():
     ("change", "told"),
     [
         (lambda cells: cells[0].outputs[0].update(text="0.25000001\n"), "cell 1: printed text"),
-        (lambda cells: cells[0].outputs[1].data.update({"image/svg+xml": "<svg />"}), "cell 1: image/svg+xml"),
-        (lambda cells: cells[0].outputs[1].data.update({"application/pdf": "JVBERh=="}), "cell 1: application/pdf"),
+        (
+            lambda cells: cells[0].outputs[1].data.update({"image/svg+xml": "<svg />"}),
+            "cell 1: image/svg+xml",
+        ),
+        (
+            lambda cells: cells[0].outputs[1].data.update({"application/pdf": "JVBERh=="}),
+            "cell 1: application/pdf",
+        ),
         (lambda cells: cells[0].outputs.pop(1), "cell 1: number of figure files"),
         (lambda cells: cells[1].outputs.clear(), "cell 2: printed text"),
     ],
-)  # fmt: skip
+)
 def test_the_smallest_difference_is_told(change, told):
     other = copy.deepcopy(executed())
     change(other.cells)
@@ -88,7 +100,8 @@ def test_salt_clock_and_order_of_sets_are_found_out(tmp_path):
     counts, differences = run_twice([chapter], 1)
     assert counts == {"chapters": 1, "cells": 5, "figure files": 4}
     assert differences == [
-        "chapter, cell 3: image/svg+xml", "chapter, cell 4: printed text",
+        "chapter, cell 3: image/svg+xml",
+        "chapter, cell 4: printed text",
         "chapter, cell 5: printed text",
     ]
 

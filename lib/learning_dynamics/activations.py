@@ -59,8 +59,10 @@ class Activation:
             ("pull_", self.pull_ and grad, self.derivative),
         ):
             if own is not None and not torch.allclose(own, plain(z)):
-                raise ValueError(f"{name} of {self.name}: gives {own.tolist()} at {z.tolist()}, "
-                                 f"allowed is {plain(z).tolist()}")
+                raise ValueError(
+                    f"{name} of {self.name}: gives {own.tolist()} at {z.tolist()}, "
+                    f"allowed is {plain(z).tolist()}"
+                )
 
     def __call__(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """sigma(z), elementwise."""
@@ -77,9 +79,7 @@ class Activation:
         safe = torch.where(zero, torch.ones_like(z), z)
         at_zero = torch.zeros_like(z)
         limit = torch.where(
-            self.function(at_zero) == 0,
-            self.derivative(at_zero),
-            torch.full_like(z, torch.inf),
+            self.function(at_zero) == 0, self.derivative(at_zero), torch.full_like(z, torch.inf)
         )
         return torch.where(zero, limit, self.function(safe) / safe)
 
@@ -108,15 +108,18 @@ def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """Leaky ReLU: z for z > 0, `negative_slope` * z otherwise."""
     if not isinstance(negative_slope, int | float) or not math.isfinite(negative_slope):
         raise ValueError(f"negative_slope = {negative_slope!r}: must be a finite number")
-    return _bent(negative_slope, Activation(
-        f"leaky_relu({negative_slope:g})",
-        lambda z: torch.where(z > 0, z, negative_slope * z),
-        lambda z: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, negative_slope)),
-        homogeneous=True,
-        pull_=lambda grad, z: _aten.leaky_relu_backward.grad_input(
-            grad, z, negative_slope, False, grad_input=grad
+    return _bent(
+        negative_slope,
+        Activation(
+            f"leaky_relu({negative_slope:g})",
+            lambda z: torch.where(z > 0, z, negative_slope * z),
+            lambda z: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, negative_slope)),
+            homogeneous=True,
+            pull_=lambda grad, z: _aten.leaky_relu_backward.grad_input(
+                grad, z, negative_slope, False, grad_input=grad
+            ),
         ),
-    ))
+    )
 
 
 def _gelu_derivative(z: Tensor) -> Tensor:
@@ -136,22 +139,28 @@ def _sigmoid_derivative(z: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     a.name: a
     for a in (
-        _bent(1, Activation(
-            "linear",
-            lambda z: z,
-            torch.ones_like,
-            homogeneous=True,
-            apply_=lambda z: None,
-            pull_=lambda grad, h: None,
-        )),
-        _bent(0, Activation(
-            "relu",
-            torch.relu,
-            lambda z: (z > 0).to(z.dtype),
-            homogeneous=True,
-            apply_=torch.relu_,
-            pull_=_pull_relu,
-        )),
+        _bent(
+            1,
+            Activation(
+                "linear",
+                lambda z: z,
+                torch.ones_like,
+                homogeneous=True,
+                apply_=lambda z: None,
+                pull_=lambda grad, h: None,
+            ),
+        ),
+        _bent(
+            0,
+            Activation(
+                "relu",
+                torch.relu,
+                lambda z: (z > 0).to(z.dtype),
+                homogeneous=True,
+                apply_=torch.relu_,
+                pull_=_pull_relu,
+            ),
+        ),
         Activation("tanh", torch.tanh, _tanh_derivative, apply_=torch.tanh_, pull_=_pull_tanh),
         Activation(
             "gelu",

@@ -17,8 +17,13 @@ from typing import Any, Union, get_args, get_origin
 import torch
 from torch import Tensor
 
-from learning_dynamics.runtime import all_finite, check_alike, check_finite, check_floating
-from learning_dynamics.runtime import check_held
+from learning_dynamics.runtime import (
+    all_finite,
+    check_alike,
+    check_finite,
+    check_floating,
+    check_held,
+)
 
 __all__ = ["checked"]
 
@@ -56,7 +61,10 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
 
 
 def _check(
-    name: str, value: Any, annotation: Any, sizes: dict[str, tuple[int, str]],
+    name: str,
+    value: Any,
+    annotation: Any,
+    sizes: dict[str, tuple[int, str]],
     alike: dict[str, Tensor],
 ) -> None:
     kinds = _kinds(annotation)
@@ -73,14 +81,19 @@ def _check(
             return
     elif tensors and len(kinds) - (type(None) in kinds) == len(tensors):
         raise ValueError(f"{name}: must be a tensor, got {type(value).__name__}")
-    classes = tuple(kind for kind in kinds if inspect.isclass(kind) and not hasattr(kind, "dim_str"))
+    classes = tuple(
+        kind for kind in kinds if inspect.isclass(kind) and not hasattr(kind, "dim_str")
+    )
     if len(classes) < len(kinds) - len(tensors) or any(get_origin(k) for k in kinds):
         return  # a sequence, a callable: left to the function
     _check_plain(name, value, classes, sizes, alike)
 
 
 def _check_plain(
-    name: str, value: Any, classes: tuple[type, ...], sizes: dict[str, tuple[int, str]],
+    name: str,
+    value: Any,
+    classes: tuple[type, ...],
+    sizes: dict[str, tuple[int, str]],
     alike: dict[str, Tensor],
 ) -> None:
     if bool in classes or not classes:
@@ -95,8 +108,13 @@ def _check_plain(
         good = isinstance(value, classes) and not isinstance(value, float)
     if not good:
         wanted = " or ".join(
-            {float: "a finite number", int: "an integer", str: "a string", Tensor: "a tensor",
-             type(None): "None"}.get(kind, f"a {kind.__name__}")
+            {
+                float: "a finite number",
+                int: "an integer",
+                str: "a string",
+                Tensor: "a tensor",
+                type(None): "None",
+            }.get(kind, f"a {kind.__name__}")
             for kind in classes
         )
         raise ValueError(f"{name} = {value!r}: must be {wanted}")
@@ -109,7 +127,10 @@ def _check_plain(
 
 
 def _check_tensor(
-    name: str, value: Tensor, annotation: Any, sizes: dict[str, tuple[int, str]],
+    name: str,
+    value: Tensor,
+    annotation: Any,
+    sizes: dict[str, tuple[int, str]],
     infinite: bool = False,
 ) -> None:
     """infinite : a result handed on may hold +-inf (a saddle that is never left)."""
@@ -138,5 +159,5 @@ def _check_tensor(
             other, first = sizes.setdefault(word, (size, name))
             if other != size:
                 raise ValueError(
-                    f"{name}: shape {tuple(value.shape)} has {word} = {size}, but {first} has {other}"
+                    f"{name}: shape {tuple(value.shape)} has {word} = {size}, {first} has {other}"
                 )

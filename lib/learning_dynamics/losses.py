@@ -138,9 +138,7 @@ def cross_entropy() -> Loss:
     """Softmax cross-entropy; targets are class probabilities (columns sum to one)."""
     return Loss(
         "cross_entropy",
-        lambda f, y: (
-            y.sum(-2) * torch.logsumexp(f, -2) - (y * f).sum(-2)
-        ).mean(-1),
+        lambda f, y: (y.sum(-2) * torch.logsumexp(f, -2) - (y * f).sum(-2)).mean(-1),
         cross_entropy_residual,
         lipschitz=0.5,
     )
@@ -155,8 +153,10 @@ def check_fits(criterion: Loss, outputs: Tensor, targets: Tensor) -> None:
         given = error
     wanted = tuple(outputs.shape), outputs.dtype
     if given != wanted:
-        raise ValueError(f"loss {criterion.name}: its residual is {given}: allowed is {wanted}, as "
-                         "the outputs; its weights must have their dtype and shape")
+        raise ValueError(
+            f"loss {criterion.name}: its residual is {given}: allowed is {wanted}, as "
+            "the outputs; its weights must have their dtype and shape"
+        )
 
 
 LOSSES: dict[str, Callable[[], Loss]] = {

@@ -147,7 +147,10 @@ def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> N
 
 
 def as_positive(
-    name: str, value: float | Tensor, runs: int, dtype: torch.dtype,
+    name: str,
+    value: float | Tensor,
+    runs: int,
+    dtype: torch.dtype,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """`value`, one or one per run, as a tensor () or (runs,).
@@ -156,8 +159,10 @@ def as_positive(
     """
     check_positive(name, value)
     if isinstance(value, Tensor) and value.shape not in ((), (1,), (runs,)):
-        raise ValueError(f"{name}: shape {tuple(value.shape)}: allowed is one number, or one for "
-                         f"each of {runs} runs")
+        raise ValueError(
+            f"{name}: shape {tuple(value.shape)}: allowed is one number, or one for "
+            f"each of {runs} runs"
+        )
     made, limits = torch.as_tensor(value, dtype=dtype), torch.finfo(dtype)
     if bool(((made < limits.tiny) | (made > limits.max)).any()):
         raise ValueError(
@@ -191,8 +196,10 @@ def check_floating(name: str, value: Tensor) -> None:
         kind = getattr(value, "dtype", type(value).__name__)
         raise ValueError(f"{name}: must be a floating-point tensor, got {kind}")
     if value.layout != torch.strided or value.is_meta or value.element_size() < 2:
-        raise ValueError(f"{name}: must be a dense tensor of numbers in 16, 32 or 64 bits, got "
-                         f"{value.dtype}, {value.layout}, on {value.device}")
+        raise ValueError(
+            f"{name}: must be a dense tensor of numbers in 16, 32 or 64 bits, got "
+            f"{value.dtype}, {value.layout}, on {value.device}"
+        )
     check_held(name, value)
 
 
@@ -213,7 +220,7 @@ def check_shape(
     None in `expected` admits any size >= 1. exact : there must be no other dimensions.
     """
     enough = value.ndim == len(expected) if exact else value.ndim >= len(expected)
-    tail = tuple(value.shape[-len(expected):]) if enough else None
+    tail = tuple(value.shape[-len(expected) :]) if enough else None
     fits = tail is not None and all(
         got >= 1 and want in (None, got) for got, want in zip(tail, expected, strict=True)
     )
@@ -228,8 +235,10 @@ def check_alike(tensors: Mapping[str, Tensor]) -> None:
     (first, like), *others = tensors.items()
     for name, value in others:
         if (value.dtype, value.device) != (like.dtype, like.device):
-            raise ValueError(f"{name}: {value.dtype} on {value.device}: allowed is {like.dtype} on "
-                             f"{like.device}, as {first}; convert with .to()")
+            raise ValueError(
+                f"{name}: {value.dtype} on {value.device}: allowed is {like.dtype} on "
+                f"{like.device}, as {first}; convert with .to()"
+            )
 
 
 def address(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -240,15 +249,21 @@ def address(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype
     """
     plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_neg()
     if not plain or value.dtype != dtype or dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name}: {value.dtype}, {value.layout}, on {value.device}: allowed is "
-                         f"{dtype}, dense, on the CPU, for float32 and float64")
+        raise ValueError(
+            f"{name}: {value.dtype}, {value.layout}, on {value.device}: allowed is "
+            f"{dtype}, dense, on the CPU, for float32 and float64"
+        )
     if tuple(value.shape) != tuple(shape) or not value.is_contiguous():
-        raise ValueError(f"{name}: shape {tuple(value.shape)}, strides {value.stride()}: allowed "
-                         f"is {tuple(shape)}, contiguous")
+        raise ValueError(
+            f"{name}: shape {tuple(value.shape)}, strides {value.stride()}: allowed "
+            f"is {tuple(shape)}, contiguous"
+        )
     check_held(name, value)
     place = value.data_ptr()
     if value.numel() and (not place or place % value.element_size()):
-        raise ValueError(f"{name}: its address is {place}: allowed are multiples of a number's size")
+        raise ValueError(
+            f"{name}: its address is {place}: allowed are multiples of a number's size"
+        )
     return place
 
 

@@ -8,10 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import active_children
 from pathlib import Path
 
-from paper.claims import read_claims
-from paper.scales.coordinate_check.exponents import main as coordinate_check
 from learning_dynamics.files import hold
+from paper.claims import read_claims
 from paper.ledger import measured_record, read_ledger, settle, write_ledger
+from paper.scales.coordinate_check.exponents import main as coordinate_check
 from paper.workers import worker
 
 __all__ = ["main"]
@@ -61,10 +61,14 @@ def claims(options: argparse.Namespace) -> int:
                 record, names = settle(claim, old.get(claim.id), fresh)
                 keep(record)
                 words = ", ".join(names) if names else "nothing moved"
-                agree = "" if fresh["quick"]["verdict"] == fresh["verdict"] else (
-                    f"; the quick measurement says {fresh['quick']['verdict']}")
-                print(f"{claim.id}: {fresh['verdict']}{agree} ({seconds:.1f} s; {words})",
-                      flush=True)
+                agree = (
+                    ""
+                    if fresh["quick"]["verdict"] == fresh["verdict"]
+                    else (f"; the quick measurement says {fresh['quick']['verdict']}")
+                )
+                print(
+                    f"{claim.id}: {fresh['verdict']}{agree} ({seconds:.1f} s; {words})", flush=True
+                )
         except BaseException:  # nobody waits any more for what is being measured
             for process in active_children():
                 process.terminate()

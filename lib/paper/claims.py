@@ -59,8 +59,12 @@ class Evidence:
 
     def numbers(self) -> dict[str, np.ndarray]:
         """All named numbers, as arrays."""
-        named = {"measured": self.measured, "predicted": self.predicted,
-                 "tolerance": self.tolerance, **self.details}
+        named = {
+            "measured": self.measured,
+            "predicted": self.predicted,
+            "tolerance": self.tolerance,
+            **self.details,
+        }
         return {k: np.asarray(v, dtype=float) for k, v in named.items()}
 
 
@@ -187,8 +191,10 @@ def check_reproduce(claim: Claim, evidence: Evidence) -> None:
     scale = np.max(np.abs(numbers["measured"]), initial=0.0)
     most = scale / 100 if scale > 1e-6 else np.max(numbers["tolerance"])
     if claim.reproduce_absolute > max(most, 1e-9):
-        raise ValueError(f"{claim.id}: reproduce_absolute = {claim.reproduce_absolute:g}: at most "
-                         f"{most:g} beside measured numbers up to {scale:g}")
+        raise ValueError(
+            f"{claim.id}: reproduce_absolute = {claim.reproduce_absolute:g}: at most "
+            f"{most:g} beside measured numbers up to {scale:g}"
+        )
     for name, values in numbers.items():
         step = claim.reproduce_absolute + claim.reproduce * np.abs(values)
         step = np.where(values == np.round(values), np.floor(step), step)
@@ -200,7 +206,8 @@ def check_reproduce(claim: Claim, evidence: Evidence) -> None:
                 raise ValueError(
                     f"{claim.id}: reproduce = {claim.reproduce:g} and reproduce_absolute = "
                     f"{claim.reproduce_absolute:g} let {name} move by {np.max(np.abs(move)):.2g}, "
-                    f"from {old!r} to {new!r}: allowed is what leaves the verdict as it is")
+                    f"from {old!r} to {new!r}: allowed is what leaves the verdict as it is"
+                )
 
 
 def moved(

@@ -20,13 +20,23 @@ from typing import Any
 
 import torch
 
-from paper.claims import Claim, Evidence, check_reproduce, measure, moved, record
 from learning_dynamics.files import write_atomically
+from paper.claims import Claim, Evidence, check_reproduce, measure, moved, record
 from paper.records import RESULTS
 from paper.sources import meaning
 
-__all__ = ["RECORDED", "code_digest", "faults", "measured_record", "provenance", "read_ledger",
-           "recorded", "sealed", "settle", "write_ledger"]
+__all__ = [
+    "RECORDED",
+    "code_digest",
+    "faults",
+    "measured_record",
+    "provenance",
+    "read_ledger",
+    "recorded",
+    "sealed",
+    "settle",
+    "write_ledger",
+]
 
 #: The repository's ledger of records.
 RECORDED = RESULTS / "claims.json"
@@ -108,11 +118,13 @@ def measured_record(claim: Claim) -> dict[str, Any]:
     short = record(claim, quick)
     for found in (evidence, quick):
         check_reproduce(claim, found)
-    return sealed({
-        **full,
-        "quick": {name: short[name] for name in QUICK_FIELDS},
-        "provenance": {**provenance(claim), **stored},
-    })
+    return sealed(
+        {
+            **full,
+            "quick": {name: short[name] for name in QUICK_FIELDS},
+            "provenance": {**provenance(claim), **stored},
+        }
+    )
 
 
 def sealed(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,8 +147,11 @@ def faults(claim: Claim, entry: Mapping[str, Any]) -> list[str]:
         except ValueError as error:
             found.append(f"{name}: {error}")
             continue
-        found += [f"{name} {field} is {part[field]!r}, not {fresh[field]!r}"
-                  for field in ("id", "thesis", "status", "verdict") if part[field] != fresh[field]]
+        found += [
+            f"{name} {field} is {part[field]!r}, not {fresh[field]!r}"
+            for field in ("id", "thesis", "status", "verdict")
+            if part[field] != fresh[field]
+        ]
     return found
 
 
@@ -177,8 +192,10 @@ def read_ledger(
         raise ValueError(f"{path}: some claim has two records: allowed is one")
     wrong = [name for name, entry in records.items() if entry != sealed(entry)]
     if wrong and not edited:
-        raise ValueError(f"{path}: edited since they were measured: {', '.join(wrong)}; "
-                         "measure again: python -m paper claims ID")
+        raise ValueError(
+            f"{path}: edited since they were measured: {', '.join(wrong)}; "
+            "measure again: python -m paper claims ID"
+        )
     return head, records
 
 
@@ -189,7 +206,9 @@ def recorded(claim: str, *, path: Path = RECORDED) -> dict[str, Any]:
     """
     records = read_ledger(path)[1]
     if claim not in records:
-        raise ValueError(f"claim = {claim!r}: no record in {path.name}; there are {sorted(records)}")
+        raise ValueError(
+            f"claim = {claim!r}: no record in {path.name}; there are {sorted(records)}"
+        )
     entry = records[claim]
     return {"measured": entry["measured"], "predicted": entry["predicted"], **entry["details"]}
 

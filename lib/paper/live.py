@@ -12,7 +12,7 @@ from learning_dynamics.runtime import Trajectory, check_positive
 from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, uniform_grid
 
-__all__ = ["LiveRun", "Live", "moments_of", "run_live", "start_directions"]
+__all__ = ["Live", "LiveRun", "moments_of", "run_live", "start_directions"]
 
 UNITS = 12
 

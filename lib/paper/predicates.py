@@ -11,17 +11,30 @@ import numpy as np
 __all__ = ["evaluate", "vacuous"]
 
 _BINARY = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.BitAnd: np.logical_and, ast.BitOr: np.logical_or,
+    ast.BitAnd: np.logical_and,
+    ast.BitOr: np.logical_or,
 }
 _COMPARE = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
 }
 _CALLS = {
-    "abs": np.abs, "all": np.all, "any": np.any, "max": np.max, "min": np.min,
-    "sum": np.sum, "mean": np.mean, "diff": np.diff,
+    "abs": np.abs,
+    "all": np.all,
+    "any": np.any,
+    "max": np.max,
+    "min": np.min,
+    "sum": np.sum,
+    "mean": np.mean,
+    "diff": np.diff,
 }
 LONGEST_PREDICATE = 1000  # characters; the longest of the book has half as many
 LARGEST_CONSTANT = 1e6  # no bound of the book is above 50

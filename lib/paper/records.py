@@ -22,8 +22,16 @@ import xarray as xr
 
 from learning_dynamics.files import write_atomically
 
-__all__ = ["RESULTS", "Damage", "decode", "decode_with_notes", "encode", "provenance",
-           "read_record", "write_record"]
+__all__ = [
+    "RESULTS",
+    "Damage",
+    "decode",
+    "decode_with_notes",
+    "encode",
+    "provenance",
+    "read_record",
+    "write_record",
+]
 
 #: The repository's folder of records.
 RESULTS = Path(__file__).resolve().parents[2] / "results"

@@ -8,11 +8,11 @@ import torch
 import xarray as xr
 
 from learning_dynamics.data.images import Images, load
-from paper.sweep import Experiment
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_choice
 from learning_dynamics.scales.representations import summarise
 from learning_dynamics.scales.training import initialise, sgd
+from paper.sweep import Experiment
 
 __all__ = ["TRAINING", "TrainingRun", "device"]
 
@@ -82,10 +82,17 @@ def _train(configs: Sequence[TrainingRun]) -> Trajectory:
         return summarise(now.weights, shared.multipliers, train, test)
 
     return sgd(
-        train, state, shared.multipliers, seeds=seeds,
+        train,
+        state,
+        shared.multipliers,
+        seeds=seeds,
         step_size=torch.tensor([c.step_size for c in configs]),
-        steps=shared.steps, batch_size=shared.batch_size, momentum=shared.momentum,
-        loss=shared.loss, evaluate={"train": train, "test": test}, record=shared.records,
+        steps=shared.steps,
+        batch_size=shared.batch_size,
+        momentum=shared.momentum,
+        loss=shared.loss,
+        evaluate={"train": train, "test": test},
+        record=shared.records,
         observe=observe if shared.represent else None,
     )
 

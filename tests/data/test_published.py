@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from learning_dynamics.problems import Problem
 from learning_dynamics.data.published import diagonal_pair, five_point, orthogonal_pair, three_point
+from learning_dynamics.problems import Problem
 
 
 def least_squares_error(problem: Problem) -> float:

@@ -12,9 +12,9 @@ import torch
 
 from learning_dynamics.activations import activation
 from learning_dynamics.kernels import compiler, native
+from learning_dynamics.kernels.two_layer_torch import DenseKernel
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.kernels.two_layer_torch import DenseKernel
 from learning_dynamics.saddles.two_layer import choose_kernel, gradient_descent, initialise
 
 pytestmark = pytest.mark.skipif(not compiler.command(), reason="no C++ compiler on this machine")
@@ -130,8 +130,10 @@ def test_another_processor_of_the_same_kind(cache, monkeypatch, march, act, dtyp
     g = generator("march")
     p = Problem(*(torch.randn(m, 37, generator=g, dtype=dtype) for m in (11, 7)))
     w = initialise((11, 9, 7), 0.3, [g], dtype=dtype)
-    a, b = (gradient_descent(w, p, step_size=0.02, steps=9, activation=act, backend=k).final
-            for k in ("native", "torch"))
+    a, b = (
+        gradient_descent(w, p, step_size=0.02, steps=9, activation=act, backend=k).final
+        for k in ("native", "torch")
+    )
     torch.testing.assert_close(a.w1, b.w1, rtol=0, atol=60 * torch.finfo(dtype).eps)
     torch.testing.assert_close(a.w2, b.w2, rtol=0, atol=60 * torch.finfo(dtype).eps)
 
@@ -168,8 +170,12 @@ print("same")
 @pytest.mark.parametrize("seed", range(2))
 def test_any_sizes(seed):
     """In a process of its own, so that a crash is a failure and not the end of all tests."""
-    done = subprocess.run([sys.executable, "-c", FUZZ.replace("SEED", str(seed))],
-                          capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        [sys.executable, "-c", FUZZ.replace("SEED", str(seed))],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert done.returncode == 0 and done.stdout == "same\n", done.stderr
 
 
@@ -219,14 +225,30 @@ int main() {
 def test_no_access_beyond_an_array_and_nothing_undefined(tmp_path, kind, shape, real):
     source = SOURCES / f"two_layer_{'linear' if kind == 'linear' else 'relu'}.cpp"
     (tmp_path / "driver.cpp").write_text(DRIVER.replace("SOURCE", str(source)))
-    macros = {"M0": shape[0], "M2": shape[1], "REAL": real, "LEAKY": int(kind == "leaky"),
-              "LINEAR": int(kind == "linear")}
+    macros = {
+        "M0": shape[0],
+        "M2": shape[1],
+        "REAL": real,
+        "LEAKY": int(kind == "leaky"),
+        "LINEAR": int(kind == "linear"),
+    }
     flags = [f for f in compiler.FLAGS if f not in ("-O3", "-shared")]
     subprocess.run(
-        [*compiler.command(), *flags, "-O1", f"-march={compiler.march()}", "-g",
-         "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-         *(f"-D{k}={v}" for k, v in macros.items()), "driver.cpp", "-o", "driver"],
-        cwd=tmp_path, check=True,
+        [
+            *compiler.command(),
+            *flags,
+            "-O1",
+            f"-march={compiler.march()}",
+            "-g",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+            *(f"-D{k}={v}" for k, v in macros.items()),
+            "driver.cpp",
+            "-o",
+            "driver",
+        ],
+        cwd=tmp_path,
+        check=True,
     )
     done = subprocess.run([tmp_path / "driver"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout == "finite\n", done.stderr

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from learning_dynamics.activations import Activation, activation, leaky_relu
+from learning_dynamics.activations import activation, leaky_relu
 from learning_dynamics.kernels import compiler, native
+from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, ProductKernel
 from learning_dynamics.losses import cross_entropy, huber, logistic, squared
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, ProductKernel
 from learning_dynamics.saddles.two_layer import (
     Stop,
     Weights,
@@ -130,8 +130,14 @@ def test_stops_and_divergences_at_the_same_steps(act):
     weights, problem = case((4, 7, 3, 13))
     eta = torch.tensor([0.02, 0.05, 3.0, 0.1, 50.0], dtype=torch.float64)
     one, other = both(
-        weights, problem, step_size=eta, steps=300, on_divergence="mark",
-        stop=Stop(loss=0.81), record_at=uniform_grid(300, 5), activation=act,
+        weights,
+        problem,
+        step_size=eta,
+        steps=300,
+        on_divergence="mark",
+        stop=Stop(loss=0.81),
+        record_at=uniform_grid(300, 5),
+        activation=act,
         observables=("loss", "gradient_norm"),
     )
     lost = other.diverged_at >= 0
@@ -146,8 +152,9 @@ def test_stops_and_divergences_at_the_same_steps(act):
 
 def test_a_diverging_run_is_named():
     with pytest.raises(ValueError, match=r"run 0 diverged at step \d+ with step_size = 1e\+06"):
-        gradient_descent(*case((4, 7, 3, 13)), step_size=1e6, steps=100, activation="relu",
-                         backend="native")
+        gradient_descent(
+            *case((4, 7, 3, 13)), step_size=1e6, steps=100, activation="relu", backend="native"
+        )
 
 
 @pytest.mark.parametrize("loss", ["squared", "weighted", "huber", "logistic", "cross_entropy"])

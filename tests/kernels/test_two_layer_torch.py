@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings, strategies
 
 from learning_dynamics.activations import activation
+from learning_dynamics.kernels.two_layer_torch import DenseKernel, ProductKernel
 from learning_dynamics.problems import Problem, random_orthogonal
 from learning_dynamics.runtime import generator
-from learning_dynamics.kernels.two_layer_torch import DenseKernel, ProductKernel
 from learning_dynamics.saddles.two_layer import (
     Weights,
     choose_kernel,
@@ -74,9 +74,7 @@ def test_orthogonal_change_of_inputs_and_outputs(m0, m1, m2, seed, name):
     a, b = random_orthogonal(m0, g), random_orthogonal(m2, g)
     turned = Problem(a @ problem.inputs, b @ problem.targets)
     end = final(w, problem, name)
-    same(
-        final(Weights(w.w1 @ a.mT, b @ w.w2), turned, name), Weights(end.w1 @ a.mT, b @ end.w2)
-    )
+    same(final(Weights(w.w1 @ a.mT, b @ w.w2), turned, name), Weights(end.w1 @ a.mT, b @ end.w2))
 
 
 @property_test

@@ -5,9 +5,10 @@ import dataclasses
 import importlib
 from pathlib import Path
 
-import paper.claims
 import pytest
 import xarray as xr
+
+import paper.claims
 from labels import chapter_texts, figures, labels
 from paper.claims import (
     Claim,
@@ -31,9 +32,17 @@ FIGURES = set().union(*map(figures, TEXTS))
 
 def claim(**changes):
     fields = {
-        "id": "saddles/example", "thesis": "000", "statement": "s", "label": "l",
-        "status": "observed", "range": "r", "refuted_by": "x", "measure": "m:f",
-        "predicate": "abs(measured - predicted) <= tolerance", "tests": ["t"], "figures": ["f"],
+        "id": "saddles/example",
+        "thesis": "000",
+        "statement": "s",
+        "label": "l",
+        "status": "observed",
+        "range": "r",
+        "refuted_by": "x",
+        "measure": "m:f",
+        "predicate": "abs(measured - predicted) <= tolerance",
+        "tests": ["t"],
+        "figures": ["f"],
     }
     return Claim(**fields | changes)
 
@@ -71,64 +80,101 @@ def test_predicates(expression, truth):
     assert evaluate(expression, {"a": np.array([1.0, 2.0]), "b": np.array(5.0)}) is truth
 
 
-@pytest.mark.parametrize("expression", [
-    "__import__('os')", "a.size", "unknown > 1", "[1, 2]", "a[b]", "9**9**9 > a", "a <= 1e9",
-])
+@pytest.mark.parametrize(
+    "expression",
+    ["__import__('os')", "a.size", "unknown > 1", "[1, 2]", "a[b]", "9**9**9 > a", "a <= 1e9"],
+)
 def test_predicates_are_no_programs(expression):
     with pytest.raises(ValueError, match="cannot use"):
         evaluate(expression, {"a": 1.0, "b": 0})
 
 
-@pytest.mark.parametrize("expression", [
-    "1 < 2", "True", "measured", "predicted <= tolerance", "all(measured == measured)",
-    "measured - measured <= 1", "0 * measured <= 1", "abs(measured) >= 0", "measured <= 1e9",
-    "measured < 1 or measured >= 1", "not (measured != measured)",
-    "measured <= tolerance + 1e6 * 10",
-    "measured <= tolerance and abs(predicted) >= 0", "any(measured == 1) or all(measured != 1)",
-    "9**9**9 > measured", "measured[99] > 1", "max() > measured", "measured <=",
-    "measured > " + "-" * 900 + "1",
-    "measured > " + "(" * 300 + "1" + ")" * 300, "measured > 1" + " + 1" * 300,
-])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "1 < 2",
+        "True",
+        "measured",
+        "predicted <= tolerance",
+        "all(measured == measured)",
+        "measured - measured <= 1",
+        "0 * measured <= 1",
+        "abs(measured) >= 0",
+        "measured <= 1e9",
+        "measured < 1 or measured >= 1",
+        "not (measured != measured)",
+        "measured <= tolerance + 1e6 * 10",
+        "measured <= tolerance and abs(predicted) >= 0",
+        "any(measured == 1) or all(measured != 1)",
+        "9**9**9 > measured",
+        "measured[99] > 1",
+        "max() > measured",
+        "measured <=",
+        "measured > " + "-" * 900 + "1",
+        "measured > " + "(" * 300 + "1" + ")" * 300,
+        "measured > 1" + " + 1" * 300,
+    ],
+)
 @pytest.mark.parametrize("field", ["predicate", "printed"])
 def test_a_predicate_that_decides_nothing_is_refused(field, expression):
     with pytest.raises(ValueError, match=r"saddles/example: predicate"):
         claim(**{field: expression})
 
 
-@pytest.mark.parametrize("changes", [
-    {"reproduce": 1e9}, {"reproduce": 0.2}, {"reproduce": -1e-6}, {"reproduce": float("nan")},
-    {"reproduce_absolute": -1.0}, {"reproduce_absolute": float("inf")},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reproduce": 1e9},
+        {"reproduce": 0.2},
+        {"reproduce": -1e-6},
+        {"reproduce": float("nan")},
+        {"reproduce_absolute": -1.0},
+        {"reproduce_absolute": float("inf")},
+    ],
+)
 def test_what_may_pass_as_the_same_number_is_limited(changes):
     ((name, value),) = changes.items()
     with pytest.raises(ValueError, match=rf"saddles/example: {name} = .*allowed"):
         claim(**changes)
 
 
-@pytest.mark.parametrize(("changes", "evidence"), [
-    ({"reproduce": 0.02}, Evidence(1.0, 1.005, 0.01)),  # 0.02 from the verdict's other side
-    ({"reproduce": 0.1}, Evidence([1.5, 2.5], [1.5, 2.5], [0.5, 0.1])),
-    ({"reproduce_absolute": 1e-9}, Evidence(1e-16, 0.0, 1e-12)),  # rounding: the bound is passed
-    ({"reproduce_absolute": 0.02}, Evidence(1.0, 1.0, 0.1)),  # more than a hundredth of a number
-    ({"reproduce": 0.1}, Evidence(30.0, 30.0, 1.0)),  # three whole steps
-])
+@pytest.mark.parametrize(
+    ("changes", "evidence"),
+    [
+        ({"reproduce": 0.02}, Evidence(1.0, 1.005, 0.01)),  # 0.02 from the verdict's other side
+        ({"reproduce": 0.1}, Evidence([1.5, 2.5], [1.5, 2.5], [0.5, 0.1])),
+        (
+            {"reproduce_absolute": 1e-9},
+            Evidence(1e-16, 0.0, 1e-12),
+        ),  # rounding: the bound is passed
+        (
+            {"reproduce_absolute": 0.02},
+            Evidence(1.0, 1.0, 0.1),
+        ),  # more than a hundredth of a number
+        ({"reproduce": 0.1}, Evidence(30.0, 30.0, 1.0)),  # three whole steps
+    ],
+)
 def test_no_verdict_can_turn_within_what_passes_as_the_same(changes, evidence):
     with pytest.raises(ValueError, match=r"saddles/example: reproduce.*(allowed|at most)"):
         check_reproduce(claim(**changes), evidence)
 
 
-@pytest.mark.parametrize(("changes", "evidence"), [
-    ({"reproduce": 0.004}, Evidence(1.0, 1.005, 0.01)),
-    ({"reproduce_absolute": 1e-13}, Evidence(1e-16, 0.0, 1e-12)),
-    ({"reproduce": 0.03}, Evidence(30.0, 30.0, 1.0)),
-])
+@pytest.mark.parametrize(
+    ("changes", "evidence"),
+    [
+        ({"reproduce": 0.004}, Evidence(1.0, 1.005, 0.01)),
+        ({"reproduce_absolute": 1e-13}, Evidence(1e-16, 0.0, 1e-12)),
+        ({"reproduce": 0.03}, Evidence(30.0, 30.0, 1.0)),
+    ],
+)
 def test_what_leaves_the_verdict_may_pass(changes, evidence):
     check_reproduce(claim(**changes), evidence)
 
 
-@pytest.mark.parametrize("evidence", [
-    Evidence(5.0, 1.0, 1e9), Evidence(5.0, 1.0, 0.51), Evidence([0.01, 0.1], 0.0, 0.11),
-])
+@pytest.mark.parametrize(
+    "evidence",
+    [Evidence(5.0, 1.0, 1e9), Evidence(5.0, 1.0, 0.51), Evidence([0.01, 0.1], 0.0, 0.11)],
+)
 def test_a_tolerance_that_lets_everything_pass_is_refused(evidence):
     with pytest.raises(ValueError, match=r"saddles/example: tolerance = .*at most"):
         record(claim(), evidence)
@@ -213,7 +259,9 @@ def _tests_in(file):
         if isinstance(node, ast.FunctionDef):
             yield node.name
         if isinstance(node, ast.ClassDef):
-            yield from (f"{node.name}::{f.name}" for f in node.body if isinstance(f, ast.FunctionDef))
+            yield from (
+                f"{node.name}::{f.name}" for f in node.body if isinstance(f, ast.FunctionDef)
+            )
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
@@ -227,7 +275,9 @@ class TestEachClaim:
 
     def test_names_a_label_and_figures_that_exist(self, claim):
         assert claim.label in LABELS, f"label {claim.label} is missing"
-        assert claim.figures or claim.status in ("proved", "derived"), "only an identity may lack a figure"
+        assert claim.figures or claim.status in ("proved", "derived"), (
+            "only an identity may lack a figure"
+        )
         assert set(claim.figures) <= FIGURES, set(claim.figures) - FIGURES
 
     def test_names_a_function_that_exists(self, claim):

@@ -1,7 +1,6 @@
 """The recorded ledger: written plainly, rewritten only where a number moved."""
 
 import copy
-import json
 import os
 import signal
 import subprocess
@@ -9,12 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import paper.__main__ as command_line
 import pytest
 import yaml
+
+import paper.__main__ as command_line
 from dependencies import record_files
-from paper.claims import Claim
 from learning_dynamics.files import hold
+from paper.claims import Claim
 from paper.ledger import (
     code_digest,
     faults,
@@ -30,10 +30,17 @@ from paper.sources import meaning
 ROOT = Path(__file__).parents[2]
 
 ENTRY = {
-    "id": "saddles/example", "thesis": "ours", "statement": "two is two", "label": "l",
-    "status": "proved", "range": "none", "refuted_by": "anything else",
-    "measure": "ledger_example:two", "predicate": "abs(measured - predicted) <= tolerance",
-    "tests": ["t"], "figures": ["f"],
+    "id": "saddles/example",
+    "thesis": "ours",
+    "statement": "two is two",
+    "label": "l",
+    "status": "proved",
+    "range": "none",
+    "refuted_by": "anything else",
+    "measure": "ledger_example:two",
+    "predicate": "abs(measured - predicted) <= tolerance",
+    "tests": ["t"],
+    "figures": ["f"],
 }
 EXAMPLE = """
 import time
@@ -95,9 +102,15 @@ def edited(entry, *path, value):
 
 
 EDITS = [
-    (("measured", 1), 2.1 + 1e-12), (("quick", "measured", 0), 1.9), (("tolerance",), 0.3),
-    (("verdict",), "fails"), (("quick", "verdict"), "fails"), (("seeds",), [8]),
-    (("provenance", "python"), "2.7"), (("id",), "saddles/other"), (("status",), "observed"),
+    (("measured", 1), 2.1 + 1e-12),
+    (("quick", "measured", 0), 1.9),
+    (("tolerance",), 0.3),
+    (("verdict",), "fails"),
+    (("quick", "verdict"), "fails"),
+    (("seeds",), [8]),
+    (("provenance", "python"), "2.7"),
+    (("id",), "saddles/other"),
+    (("status",), "observed"),
 ]
 
 
@@ -113,17 +126,20 @@ def test_an_edited_record_is_found_by_its_checksum(book, tmp_path, path, value):
         read_ledger(file)
 
 
-@pytest.mark.parametrize(("path", "value", "fault"), [
-    (("measured", 1), 2.3, "full verdict is 'holds', not 'fails'"),
-    (("quick", "measured", 1), 2.3, "quick verdict is 'holds', not 'fails'"),
-    (("verdict",), "fails", "full verdict is 'fails', not 'holds'"),
-    (("quick", "verdict"), "fails", "the short measurement has another verdict"),
-    (("tolerance",), 1e9, "full: saddles/example: tolerance = 1e+09"),
-    (("measured", 1), 2.2 - 1e-7, "full: saddles/example: reproduce"),
-    (("status",), "observed", "full status is 'observed', not 'proved'"),
-    (("thesis",), "000", "full thesis is '000', not 'ours'"),
-    (("id",), "saddles/other", "full id is 'saddles/other', not 'saddles/example'"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        (("measured", 1), 2.3, "full verdict is 'holds', not 'fails'"),
+        (("quick", "measured", 1), 2.3, "quick verdict is 'holds', not 'fails'"),
+        (("verdict",), "fails", "full verdict is 'fails', not 'holds'"),
+        (("quick", "verdict"), "fails", "the short measurement has another verdict"),
+        (("tolerance",), 1e9, "full: saddles/example: tolerance = 1e+09"),
+        (("measured", 1), 2.2 - 1e-7, "full: saddles/example: reproduce"),
+        (("status",), "observed", "full status is 'observed', not 'proved'"),
+        (("thesis",), "000", "full thesis is '000', not 'ours'"),
+        (("id",), "saddles/other", "full id is 'saddles/other', not 'saddles/example'"),
+    ],
+)
 def test_an_edited_record_is_found_without_its_checksum(book, path, value, fault):
     """A new checksum for the edited record does not help: the verdict follows from the numbers."""
     claim = Claim(**ENTRY)
@@ -143,8 +159,16 @@ def test_swapped_records_are_found(book, tmp_path):
 def test_a_record_says_what_measured_it(book):
     found = measured_record(Claim(**ENTRY))["provenance"]
     assert found["function"] == ENTRY["measure"]
-    assert {"code", "python", "torch", "numpy", "scipy", "scikit-learn", "machine",
-            "instructions"} <= set(found)
+    assert {
+        "code",
+        "python",
+        "torch",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "machine",
+        "instructions",
+    } <= set(found)
     assert "from_record" not in found
     assert not (ROOT / ".git").exists() or len(found["commit"]) == 12
     stored = measured_record(Claim(**ENTRY | {"measure": "ledger_example:stored"}))
@@ -155,8 +179,10 @@ def test_measuring_one_claim_leaves_the_records_of_the_others(book):
     other = ENTRY | {"id": "saddles/other"}
     (book / "claims.yml").write_text(yaml.safe_dump([ENTRY, other]))
     file = book / "results" / "claims.json"
-    old = [sealed({**measured_record(Claim(**e)), "provenance": {"function": "old"}})
-           for e in (ENTRY, other)]
+    old = [
+        sealed({**measured_record(Claim(**e)), "provenance": {"function": "old"}})
+        for e in (ENTRY, other)
+    ]
     write_ledger(file, [old[0], sealed({**old[1], "measured": [2.0, 2.05]})])
     assert command_line.main(["claims", "saddles/other", "--root", str(book), "--jobs", "1"]) == 0
     _, new = read_ledger(file)
@@ -240,17 +266,25 @@ def test_an_edited_record_is_measured_again(book, capsys):
     assert read_ledger(file)[1]["saddles/example"]["measured"] == [2.0, 2.1]
 
 
-@pytest.mark.parametrize(("number", "code", "words"), [
-    (signal.SIGKILL, -9, ""),
-    (signal.SIGINT, 130, "stopped; the records of finished claims are kept\n"),
-])
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGKILL, -9, ""),
+        (signal.SIGINT, 130, "stopped; the records of finished claims are kept\n"),
+    ],
+)
 def test_workers_end_with_their_parent(book, number, code, words):
-    (book / "claims.yml").write_text(yaml.safe_dump([
-        ENTRY | {"id": f"saddles/{i}", "measure": "ledger_example:endless"} for i in range(2)]))
+    (book / "claims.yml").write_text(
+        yaml.safe_dump(
+            [ENTRY | {"id": f"saddles/{i}", "measure": "ledger_example:endless"} for i in range(2)]
+        )
+    )
     parent = subprocess.Popen(
         [sys.executable, "-m", "paper", "claims", "--root", str(book), "--jobs", "2"],
-        stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{book}"})
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{book}"},
+    )
     end = time.monotonic() + 120
     while not (book / "started").exists() and time.monotonic() < end:
         time.sleep(0.05)
@@ -283,7 +317,9 @@ def test_the_coordinate_check_is_a_command(capsys):
     arguments = ["coordinate-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
     assert main([*arguments, "--quantities", "own_contribution"]) == 1
     said = capsys.readouterr().out
-    assert "own_contribution" in said and "? interval too wide" in said  # two sizes leave no interval
+    assert (
+        "own_contribution" in said and "? interval too wide" in said
+    )  # two sizes leave no interval
     with pytest.raises(SystemExit):
         main(["coordinate-check", "no such scheme"])
     assert "no such scheme" in capsys.readouterr().err

@@ -11,9 +11,9 @@ import pytest
 import torch
 from playwright._impl._driver import compute_driver_executable
 
-from paper.live import LiveRun, moments_of, run_live, start_directions
 from learning_dynamics.scales.orders import predict_exponents
 from learning_dynamics.scales.parametrizations import scheme
+from paper.live import LiveRun, moments_of, run_live, start_directions
 
 LIVE = Path(__file__).parents[2] / "_static/live"
 CORE = LIVE / "saddles_core.js"
@@ -33,13 +33,19 @@ RTOL = 1e-9
 def in_node(config: LiveRun) -> dict:
     node = compute_driver_executable()[0]
     options = {
-        "initScale": config.init_scale, "stepSize": config.step_size,
-        "anisotropy": config.anisotropy, "angle": config.angle,
-        "target": list(config.target), "steps": config.steps, "every": 50,
+        "initScale": config.init_scale,
+        "stepSize": config.step_size,
+        "anisotropy": config.anisotropy,
+        "angle": config.angle,
+        "target": list(config.target),
+        "steps": config.steps,
+        "every": 50,
     }
     done = subprocess.run(
         [node, "-e", SCRIPT, str(CORE), json.dumps(options)],
-        capture_output=True, text=True, check=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -67,7 +73,9 @@ def test_browser_and_package_agree(config):
     assert float(((units - expected).abs().amax((1, 2)) / largest).max()) <= RTOL
     torch.testing.assert_close(
         torch.tensor(theirs["staircase"]["levels"], dtype=torch.float64),
-        ours.staircase.levels, rtol=RTOL, atol=floor,
+        ours.staircase.levels,
+        rtol=RTOL,
+        atol=floor,
     )
     drops = torch.tensor(theirs["staircase"]["drops"], dtype=torch.float64)
     predicted = ours.staircase.times * torch.tensor(1 / config.init_scale).log() / config.step_size
@@ -75,8 +83,7 @@ def test_browser_and_package_agree(config):
         predicted = ours.staircase.drop_steps(config.init_scale)
     torch.testing.assert_close(drops, predicted, rtol=RTOL, atol=1e-9)
     torch.testing.assert_close(
-        torch.tensor(theirs["start"], dtype=torch.float64), start_directions(),
-        rtol=0, atol=1e-13,
+        torch.tensor(theirs["start"], dtype=torch.float64), start_directions(), rtol=0, atol=1e-13
     )
     torch.testing.assert_close(
         torch.tensor(theirs["moments"]["yx"], dtype=torch.float64), moments_of(config)[0].yx
@@ -96,9 +103,18 @@ def exponents_in_node(widths: str, rule: str, r: float) -> dict:
         "Number(process.argv[4]))));"
     )
     done = subprocess.run(
-        [compute_driver_executable()[0], "-e", script, str(LIVE / "orders_core.js"),
-         widths, rule, str(r)],
-        capture_output=True, text=True, check=True,
+        [
+            compute_driver_executable()[0],
+            "-e",
+            script,
+            str(LIVE / "orders_core.js"),
+            widths,
+            rule,
+            str(r),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -108,9 +124,15 @@ def exponents_in_node(widths: str, rule: str, r: float) -> dict:
 )
 @pytest.mark.parametrize(
     ("rule", "r", "name"),
-    [("dp", 0.25, "dp(1/4)"), ("dp", 0.5, "dp(1/2)"), ("standard", 0, "standard"),
-     ("spectral", 0, "spectral"), ("mup-wide", 0, "mup-wide"),
-     ("mup-fan-in", 0, "mup-fan-in"), ("mup-package", 0, "mup-package")],
+    [
+        ("dp", 0.25, "dp(1/4)"),
+        ("dp", 0.5, "dp(1/2)"),
+        ("standard", 0, "standard"),
+        ("spectral", 0, "spectral"),
+        ("mup-wide", 0, "mup-wide"),
+        ("mup-fan-in", 0, "mup-fan-in"),
+        ("mup-package", 0, "mup-package"),
+    ],
 )
 def test_exponents_agree(widths, rule, r, name):
     theirs = exponents_in_node(widths, rule, r)

@@ -6,6 +6,7 @@ The cases of this file are handed out to any process (see conftest.SPREAD).
 from pathlib import Path
 
 import pytest
+
 from paper.claims import measure, moved, read_claims, record
 from paper.ledger import QUICK_FIELDS, RECORDED, read_ledger
 
@@ -19,9 +20,7 @@ def _check(claim):
     recorded = RECORDS[claim.id]
     fresh = record(claim, measure(claim, quick=True))
     fresh = {name: fresh[name] for name in QUICK_FIELDS}
-    changed = moved(
-        recorded["quick"], fresh, claim.reproduce, claim.reproduce_absolute
-    )
+    changed = moved(recorded["quick"], fresh, claim.reproduce, claim.reproduce_absolute)
     assert not changed, "\n".join(f"{name}: {how}" for name, how in changed.items())
     assert fresh["verdict"] == recorded["verdict"], "the short measurement disagrees with the full"
 

@@ -63,13 +63,38 @@ class Color(enum.IntEnum):
 
 #: Few values, so that two draws often look alike.
 PLAIN = st.sampled_from(
-    [None, True, 0, 1, 0.0, -0.0, 1.0, 5e-324, 0.1, 0.1 + 2e-17, "", "1", "None", "null", "\ud800",
-     Config(1), Other(1), Config(True), Config(1, 1), Config(1, name="1"), {}, [], {"width": 1}]
-)  # fmt: skip
+    [
+        None,
+        True,
+        0,
+        1,
+        0.0,
+        -0.0,
+        1.0,
+        5e-324,
+        0.1,
+        0.1 + 2e-17,
+        "",
+        "1",
+        "None",
+        "null",
+        "\ud800",
+        Config(1),
+        Other(1),
+        Config(True),
+        Config(1, 1),
+        Config(1, name="1"),
+        {},
+        [],
+        {"width": 1},
+    ]
+)
 CONFIGS = st.recursive(
     PLAIN,
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.sampled_from(["", "1", "width", "é"]), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["", "1", "width", "é"]), inner, max_size=2)
+    ),
     max_leaves=3,
 )
 
@@ -90,16 +115,38 @@ def test_configurations_are_told_apart(one, other):
 @pytest.mark.parametrize(
     "bad",
     [
-        np.ones(2), torch.ones(2), np.float64(1), np.int64(1), np.str_("a"), np.bool_(True),
-        float("nan"), float("inf"), Config, object(), {1, 2}, {1: 2}, {"@a": 1}, b"a", 1j,
-        Color.RED, Path("a"), datetime.date(2000, 1, 1), len, lambda: 1, range(3),
-        make_dataclass("Loose", ["width"])(4), type("Words", (str,), {})("a"),
+        np.ones(2),
+        torch.ones(2),
+        np.float64(1),
+        np.int64(1),
+        np.str_("a"),
+        np.bool_(True),
+        float("nan"),
+        float("inf"),
+        Config,
+        object(),
+        {1, 2},
+        {1: 2},
+        {"@a": 1},
+        b"a",
+        1j,
+        Color.RED,
+        Path("a"),
+        datetime.date(2000, 1, 1),
+        len,
+        lambda: 1,
+        range(3),
+        make_dataclass("Loose", ["width"])(4),
+        type("Words", (str,), {})("a"),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_what_no_key_can_hold_is_refused_by_name(bad):
-    for config, where in ((bad, "config"), (Config(bad), r"config\.width"),
-                          ({"a": [0, bad]}, r"config\['a'\]\[1\]")):
+    for config, where in (
+        (bad, "config"),
+        (Config(bad), r"config\.width"),
+        ({"a": [0, bad]}, r"config\['a'\]\[1\]"),
+    ):
         with pytest.raises(ValueError, match=rf"^{where} = .*allowed are str, bool"):
             canonical(config)
 
@@ -107,9 +154,21 @@ def test_what_no_key_can_hold_is_refused_by_name(bad):
 # What comes back
 
 WORDS = st.text() | st.sampled_from(  # the conventions of netCDF give most of them a meaning
-    ["_FillValue", "missing_value", "scale_factor", "units", "calendar", "dtype", "coordinates",
-     "_Unsigned", "bounds", "learning_dynamics", "epochs since start", "days since 2000-01-01"]
-)  # fmt: skip
+    [
+        "_FillValue",
+        "missing_value",
+        "scale_factor",
+        "units",
+        "calendar",
+        "dtype",
+        "coordinates",
+        "_Unsigned",
+        "bounds",
+        "learning_dynamics",
+        "epochs since start",
+        "days since 2000-01-01",
+    ]
+)
 JSON = st.recursive(
     WORDS | st.none() | st.booleans() | st.integers() | st.floats(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
@@ -145,8 +204,15 @@ def datasets(draw):
 @given(datasets())
 def test_a_dataset_comes_back_as_it_was(dataset):
     def parts(d):  # repr and bytes show types, NaN and -0.0
-        return {n: (v.dims, v.dtype, v.shape, v.values.tobytes(), repr(v.attrs))
-                for n, v in d.variables.items()}, set(d.coords), set(d.xindexes), repr(d.attrs)
+        return (
+            {
+                n: (v.dims, v.dtype, v.shape, v.values.tobytes(), repr(v.attrs))
+                for n, v in d.variables.items()
+            },
+            set(d.coords),
+            set(d.xindexes),
+            repr(d.attrs),
+        )
 
     back = decode(encode(dataset))
     assert parts(back) == parts(dataset)
@@ -280,7 +346,8 @@ def test_no_lock_is_taken_through_a_symbolic_link(tmp_path, link):
     victim.write_text("precious")
     if link:
         (lock if link == "the lock" else lock.parent).symlink_to(
-            victim if link == "the lock" else elsewhere)  # fmt: skip
+            victim if link == "the lock" else elsewhere
+        )
         with pytest.raises(OSError, match="cannot lock: it or its folder is a symbolic link"):
             put(store, KEY, result())
     else:
@@ -290,8 +357,9 @@ def test_no_lock_is_taken_through_a_symbolic_link(tmp_path, link):
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     store = Store(tmp_path)
-    own, foreign = (store.path(k).with_suffix(".nc.0123.part") for k in
-                    (KEY, KEY._replace(config="5")))
+    own, foreign = (
+        store.path(k).with_suffix(".nc.0123.part") for k in (KEY, KEY._replace(config="5"))
+    )
     own.write_bytes(b"half")
     foreign.write_bytes(b"another sweep is writing this one")
     with hold(store.path(KEY)):

@@ -14,12 +14,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import counting
 import pytest
 import xarray as xr
+
+import counting
 from audit_record import note
 from counting import BATCHED, ONE_BY_ONE, Counted, lines, squares, start, stored, wait_for
-
 from paper import store as store_module
 from paper.store import DamagedResult, Store
 from paper.sweep import Experiment, SweepError
@@ -67,18 +67,37 @@ def test_order_and_reuse(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "hides", [functools.partial(power, p=2), with_p(2), lambda c: c, Path("a").exists, Path.exists,
-              Path, functools.cache(power), max, 1],
+    "hides",
+    [
+        functools.partial(power, p=2),
+        with_p(2),
+        lambda c: c,
+        Path("a").exists,
+        Path.exists,
+        Path,
+        functools.cache(power),
+        max,
+        1,
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_only_functions_of_a_module_are_experiments(hides, as_users_run):
     for parts in ({"run": hides}, {"run": power, "run_many": hides}):
         with pytest.raises(ValueError, match="is a function defined at the top of a module"):
             Experiment("power", **parts)
 
 
-@pytest.mark.parametrize("wrong", [{"name": "../a"}, {"name": ""}, {"name": "a b"}, {"version": 0},
-                                   {"version": "1"}, {"largest": 0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "../a"},
+        {"name": ""},
+        {"name": "a b"},
+        {"version": 0},
+        {"version": "1"},
+        {"largest": 0},
+    ],
+)
 def test_a_wrong_experiment_is_refused(wrong, as_users_run):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} = "):
         Experiment(**{"name": "power", "run": power} | wrong)
@@ -87,8 +106,11 @@ def test_a_wrong_experiment_is_refused(wrong, as_users_run):
 def test_a_configuration_is_refused_before_anything_is_computed(tmp_path):
     log = tmp_path / "log"
     with pytest.raises(ValueError, match=r"^config\.seconds = nan"):
-        sweep(ONE_BY_ONE, [Counted(1, str(log)), Counted(2, str(log), float("nan"))],
-              store=tmp_path / "s")  # fmt: skip
+        sweep(
+            ONE_BY_ONE,
+            [Counted(1, str(log)), Counted(2, str(log), float("nan"))],
+            store=tmp_path / "s",
+        )
     assert not lines(log)
 
 
@@ -134,7 +156,9 @@ def test_damaged_and_exchanged_results_are_computed_again(tmp_path):
     with pytest.warns(DamagedResult) as told:
         results = sweep(ONE_BY_ONE, configs, store=store)
     assert {("checksum" in str(w.message), "another result" in str(w.message)) for w in told} == {
-        (True, False), (False, True)}  # fmt: skip
+        (True, False),
+        (False, True),
+    }
     assert squares(results) == [0, 1, 4, 9] and lines(log) == [0, 1, 2, 3, 1, 2, 3]
     assert len(list(store.folder.glob("*.damaged"))) == 3
 
@@ -155,9 +179,10 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_stored(
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "write_atomically", fill_up)
         with pytest.raises(
-            OSError, match=r"^\[Errno 28\] cannot write: No space left on device; of 8 runs 3 are "
-            r"stored and 0 failed; call again to resume: '.*\.nc'$"
-        ) as told:  # fmt: skip
+            OSError,
+            match=r"^\[Errno 28\] cannot write: No space left on device; of 8 runs 3 are "
+            r"stored and 0 failed; call again to resume: '.*\.nc'$",
+        ) as told:
             sweep(experiment, configs, store=tmp_path / "s", executor=pool and pool(1))
     assert told.value.errno == errno.ENOSPC and isinstance(told.value, SweepError)
     before = stored(tmp_path / "s")
@@ -222,8 +247,15 @@ def test_sweeps_at_once_compute_each_run_once(tmp_path, rounds, sweeps):
         twice += len(lines(log)) - count
         damaged += len(list(folder.glob("*.damaged")))
     if rounds > 1:
-        note("sweeps at once", {"sweeps": rounds * sweeps, "runs": rounds * count,
-                                "computed twice": twice, "damaged": damaged})  # fmt: skip
+        note(
+            "sweeps at once",
+            {
+                "sweeps": rounds * sweeps,
+                "runs": rounds * count,
+                "computed twice": twice,
+                "damaged": damaged,
+            },
+        )
     assert twice == damaged == 0
 
 
@@ -242,9 +274,13 @@ def test_workers_end_with_their_parent(tmp_path, method):
 
 def test_a_dead_process_of_a_pool_is_reported_and_the_sweep_resumes(tmp_path):
     configs = [Counted(i, str(tmp_path / "log"), dies=i == 5) for i in range(12)]
-    with ProcessPoolExecutor(1) as pool, pytest.raises(
-        SweepError, match="finished runs are stored, call again to resume; of 12 runs 5 are stored"
-    ):  # fmt: skip
+    with (
+        ProcessPoolExecutor(1) as pool,
+        pytest.raises(
+            SweepError,
+            match="finished runs are stored, call again to resume; of 12 runs 5 are stored",
+        ),
+    ):
         sweep(ONE_BY_ONE, configs, store=tmp_path / "s", executor=pool)
     assert squares(sweep(ONE_BY_ONE, configs, store=tmp_path / "s")) == [i * i for i in range(12)]
     assert lines(tmp_path / "log") == list(range(12))
@@ -272,8 +308,11 @@ def page_script(executor: str) -> str:
         return script
     cluster = re.sub(r"from dask_jobqueue .*|cluster\.scale.*", "", cluster)
     cluster = re.sub(r"SLURMCluster\((?s:.*?)\]\)", "LocalCluster(n_workers=1)", cluster)
-    return (script.split("if __name__")[0] + "from dask.distributed import LocalCluster\n"
-            + cluster.replace("/shared/runs", "runs"))  # fmt: skip
+    return (
+        script.split("if __name__")[0]
+        + "from dask.distributed import LocalCluster\n"
+        + cluster.replace("/shared/runs", "runs")
+    )
 
 
 @pytest.mark.parametrize("executor", ["processes", "dask", "no guard"])
@@ -282,8 +321,9 @@ def test_the_script_of_the_page_runs(tmp_path, executor):
     if executor == "no guard":
         script = re.sub(r"if __name__.*", "if True:", script)
     (tmp_path / "script.py").write_text(script)
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True,
-                          text=True, timeout=300)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     if executor == "no guard":
         assert done.returncode and "for want of `if __name__ == '__main__':`" in done.stderr
         return

@@ -88,9 +88,7 @@ def test_one_layer_alone_scales_exactly():
     steps = []
     for scale in (0.4, 0.2):
         w = initialise_deep(widths, scale, [generator("alone", s) for s in range(2)])
-        run = layerwise_descent(
-            w, p, step_size=0.2, sweeps=6000, layers=(0,), stop_loss=total / 2
-        )
+        run = layerwise_descent(w, p, step_size=0.2, sweeps=6000, layers=(0,), stop_loss=total / 2)
         assert torch.equal(run.final[1], w[1])
         steps.append(run.stopped_at.double())
     exponent = torch.log2(steps[1] / steps[0])

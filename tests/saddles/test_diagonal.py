@@ -46,7 +46,11 @@ def test_imbalance_changes_by_exactly_the_second_order_term():
 
 def test_stop_and_divergence():
     run = diagonal_descent(
-        start(), problem(), step_size=0.05, steps=900, stop=Stop(gradient_norm=0.05),
+        start(),
+        problem(),
+        step_size=0.05,
+        steps=900,
+        stop=Stop(gradient_norm=0.05),
         observables=("loss", "gradient_norm", "product"),
     )
     assert (run.stopped_at > 0).all() and (run["gradient_norm"][:, -1] <= 0.05).all()

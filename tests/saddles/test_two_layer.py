@@ -6,10 +6,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from learning_dynamics import problems
 from learning_dynamics.activations import ACTIVATIONS, activation
+from learning_dynamics.kernels import ensemble
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.kernels import ensemble
 from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles.two_layer import (
     OBSERVABLES,
@@ -78,9 +78,7 @@ def test_single_precision_stays_single(name):
     run = gradient_descent(
         start(dtype=torch.float32), problem, step_size=0.1, steps=20, activation=name
     )
-    exact = gradient_descent(
-        start(), case("squared")[0], step_size=0.1, steps=0, activation=name
-    )
+    exact = gradient_descent(start(), case("squared")[0], step_size=0.1, steps=0, activation=name)
     assert run["loss"].dtype == run.final.w1.dtype == torch.float32
     assert exact["loss"].dtype == torch.float64
 
@@ -95,7 +93,12 @@ def test_records_are_states_of_the_plain_recursion(name):
         w = Weights(w.w1 - 0.1 * g.w1, w.w2 - 0.1 * g.w2)
     grid = torch.tensor([0, 1, 2, 9, 30])
     run = gradient_descent(
-        start(), problem, step_size=0.1, steps=30, activation=name, record_at=grid,
+        start(),
+        problem,
+        step_size=0.1,
+        steps=30,
+        activation=name,
+        record_at=grid,
         observables=tuple(OBSERVABLES),
     )
     for key, (observe, _, _) in OBSERVABLES.items():
@@ -114,9 +117,7 @@ def test_a_run_does_not_depend_on_its_company(monkeypatch):
 
 def test_threads_change_nothing(monkeypatch):
     problem, _ = case("squared")
-    run = [
-        gradient_descent(start(runs=8), problem, step_size=0.1, steps=50, activation="relu")
-    ]
+    run = [gradient_descent(start(runs=8), problem, step_size=0.1, steps=50, activation="relu")]
     monkeypatch.setattr(ensemble, "THREAD_FLOPS", 1)
     torch.set_num_threads(2)
     try:
@@ -136,8 +137,13 @@ def test_stop_freezes_the_run_and_leaves_the_others_alone(rule):
     eta = torch.tensor([0.02, 0.05, 1e-4], dtype=torch.float64)
     free, held = (
         gradient_descent(
-            weights, problem, step_size=eta, steps=900, record_at=uniform_grid(900, 10),
-            observables=("loss", "gradient_norm", "w1"), stop=s,
+            weights,
+            problem,
+            step_size=eta,
+            steps=900,
+            record_at=uniform_grid(900, 10),
+            observables=("loss", "gradient_norm", "w1"),
+            stop=s,
         )
         for s in (None, rule)
     )
@@ -157,8 +163,13 @@ def test_divergence_is_found_at_its_exact_step():
     eta = torch.tensor([0.1, 3.0, 1.2], dtype=torch.float64)
     weights = start(1.0)
     run = gradient_descent(
-        weights, problem, step_size=eta, steps=5000, record_at=torch.tensor([0, 20, 5000]),
-        on_divergence="mark", observables=("loss", "unit_singular_values"),
+        weights,
+        problem,
+        step_size=eta,
+        steps=5000,
+        record_at=torch.tensor([0, 20, 5000]),
+        on_divergence="mark",
+        observables=("loss", "unit_singular_values"),
     )
     w, expected = weights, [-1] * RUNS
     for t in range(60):
@@ -180,7 +191,11 @@ def test_progress_counts_every_record():
     problem, _ = case("squared")
     seen = []
     gradient_descent(
-        start(), problem, step_size=0.1, steps=300, record_at=uniform_grid(300, 7),
+        start(),
+        problem,
+        step_size=0.1,
+        steps=300,
+        record_at=uniform_grid(300, 7),
         progress=lambda step, steps: seen.append((step, steps)),
     )
     assert seen == [(t, 300) for t in uniform_grid(300, 7).tolist()]
@@ -205,8 +220,13 @@ def test_nothing_is_read_back_within_a_block(monkeypatch, name):
             advance(self, part, block)
 
     monkeypatch.setattr(ensemble.Ensemble, "_advance", watched)
-    options = dict(step_size=0.1, steps=200, activation=name, stop=Stop(loss=1e-3),
-                   observables=("loss", "gradient_norm", "unit_norms"))
+    options = dict(
+        step_size=0.1,
+        steps=200,
+        activation=name,
+        stop=Stop(loss=1e-3),
+        observables=("loss", "gradient_norm", "unit_norms"),
+    )
     gradient_descent(start(), problem, **options)
     monkeypatch.setitem(
         two_layer.OBSERVABLES, "bad", (lambda s: s.loss * float(s.loss[0]), (), "1")
@@ -224,8 +244,14 @@ def test_the_whole_path_runs_on_another_device(monkeypatch, name):
     problem = Problem(problem.inputs.to("meta"), problem.targets.to("meta"))
     weights = Weights(*(w.to("meta") for w in start()))
     run = gradient_descent(
-        weights, problem, step_size=0.1, steps=6, activation=name, stop=Stop(loss=1e-3),
-        observables=("loss", "gradient_norm", "units"), on_divergence="mark",
+        weights,
+        problem,
+        step_size=0.1,
+        steps=6,
+        activation=name,
+        stop=Stop(loss=1e-3),
+        observables=("loss", "gradient_norm", "units"),
+        on_divergence="mark",
     )
     assert run["units"].device.type == run.final.w1.device.type == "meta"
     assert run["units"].shape == (RUNS, 7, 7, 8)
@@ -267,5 +293,6 @@ def test_bad_arguments_are_named(as_users_run, change, message):
         gradient_descent(
             start(),
             Problem(problem.inputs.expand(2, -1, -1), problem.targets.expand(2, -1, -1)),
-            step_size=0.1, steps=5,
+            step_size=0.1,
+            steps=5,
         )

@@ -28,8 +28,7 @@ def test_every_scheme_meets_its_prediction_in_every_layer():
 def test_a_scheme_whose_numbers_contradict_its_exponents_is_found_out():
     """Negative control: numbers of DP(0), exponents of DP(1/2)."""
     wrong = Scheme(
-        "wrong", "wrong",
-        lambda n: scheme("ntk" if isinstance(n[0], float) else "dp(1/2)").rule(n),
+        "wrong", "wrong", lambda n: scheme("ntk" if isinstance(n[0], float) else "dp(1/2)").rule(n)
     )
     family = WidthFamily((0, 1, 1, 0), (8, 1, 1, 1))
     check = coordinate_check([wrong], family, (64, 256, 1024), runs=4)
@@ -54,7 +53,12 @@ def test_real_steps_and_batches():
     """A small real step scales as the derivative does, for a batch as for one input."""
     family = WidthFamily((0, 1, "1/2", 1, 0), (8, 1, 4, 1, 2))
     check = coordinate_check(
-        ["dp(1/2)", "spectral"], family, (256, 1024, 4096), runs=8, samples=4, step_size=0.01,
+        ["dp(1/2)", "spectral"],
+        family,
+        (256, 1024, 4096),
+        runs=8,
+        samples=4,
+        step_size=0.01,
         tolerance=0.1,  # sqrt(m/n) is 1/4 at the smallest size
     )
     assert check.agrees, check.table()
@@ -80,8 +84,13 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 def bottleneck(n: int) -> nn.Module:
     m = round(4 * n**0.5)
     return nn.Sequential(
-        nn.Linear(8, n, bias=False), nn.ReLU(), nn.Linear(n, m, bias=False), nn.ReLU(),
-        nn.Linear(m, n, bias=False), nn.ReLU(), nn.Linear(n, 8, bias=False),
+        nn.Linear(8, n, bias=False),
+        nn.ReLU(),
+        nn.Linear(n, m, bias=False),
+        nn.ReLU(),
+        nn.Linear(m, n, bias=False),
+        nn.ReLU(),
+        nn.Linear(n, 8, bias=False),
     )
 
 
@@ -130,8 +139,7 @@ def test_refusals(change, message):
 @pytest.mark.usefixtures("as_users_run")
 def test_the_gauge_of_a_users_check_is_that_of_multipliers():
     def build(n):
-        return nn.Sequential(
-            nn.Linear(4, n, bias=False), nn.ReLU(), nn.Linear(n, 2, bias=False))
+        return nn.Sequential(nn.Linear(4, n, bias=False), nn.ReLU(), nn.Linear(n, 2, bias=False))
 
     with pytest.raises(ValueError, match="gauge = 'learning-rates'"):
         coordinate_check_of(build, "dp(1/2)", (8, 16), runs=2, gauge="learning-rates")

@@ -22,8 +22,10 @@ def probe(name: str, activation: str = "relu", samples: int = 5, **options):
     x, y = problem(samples)
     p = scheme(name)(WIDTHS)
     w = initial_weights(p, generator("weights"))
-    return p, w, first_step(
-        w, p, x, lambda f: squared().gradient(f, y), activation=activation, **options
+    return (
+        p,
+        w,
+        first_step(w, p, x, lambda f: squared().gradient(f, y), activation=activation, **options),
     )
 
 
@@ -37,9 +39,7 @@ def test_feature_speed_identity(name, activation):
 
 def test_feature_speed_is_an_identity_of_the_derivative_only():
     _, _, step = probe("dp(1/2)", step_size=0.5)
-    assert not torch.allclose(
-        step["contribution"], step["own_contribution"].cumsum(-1), rtol=1e-3
-    )
+    assert not torch.allclose(step["contribution"], step["own_contribution"].cumsum(-1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -113,9 +113,7 @@ def test_shared_draws_and_leading_runs_change_nothing():
     def gradient(f):
         return f - y
 
-    one = [
-        first_step(initial_weights(p, generator("run", k)), p, x, gradient) for k in range(3)
-    ]
+    one = [first_step(initial_weights(p, generator("run", k)), p, x, gradient) for k in range(3)]
     draws = [standard_normal_weights(WIDTHS, generator("run", k)) for k in range(3)]
     stacked = [torch.stack(parts) for parts in zip(*draws, strict=True)]
     many = first_step(stacked, p, x, gradient, drawn=True)

@@ -18,9 +18,7 @@ def test_contributions_are_squared_gradients():
     hidden = (6, 3, 5)
     ours = contributions(hidden, 4, generator("autograd"))
     g, widths = generator("autograd"), (1, *hidden, 1)
-    weights = [
-        torch.randn(4, b, a, generator=g) for a, b in zip(widths, widths[1:], strict=False)
-    ]
+    weights = [torch.randn(4, b, a, generator=g) for a, b in zip(widths, widths[1:], strict=False)]
     for run in range(4):
         own = [w[run].double().requires_grad_() for w in weights]
         h = torch.ones(1, 1, dtype=torch.float64)
@@ -66,7 +64,8 @@ def test_spread_of_the_sum_weighs_the_last_layer():
     assert spread(c.sum(1)) == pytest.approx(tangent_kernel_spread(hidden, 20.0), rel=0.15)
     assert tangent_kernel_spread(hidden) < 0.82 * spread(c.sum(1))
     assert tangent_kernel_spread((7, 7), 2.0) == pytest.approx(
-        (5 - 8 * 3 / 16 + 5 - 8 * 4 / 16) / 7)
+        (5 - 8 * 3 / 16 + 5 - 8 * 4 / 16) / 7
+    )
 
 
 def test_wrong_widths_are_named(as_users_run):

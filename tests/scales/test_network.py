@@ -80,7 +80,9 @@ def test_nested_modules_flatten_and_other_activations():
     model = nn.Sequential(
         nn.Flatten(),
         nn.Sequential(nn.Linear(6, 20, bias=False), nn.Tanh()),
-        nn.Linear(20, 10, bias=False), nn.GELU(), nn.Linear(10, 2, bias=False),
+        nn.Linear(20, 10, bias=False),
+        nn.GELU(),
+        nn.Linear(10, 2, bias=False),
     )
     applied = parametrize(model, "spectral", generator=generator(1))
     assert applied.parametrization.widths == (6, 20, 10, 2)
@@ -173,8 +175,12 @@ def normed() -> nn.Module:
         (InPlace("residual"), "in-place code"),
         (InPlace("factor"), "in-place code"),
         (normed(), "weight_norm"),
-        (nn.Sequential(nn.utils.parametrizations.weight_norm(linear(4, 4)), nn.ReLU(),
-                       linear(4, 2)), "weight_norm"),
+        (
+            nn.Sequential(
+                nn.utils.parametrizations.weight_norm(linear(4, 4)), nn.ReLU(), linear(4, 2)
+            ),
+            "weight_norm",
+        ),
         (nn.Sequential(Doubled(4, 4, bias=False), nn.ReLU(), linear(4, 2)), "forward.. of its own"),
         (nn.Sequential(nn.LazyLinear(4, bias=False), nn.ReLU(), linear(4, 2)), "is lazy"),
         (linear, "must be a torch.nn.Module"),
@@ -201,8 +207,11 @@ def test_the_same_network_without_traps_is_taken():
 )
 def test_in_place_activations_keep_their_constants_and_their_order(modules):
     applied = [
-        parametrize(nn.Sequential(linear(4, 8), *modules(flag), linear(8, 2)), "dp(1/2)",
-                    generator=generator(0))
+        parametrize(
+            nn.Sequential(linear(4, 8), *modules(flag), linear(8, 2)),
+            "dp(1/2)",
+            generator=generator(0),
+        )
         for flag in (True, False)
     ]
     z = torch.linspace(-2, 2, 9)
@@ -253,9 +262,7 @@ def test_the_mup_package_gives_the_same_run_on_equal_hidden_widths():
     class Net(nn.Module):
         def __init__(self, n: int) -> None:
             super().__init__()
-            self.hidden = nn.ModuleList(
-                [nn.Linear(a, n, bias=False) for a in (inputs, n, n)]
-            )
+            self.hidden = nn.ModuleList([nn.Linear(a, n, bias=False) for a in (inputs, n, n)])
             self.out = MuReadout(n, 1, bias=False)
 
         def forward(self, x):

@@ -68,8 +68,12 @@ def expected(a: F, r: F) -> dict[str, dict[str, list[F]]]:
             "standard": [o, i, a, i, a, i],
         },
         "contribution": {
-            "dp": [o] * 6, "spectral": [-4 * b] * 6, "mup-wide": [-4 * b] * 6,
-            "mup-fan-in": [o] * 6, "mup-package": [o] * 6, "standard": [o] + [i] * 5,
+            "dp": [o] * 6,
+            "spectral": [-4 * b] * 6,
+            "mup-wide": [-4 * b] * 6,
+            "mup-fan-in": [o] * 6,
+            "mup-package": [o] * 6,
+            "standard": [o] + [i] * 5,
         },
         "cosine": {
             name: [o, o, -b, o, -b, o]
@@ -99,7 +103,9 @@ def test_equal_widths_make_mup_move_every_neuron_by_order_one():
     for name in ("mup-wide", "mup-fan-in", "mup-package", "spectral", "dp(1/2)"):
         found = predict_exponents(scheme(name).exponents((0, 1, 1, 1, 1, 0)))
         assert set(found["change_rms"]) == {F(0)}, name
-    assert set(predict_exponents(scheme("ntk").exponents((0, 1, 1, 1, 0)))["change_rms"][:-1]) == {F(-1, 2)}
+    assert set(predict_exponents(scheme("ntk").exponents((0, 1, 1, 1, 0)))["change_rms"][:-1]) == {
+        F(-1, 2)
+    }
 
 
 @pytest.mark.parametrize("name", list(SCHEMES))

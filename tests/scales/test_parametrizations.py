@@ -95,9 +95,7 @@ def test_spectral_is_not_wide_mup_for_tanh():
 
 def test_spectral_is_not_wide_mup_for_two_neighbouring_bottlenecks():
     widths = (12, 40, 10, 10, 40, 1)
-    runs = [
-        losses_of_training(s(widths), step_size=0.5) for s in (scheme("spectral"), mup("wide"))
-    ]
+    runs = [losses_of_training(s(widths), step_size=0.5) for s in (scheme("spectral"), mup("wide"))]
     assert gap(*runs) > 0.01
 
 

@@ -63,6 +63,8 @@ def test_summary_has_one_row_a_run():
     state = initialise((9, 20, 6, 20, 6, 20, 3), (0.4,) * 6, [0, 1])
     found = summarise(state.weights, (1.0,) * 6, p, p)
     assert {k: tuple(v.shape) for k, v in found.items()} == {
-        "rank": (2, 2), "probe": (2, 2), "alignment": (2, 3)
+        "rank": (2, 2),
+        "probe": (2, 2),
+        "alignment": (2, 3),
     }
     assert not torch.equal(found["rank"][0], found["rank"][1])

@@ -14,7 +14,11 @@ BOTTLENECKS = (0, 1, "1/5", 1, "1/5", 1, 0)
 def random_patterns() -> list[tuple[F, ...]]:
     draw = random.Random(7)
     return [
-        (F(0), *(F(draw.randint(1, 9), draw.randint(1, 4)) for _ in range(draw.randint(1, 5))), F(0))
+        (
+            F(0),
+            *(F(draw.randint(1, 9), draw.randint(1, 4)) for _ in range(draw.randint(1, 5))),
+            F(0),
+        )
         for _ in range(12)
     ]
 
@@ -53,9 +57,13 @@ def test_each_bound_names_its_requirement():
 
 
 def test_bounds_disappear_with_their_requirement():
-    low, high = solve_requirements(BOTTLENECKS, ("forward", "own contribution", "gradient"))[0].richness()
+    low, high = solve_requirements(BOTTLENECKS, ("forward", "own contribution", "gradient"))[
+        0
+    ].richness()
     assert low is None and high.value == F(1, 2)
-    low, high = solve_requirements(BOTTLENECKS, ("forward", "own contribution", "output"))[0].richness()
+    low, high = solve_requirements(BOTTLENECKS, ("forward", "own contribution", "output"))[
+        0
+    ].richness()
     assert low.value == 0 and high is None
 
 
@@ -64,14 +72,18 @@ def test_printed_requirements_return_nothing_for_the_thesis_pattern():
 
 
 def test_printed_forward_condition_on_the_output_leaves_ntk_alone():
-    (family,) = solve_requirements(BOTTLENECKS, ("forward everywhere", "own contribution", "gradient"))
+    (family,) = solve_requirements(
+        BOTTLENECKS, ("forward everywhere", "own contribution", "gradient")
+    )
     assert family.dimension == 0
     e = scheme("ntk").exponents(BOTTLENECKS)
     assert family.contains(e.multipliers, e.init_stds)
 
 
 def test_total_contribution_lets_layers_sleep():
-    (family,) = solve_requirements(BOTTLENECKS, ("forward", "total contribution", "gradient", "output"))
+    (family,) = solve_requirements(
+        BOTTLENECKS, ("forward", "total contribution", "gradient", "output")
+    )
     assert family.dimension == 6
     e = dynamic("1/2").exponents(BOTTLENECKS)
     assert family.contains(e.multipliers, e.init_stds)
@@ -86,8 +98,12 @@ def test_total_contribution_lets_layers_sleep():
 
 def test_equal_norms_contradict_the_forward_condition_at_an_expansion():
     assert solve_requirements(BOTTLENECKS, ("forward", "equal norms")) == []
-    assert solve_requirements((0, 1, "3/4", "1/2", 0), ("forward", "equal norms")) != []  # a funnel is fine
-    assert solve_requirements((0, 1, 1, 1, 0), (*THESIS, "equal norms")) != []  # so are equal widths
+    assert (
+        solve_requirements((0, 1, "3/4", "1/2", 0), ("forward", "equal norms")) != []
+    )  # a funnel is fine
+    assert (
+        solve_requirements((0, 1, 1, 1, 0), (*THESIS, "equal norms")) != []
+    )  # so are equal widths
 
 
 def test_printed_requirements_with_a_mild_bottleneck_leave_lazy_solutions():

@@ -5,13 +5,12 @@ from copy import copy
 import pytest
 import torch
 
+from learning_dynamics.kernels import mlp_torch as passes
+from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.kernels import mlp_torch as passes
-from learning_dynamics.scales.training import load, save
-from learning_dynamics.kernels.mlp_torch import hidden
-from learning_dynamics.scales.training import batch_order, initialise, sgd
+from learning_dynamics.scales.training import batch_order, initialise, load, save, sgd
 
 WIDTHS = (5, 12, 4, 12, 3)
 MULTIPLIERS = (0.7, 1.3, 0.9, 0.5)
@@ -56,8 +55,19 @@ def test_equals_torch_optim_sgd(loss, activation, momentum):
         find_loss(loss).value(h, p.targets[:, batch]).backward()
         optimiser.step()
         step += 1
-    run = sgd(p, state, MULTIPLIERS, seeds=[0], step_size=0.05, steps=25, batch_size=6,
-              step_ratios=ratios, momentum=momentum, loss=loss, activation=activation)
+    run = sgd(
+        p,
+        state,
+        MULTIPLIERS,
+        seeds=[0],
+        step_size=0.05,
+        steps=25,
+        batch_size=6,
+        step_ratios=ratios,
+        momentum=momentum,
+        loss=loss,
+        activation=activation,
+    )
     for ours, w in zip(run.final.weights, theirs, strict=True):
         torch.testing.assert_close(ours[0], w.detach(), rtol=1e-11, atol=1e-12)
 
@@ -77,8 +87,9 @@ def test_batched_runs_equal_single_runs():
     seeds = [0, 0, 1]
     together = sgd(p, start(seeds), MULTIPLIERS, seeds=seeds, step_size=sizes, **options)
     for i, seed in enumerate(seeds):
-        alone = sgd(p, start([seed]), MULTIPLIERS, seeds=[seed], step_size=float(sizes[i]),
-                    **options)
+        alone = sgd(
+            p, start([seed]), MULTIPLIERS, seeds=[seed], step_size=float(sizes[i]), **options
+        )
         torch.testing.assert_close(
             together["train_loss"][i], alone["train_loss"][0], rtol=1e-12, atol=0
         )
@@ -134,8 +145,10 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path):
 def test_panels_change_nothing(monkeypatch, momentum, rows):
     """Weights read and updated panel by panel (64 rows, a rest of any size), or at once."""
     g = generator("panels", rows)
-    w, h, delta = (torch.randn(1, *s, generator=g, dtype=torch.float64)
-                   for s in ((rows, 30), (7, 30), (7, rows)))
+    w, h, delta = (
+        torch.randn(1, *s, generator=g, dtype=torch.float64)
+        for s in ((rows, 30), (7, 30), (7, rows))
+    )
     eta, found = 0.1, []
     for panel in (1, 1 << 30):
         monkeypatch.setattr(passes, "PANEL", panel)
@@ -154,10 +167,19 @@ def test_panels_change_nothing(monkeypatch, momentum, rows):
 def test_divergence_is_recorded_and_never_dropped():
     p = problem()
     sizes = torch.tensor([0.05, 5.0], dtype=torch.float64)
-    run = sgd(p, start([0, 0]), MULTIPLIERS, seeds=[0, 0], step_size=sizes, steps=40,
-              batch_size=17, record=(0, 20, 40), evaluate={"train": p},
-              activation="linear",  # large steps kill ReLU units instead
-              observe=lambda s: {"norm": s.weights[0].norm(dim=(1, 2))})
+    run = sgd(
+        p,
+        start([0, 0]),
+        MULTIPLIERS,
+        seeds=[0, 0],
+        step_size=sizes,
+        steps=40,
+        batch_size=17,
+        record=(0, 20, 40),
+        evaluate={"train": p},
+        activation="linear",  # large steps kill ReLU units instead
+        observe=lambda s: {"norm": s.weights[0].norm(dim=(1, 2))},
+    )
     assert run.diverged_at[0] == -1 and 0 < run.diverged_at[1] <= 20
     assert torch.isinf(run["train_loss"][1, 1:]).all() and run["train_loss"].isfinite()[0].all()
     assert torch.isinf(run["train_loss"].mean(0)[-1])  # a mean shows it
@@ -167,8 +189,18 @@ def test_divergence_is_recorded_and_never_dropped():
 
 def test_a_run_that_diverged_alone_stops_early_and_keeps_its_records():
     p = problem()
-    run = sgd(p, start(), MULTIPLIERS, seeds=[0], step_size=5.0, steps=1000, batch_size=17,
-              activation="linear", record=(0, 20, 40, 1000), evaluate={"train": p})
+    run = sgd(
+        p,
+        start(),
+        MULTIPLIERS,
+        seeds=[0],
+        step_size=5.0,
+        steps=1000,
+        batch_size=17,
+        activation="linear",
+        record=(0, 20, 40, 1000),
+        evaluate={"train": p},
+    )
     assert run.final.step <= 20
     assert torch.isinf(run["train_loss"][0, 1:]).all() and run["train_loss"].shape == (1, 4)
 
@@ -219,7 +251,9 @@ def test_a_gpu_gives_the_same_run():
     options = {"seeds": [0], "step_size": 0.05, "steps": 20, "batch_size": 5}
     here = sgd(p, start(), MULTIPLIERS, **options)
     there = sgd(
-        on_gpu, initialise(WIDTHS, STDS, [0], dtype=torch.float64, device="cuda"), MULTIPLIERS,
+        on_gpu,
+        initialise(WIDTHS, STDS, [0], dtype=torch.float64, device="cuda"),
+        MULTIPLIERS,
         **options,
     )
     for a, b in zip(here.final.weights, there.final.weights, strict=True):
@@ -232,5 +266,7 @@ def test_data_of_another_dtype_or_device_are_refused():
     away = copy(p)  # a problem checks its numbers, which a tensor on "meta" does not have
     object.__setattr__(away, "inputs", p.inputs.to("meta"))
     for other in (Problem(p.inputs.float(), p.targets.float()), away):
-        with pytest.raises(ValueError, match=r"problem\.inputs: .*: allowed is torch.float64 on cpu"):
+        with pytest.raises(
+            ValueError, match=r"problem\.inputs: .*: allowed is torch.float64 on cpu"
+        ):
             sgd(other, start(), MULTIPLIERS, seeds=[0], step_size=0.05, steps=1, batch_size=6)

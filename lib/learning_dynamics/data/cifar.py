@@ -58,7 +58,8 @@ def cifar10(
 
     folder    : where the six files are.
     classes   : at least two distinct names of `CLASSES`, in the order of the outputs.
-    per_class : images of each class, the first ones in file order (Utsunomiya's thesis: 1000 of two).
+    per_class : images of each class, the first ones in file order (Utsunomiya's thesis: 1000 of
+                two).
     Raises ValueError if the folder, a file, a class or enough images are missing.
     """
     chosen = tuple(classes)
@@ -75,7 +76,9 @@ def cifar10(
         for k, name in enumerate(chosen):
             own = np.flatnonzero(labels == CLASSES.index(name))
             if len(own) < count:
-                raise ValueError(f"{count} {part} images of {name} wanted, the files hold {len(own)}")
+                raise ValueError(
+                    f"{count} {part} images of {name} wanted, the files hold {len(own)}"
+                )
             inputs.append(images[own[:count]])
             targets.append(np.full(count, k))
         x = torch.as_tensor(np.concatenate(inputs)).to(dtype).mT / 255

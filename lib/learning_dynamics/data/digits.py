@@ -2,20 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 import torch
+
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, generator
-from functools import lru_cache
-from learning_dynamics.runtime import generator
 
-__all__ = [
-    "SOURCES",
-    "Split",
-    "digits",
-    "digits_pair",
-    "small_digits",
-]
+__all__ = ["SOURCES", "Split", "digits", "digits_pair", "small_digits"]
 
 #: name -> (side of an image in pixels, largest grey value, images in all).
 SOURCES = {"mnist": (28, 255.0, 5000), "sklearn": (8, 16.0, 1797)}
@@ -100,9 +95,7 @@ def digits(
     if centre:
         mean = x.mean(1, keepdim=True)
         x, x_test = x - mean, x_test - mean
-    return Split(
-        Problem(x.contiguous(), y), Problem(x_test.contiguous(), y_test), chosen, side
-    )
+    return Split(Problem(x.contiguous(), y), Problem(x_test.contiguous(), y_test), chosen, side)
 
 
 def digits_pair(a: int, b: int, *, source: str = "mnist", **options) -> Split:
@@ -117,7 +110,11 @@ def digits_pair(a: int, b: int, *, source: str = "mnist", **options) -> Split:
 
 @lru_cache(maxsize=4)
 def small_digits(
-    samples: int, test_samples: int, *, seed: int = 0, classes: tuple[int, ...] = tuple(range(10)),
+    samples: int,
+    test_samples: int,
+    *,
+    seed: int = 0,
+    classes: tuple[int, ...] = tuple(range(10)),
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Problem, Problem]:
     """Training and test digits: 4 x 4 pixel blocks averaged, inputs and one-hot targets centred.

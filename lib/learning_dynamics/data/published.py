@@ -15,9 +15,7 @@ from learning_dynamics.problems import Problem
 __all__ = ["diagonal_pair", "five_point", "orthogonal_pair", "three_point", "with_constant"]
 
 
-def with_constant(
-    x: Float[Tensor, " n"], y: Float[Tensor, " n"]
-) -> Problem:
+def with_constant(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Problem:
     """Scalar inputs with a constant coordinate, X = (x, 1)' (2, n), and scalar targets (1, n)."""
     return Problem(torch.stack([x, torch.ones_like(x)]), y[None, :])
 
@@ -62,9 +60,10 @@ def diagonal_pair() -> Problem:
     """Two coordinates for the diagonal net beta = u * v (pesme2023, numbers as in kunin2025).
 
     X' (2, 2; rows are samples) is the lower Cholesky factor C of R diag(1, 25) R', R the rotation
-    by 150 degrees, so that XX' = C'C; Y = beta*' X with beta* = (-0.2, 2). Losses (with 1/2) 2.3111, 1.1147, 0.0700, 0 after jumps
-    at 0.1930, 0.6002, 3.4574 times log(1/alpha): coordinate 0 becomes active, coordinate 1 too (and 0
-    dormant), 0 again.
+    by 150 degrees, so that XX' = C'C; Y = beta*' X with beta* = (-0.2, 2). Losses (with 1/2)
+    2.3111, 1.1147, 0.0700, 0 after jumps
+    at 0.1930, 0.6002, 3.4574 times log(1/alpha): coordinate 0 becomes active, coordinate 1 too
+    (and 0 dormant), 0 again.
     """
     c, s = math.cos(math.radians(150)), math.sin(math.radians(150))
     rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)

@@ -15,8 +15,16 @@ from pathlib import Path
 __all__ = ["FLAGS", "build", "cache_folder", "command", "march"]
 
 #: Sums are reordered in the source alone; finite numbers are never assumed.
-FLAGS = ("-O3", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
-         "-shared", "-fPIC", "-w")
+FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+    "-w",
+)
 
 
 def march() -> str:

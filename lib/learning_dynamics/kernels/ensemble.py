@@ -8,27 +8,24 @@ a chunk is as large as fits the cache.
 """
 
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
 import torch
 from torch import Tensor
+
 from learning_dynamics.activations import Activation
-from learning_dynamics.losses import Loss
-from learning_dynamics.runtime import Diverged, Trajectory
 from learning_dynamics.kernels.two_layer_torch import Data, Kernel
 from learning_dynamics.kernels.weights import State
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from learning_dynamics.losses import Loss
+from learning_dynamics.runtime import Diverged, Trajectory
 
-__all__ = [
-    "Ensemble",
-    "LazyState",
-    "blocks",
-    "worker_map",
-]
+__all__ = ["Ensemble", "LazyState", "blocks", "worker_map"]
+
 
 def blocks(grid: Sequence[int], steps: int) -> Iterator[list[tuple[int, int | None]]]:
     """Lists of (step, record or None), each ending where the driver looks at the runs."""
@@ -124,8 +121,10 @@ class Ensemble:
         like = self._like = self._packed[0]
         self._runs = runs = len(like)
         self._final = [torch.empty_like(p) for p in self._packed]
-        self._scale = (self.step_size / self.sizes[-1]).reshape(-1, 1, 1).repeat(
-            runs // self.step_size.numel(), 1, 1
+        self._scale = (
+            (self.step_size / self.sizes[-1])
+            .reshape(-1, 1, 1)
+            .repeat(runs // self.step_size.numel(), 1, 1)
         )
         self._active = torch.arange(runs, device=like.device)
         self._active_data, self._active_loss = self.data, self.loss
@@ -223,9 +222,7 @@ class Ensemble:
                 self._ok[part] &= finite
                 if record is None:
                     continue
-                state = LazyState(
-                    _clean(weights, finite, self.observables), outputs, None, value
-                )
+                state = LazyState(_clean(weights, finite, self.observables), outputs, None, value)
                 state.rest = lambda w: self.full_state(w, data, loss)
                 self._record(part, record, state)
                 if self.met is not None:
@@ -244,7 +241,12 @@ class Ensemble:
                 column.index_copy_(0, self._active[part], observe(state))
 
     def _replay(
-        self, part: slice, began: list[Tensor], scale: Tensor, start: int, bad: Tensor,
+        self,
+        part: slice,
+        began: list[Tensor],
+        scale: Tensor,
+        start: int,
+        bad: Tensor,
         first: Tensor,
     ) -> None:
         """Repeat a chunk's block step by step: the first step with a non-finite loss."""
@@ -289,8 +291,9 @@ class Ensemble:
             runs = torch.arange(self._runs, device=device)[:, None]
             self._history = {k: v[runs, record] for k, v in self._history.items()}
         for value in self._history.values():
-            value[...] = value.masked_fill(lost.reshape(*lost.shape, *[1] * (value.ndim - 2)),
-                                           torch.nan)
+            value[...] = value.masked_fill(
+                lost.reshape(*lost.shape, *[1] * (value.ndim - 2)), torch.nan
+            )
         return Trajectory(
             steps=torch.tensor(self.grid),
             step_size=self.step_size,

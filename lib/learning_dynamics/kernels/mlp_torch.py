@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import check_alike
 
 __all__ = ["Buffers", "Passes", "backward", "forward", "hidden", "through_activation_"]
@@ -55,7 +56,10 @@ def _panels(w: Tensor) -> list[slice]:
 
 
 def forward(
-    weights: Sequence[Tensor], multipliers: Sequence[float], rows: Tensor, psi: Activation,
+    weights: Sequence[Tensor],
+    multipliers: Sequence[float],
+    rows: Tensor,
+    psi: Activation,
     buffers: Buffers | None = None,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """h_0..h_{L-1}, f and z_1..z_L, one sample a row: (runs, samples, n_l).
@@ -106,8 +110,15 @@ def through_activation_(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | N
 
 
 def backward(
-    w: Tensor, v: Tensor | None, h: Tensor, delta: Tensor, g: float, ratio: float,
-    eta: float | Tensor, momentum: float, below: Tensor | None,
+    w: Tensor,
+    v: Tensor | None,
+    h: Tensor,
+    delta: Tensor,
+    g: float,
+    ratio: float,
+    eta: float | Tensor,
+    momentum: float,
+    below: Tensor | None,
 ) -> None:
     """One layer: below <- g delta W (unless None), while W and its velocity v take their step.
 
@@ -136,9 +147,14 @@ class Passes:
     """Both passes of a step of SGD with the products of torch: any runs, any device."""
 
     def __init__(
-        self, weights: Sequence[Tensor], velocities: Sequence[Tensor] | None,
-        multipliers: Sequence[float], ratios: Sequence[float], psi: Activation,
-        eta: float | Tensor, momentum: float = 0.0,
+        self,
+        weights: Sequence[Tensor],
+        velocities: Sequence[Tensor] | None,
+        multipliers: Sequence[float],
+        ratios: Sequence[float],
+        psi: Activation,
+        eta: float | Tensor,
+        momentum: float = 0.0,
     ) -> None:
         """eta: one number, or (runs, 1, 1). ratios: step size of layer l over eta."""
         self._weights, self._velocities, self._multipliers = weights, velocities, multipliers
@@ -147,9 +163,7 @@ class Passes:
 
     def forward(self, rows: Tensor) -> Tensor:
         """f (runs, samples, n_L) of samples (runs, samples, n_0); what `backward` needs is kept."""
-        self._h, self._z = forward(
-            self._weights, self._multipliers, rows, self._psi, self._buffers
-        )
+        self._h, self._z = forward(self._weights, self._multipliers, rows, self._psi, self._buffers)
         return self._h[-1]
 
     def backward(self, delta: Tensor) -> None:
@@ -158,8 +172,15 @@ class Passes:
             h = self._h[layer]
             below = self._buffers.get("backward", layer, delta, *h.shape) if layer else None
             backward(
-                self._weights[layer], self._velocities and self._velocities[layer], h, delta,
-                self._multipliers[layer], self._ratios[layer], self._eta, self._momentum, below,
+                self._weights[layer],
+                self._velocities and self._velocities[layer],
+                h,
+                delta,
+                self._multipliers[layer],
+                self._ratios[layer],
+                self._eta,
+                self._momentum,
+                below,
             )
             if below is not None:
                 delta = through_activation_(self._psi, below, h, self._z[layer - 1])

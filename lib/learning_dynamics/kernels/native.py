@@ -18,8 +18,6 @@ from torch import Tensor
 from learning_dynamics import losses
 from learning_dynamics.activations import Activation
 from learning_dynamics.kernels import compiler
-from learning_dynamics.losses import Loss
-from learning_dynamics.runtime import address
 from learning_dynamics.kernels.two_layer_torch import (
     Data,
     DenseKernel,
@@ -28,10 +26,10 @@ from learning_dynamics.kernels.two_layer_torch import (
     TwoLayerBuffers,
     residual_,
 )
+from learning_dynamics.losses import Loss
+from learning_dynamics.runtime import address
 
-__all__ = [
-    "LinearNative", "ReluNative", "native_kernel", "torch_seconds", "why_not",
-]
+__all__ = ["LinearNative", "ReluNative", "native_kernel", "torch_seconds", "why_not"]
 
 #: Inputs and outputs together beyond which large products win (measured).
 LARGEST = 128
@@ -43,8 +41,10 @@ OVERHEAD, RATE = 5e-5, 1e10
 #: Residual -> its number in `vectors.hpp`. GIVEN: the caller has written l' over the outputs.
 GIVEN, SQUARED, WEIGHTED, HUBER, LOGISTIC, CROSS_ENTROPY, MOMENTS = range(7)
 KINDS = {
-    losses.difference: SQUARED, losses.weighted_difference: WEIGHTED,
-    losses.clipped_difference: HUBER, losses.logistic_residual: LOGISTIC,
+    losses.difference: SQUARED,
+    losses.weighted_difference: WEIGHTED,
+    losses.clipped_difference: HUBER,
+    losses.logistic_residual: LOGISTIC,
     losses.cross_entropy_residual: CROSS_ENTROPY,
 }
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -61,7 +61,8 @@ class _Arguments(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in _POINTERS),
         *((name, ctypes.c_long) for name in _NUMBERS),
-        ("parameter", ctypes.c_double), ("slope", ctypes.c_double),
+        ("parameter", ctypes.c_double),
+        ("slope", ctypes.c_double),
     ]
 
 
@@ -100,7 +101,11 @@ def torch_seconds(sizes: tuple[int, int, int, int], runs: int, steps: int) -> fl
 
 
 def native_kernel(
-    act: Activation, sizes: tuple[int, int, int, int], like: Tensor, runs: int, steps: int,
+    act: Activation,
+    sizes: tuple[int, int, int, int],
+    like: Tensor,
+    runs: int,
+    steps: int,
     backend: str,
 ) -> type[Kernel] | None:
     """The kernel for such a run, None for PyTorch's.
@@ -110,8 +115,8 @@ def native_kernel(
     ValueError says why "native" is not possible.
     """
     reason = why_not(act, sizes, like)
-    if backend == "torch" or backend == "auto" and (
-        reason is not None or torch_seconds(sizes, runs, steps) < WORTH
+    if backend == "torch" or (
+        backend == "auto" and (reason is not None or torch_seconds(sizes, runs, steps) < WORTH)
     ):
         return None
     if reason is None:
@@ -162,8 +167,11 @@ class _Native(TwoLayerBuffers):
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         self._cut(packed, data, loss, scale)
         (m0, m1, m2, n), runs, dtype = self._sizes, len(scale), packed[0].dtype
-        for name, t, shape in (("inputs", data.inputs, (m0, n)), ("targets", data.targets, (m2, n)),
-                               ("transposed", data.transposed, (n, m0))):
+        for name, t, shape in (
+            ("inputs", data.inputs, (m0, n)),
+            ("targets", data.targets, (m2, n)),
+            ("transposed", data.transposed, (n, m0)),
+        ):
             if t.shape not in (shape, (runs, *shape)) or t.dtype != dtype:
                 raise ValueError(f"{name}: {tuple(t.shape)}, {t.dtype}: must be {shape}, {dtype}")
         kind = KINDS.get(getattr(loss.residual, "func", loss.residual), GIVEN)
@@ -174,16 +182,22 @@ class _Native(TwoLayerBuffers):
             omega = parameter.to(dtype).expand(*parameter.shape[:-2], m2, n)
             read["omega"] = _padded(omega, self._padded), (m2, self._padded)
             parameter = 0.0
-        arguments = _Arguments(runs=runs, m1=m1, n=n, loss=number, parameter=parameter,
-                               slope=self._slope)
+        arguments = _Arguments(
+            runs=runs, m1=m1, n=n, loss=number, parameter=parameter, slope=self._slope
+        )
         read = {
-            "w1": (packed[0], (m1, m0)), "w2t": (packed[1], (m1, m2)), "eta": (scale, (1, 1)),
-            "f": (self._f, (m2, self._padded)), "work": (self._work, self._work.shape),
+            "w1": (packed[0], (m1, m0)),
+            "w2t": (packed[1], (m1, m2)),
+            "eta": (scale, (1, 1)),
+            "f": (self._f, (m2, self._padded)),
+            "work": (self._work, self._work.shape),
         } | read
         for name, (tensor, shape) in read.items():
             may_be_shared = f"{name}_step" in _NUMBERS
-            each = name in PER_RUN or may_be_shared and tensor.ndim == 3
-            setattr(arguments, name, address(name, tensor, (runs, *shape) if each else shape, dtype))
+            each = name in PER_RUN or (may_be_shared and tensor.ndim == 3)
+            setattr(
+                arguments, name, address(name, tensor, (runs, *shape) if each else shape, dtype)
+            )
             if each and may_be_shared:
                 setattr(arguments, f"{name}_step", tensor.shape[-2:].numel())
         self._kept, self._arguments, self._given = read, arguments, kind == GIVEN
@@ -216,8 +230,10 @@ class ReluNative(_Native):
         m0, _, m2, _ = self._sizes
         tiles = x.unflatten(-1, (-1, self._lanes)).transpose(-3, -2)  # one vector of samples each
         rows = m0 * self._padded // self._lanes
-        return kind, {"x": (tiles.flatten(-3, -2).contiguous(), (rows, self._lanes)),
-                      "y": (y, (m2, self._padded))}
+        return kind, {
+            "x": (tiles.flatten(-3, -2).contiguous(), (rows, self._lanes)),
+            "y": (y, (m2, self._padded)),
+        }
 
 
 class LinearNative(_Native):

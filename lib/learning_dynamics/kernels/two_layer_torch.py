@@ -19,17 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
-from learning_dynamics.losses import Loss
 from learning_dynamics.kernels.weights import Weights
+from learning_dynamics.losses import Loss
 
-__all__ = [
-    "Data",
-    "DenseKernel",
-    "Kernel",
-    "ProductKernel",
-    "TwoLayerBuffers",
-    "residual_",
-]
+__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "TwoLayerBuffers", "residual_"]
 
 
 class Data(NamedTuple):
@@ -123,8 +116,15 @@ class DenseKernel(TwoLayerBuffers):
     ) -> None:
         m0, m1, m2, n = sizes
         self._act = act
-        shapes = {"z": (m1, n), "b": (m1, n), "f": (m2, n), "ft": (n, m2),
-                  "w2": (m2, m1), "d1": (m1, m0), "d2": (m1, m2)}
+        shapes = {
+            "z": (m1, n),
+            "b": (m1, n),
+            "f": (m2, n),
+            "ft": (n, m2),
+            "w2": (m2, m1),
+            "d1": (m1, m0),
+            "d2": (m1, m2),
+        }
         if act.apply_ is None:  # sigma'(z) is computed from z, so keep z beside sigma(z)
             shapes["h"] = (m1, n)
         super().__init__(chunk, shapes, like)

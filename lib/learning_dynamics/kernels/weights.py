@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.losses import Loss
+from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import as_positive, check_alike, check_integer
 
@@ -142,7 +144,10 @@ def state_of(
 
 
 def unit_force(
-    units: Float[Tensor, "m1 coordinate"], inputs: Tensor, residual: Tensor, act: Activation,
+    units: Float[Tensor, "m1 coordinate"],
+    inputs: Tensor,
+    residual: Tensor,
+    act: Activation,
     slopes: Float[Tensor, "m1 n"] | None = None,
 ) -> Float[Tensor, "m1 coordinate"]:
     """-dL/dw_i of every unit w_i = (row of W1, column of W2), given `residual` -G (m2, n).

@@ -1,7 +1,13 @@
 """Saddles: gradient descent from small initialisation, plateau by plateau (Arata's thesis)."""
 
 from learning_dynamics.kernels.weights import Weights, forward, gradient, initialise
-from learning_dynamics.saddles.deep_nets import deep_forward, initialise_deep, layers_in_turn, layerwise_descent, rank_ratios
+from learning_dynamics.saddles.deep_nets import (
+    deep_forward,
+    initialise_deep,
+    layers_in_turn,
+    layerwise_descent,
+    rank_ratios,
+)
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus

@@ -13,16 +13,36 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.losses import Loss, check_fits, loss as find_loss
-from learning_dynamics.problems import Moments, Problem
-from learning_dynamics.runtime import Trajectory, as_positive, check_alike, check_alive, check_choice
-from learning_dynamics.runtime import check_finite, check_integer, check_positive, check_shape
 from learning_dynamics.kernels.weights import starting_scale
+from learning_dynamics.losses import Loss, check_fits
+from learning_dynamics.losses import loss as find_loss
+from learning_dynamics.problems import Moments, Problem
+from learning_dynamics.runtime import (
+    Trajectory,
+    as_positive,
+    check_alike,
+    check_alive,
+    check_choice,
+    check_finite,
+    check_integer,
+    check_positive,
+    check_shape,
+)
 
-__all__ = ["SCHEDULES", "InTurn", "deep_forward", "deep_gradient", "initialise_deep",
-           "layerwise_descent", "layers_in_turn", "limit_of_first_layer", "rank_ratios"]
+__all__ = [
+    "SCHEDULES",
+    "InTurn",
+    "deep_forward",
+    "deep_gradient",
+    "initialise_deep",
+    "layers_in_turn",
+    "layerwise_descent",
+    "limit_of_first_layer",
+    "rank_ratios",
+]
 
 SCHEDULES = ("cyclic", "simultaneous")
 Layers = tuple[Tensor, ...]
@@ -75,7 +95,12 @@ def deep_forward(
 
 
 def _layer_gradient(
-    weights: Sequence[Tensor], below: Tensor, layer: int, y: Tensor, act: Activation, criterion: Loss
+    weights: Sequence[Tensor],
+    below: Tensor,
+    layer: int,
+    y: Tensor,
+    act: Activation,
+    criterion: Loss,
 ) -> Tensor:
     """dL/dW_layer (layer from 0) given the output `below` of the layer underneath."""
     linear = act.negative_slope == 1
@@ -315,6 +340,4 @@ def layers_in_turn(
         steps.append(taken)
         losses.append(value)
         ratios.append(rank_ratios(tuple(w)))
-    return InTurn(
-        torch.stack(steps, 1), torch.stack(losses, 1), torch.stack(ratios, 1), tuple(w)
-    )
+    return InTurn(torch.stack(steps, 1), torch.stack(losses, 1), torch.stack(ratios, 1), tuple(w))

@@ -12,9 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.losses import Loss, check_fits, loss as find_loss
+from learning_dynamics.kernels.ensemble import Ensemble
+from learning_dynamics.kernels.two_layer_torch import Data, residual_
+from learning_dynamics.kernels.weights import State
+from learning_dynamics.losses import Loss, check_fits
+from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
@@ -25,10 +30,7 @@ from learning_dynamics.runtime import (
     check_integer,
     check_shape,
 )
-from learning_dynamics.kernels.ensemble import Ensemble
-from learning_dynamics.kernels.two_layer_torch import Data, residual_
 from learning_dynamics.saddles.two_layer import Stop, record_grid
-from learning_dynamics.kernels.weights import State
 
 __all__ = ["DIAGONAL_OBSERVABLES", "DiagonalWeights", "diagonal_descent", "diagonal_gradient"]
 
@@ -53,8 +55,9 @@ def diagonal_gradient(
 
     With c = G X' (G = dL/df): dL/du = c * v and dL/dv = c * u.
     """
-    return _state(weights, Data(problem.inputs, problem.inputs.mT, problem.targets),
-                  find_loss(loss))
+    return _state(
+        weights, Data(problem.inputs, problem.inputs.mT, problem.targets), find_loss(loss)
+    )
 
 
 def _state(weights: DiagonalWeights, data: Data, loss: Loss) -> State:
@@ -109,9 +112,7 @@ class DiagonalKernel:
         self._u, self._v = packed
         self._data, self._loss, self._scale = data, loss, scale
         self._beta, self._f, self._c, self._old = (b[: len(scale)] for b in self._store)
-        self._x, self._xt = (
-            t.expand(len(scale), -1, -1) for t in (data.inputs, data.transposed)
-        )
+        self._x, self._xt = (t.expand(len(scale), -1, -1) for t in (data.inputs, data.transposed))
         self._fresh = False
 
     def outputs(self) -> Tensor:
@@ -159,9 +160,7 @@ def diagonal_descent(
     check_shape("u", weights.u, (None, 1, x.shape[-2]))
     check_shape("v", weights.v, tuple(weights.u.shape))
     check_shape("targets", y, (1, x.shape[-1]))
-    eta = as_positive(
-        "step_size", step_size, len(weights.u), weights.u.dtype, weights.u.device
-    )
+    eta = as_positive("step_size", step_size, len(weights.u), weights.u.dtype, weights.u.device)
     check_integer("steps", steps)
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
     check_choices("observables", observables, DIAGONAL_OBSERVABLES)

@@ -5,16 +5,30 @@ step size and problem, and share their shapes. The inner loops are in `kernels`,
 the ensemble in `ensemble`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from learning_dynamics.activations import Activation, activation as find_activation
+
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
+from learning_dynamics.kernels.ensemble import Ensemble
 from learning_dynamics.kernels.native import native_kernel
-from learning_dynamics.losses import Loss, check_fits, loss as find_loss
+from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, Kernel, ProductKernel
+from learning_dynamics.kernels.weights import (
+    State,
+    Weights,
+    forward,
+    gradient,
+    initialise,
+    state_of,
+)
+from learning_dynamics.losses import Loss, check_fits
+from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
@@ -25,20 +39,6 @@ from learning_dynamics.runtime import (
     check_integer,
     check_shape,
 )
-from learning_dynamics.kernels.ensemble import Ensemble
-from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, Kernel, ProductKernel
-from learning_dynamics.kernels.weights import (
-    State,
-    Weights,
-    forward,
-    gradient,
-    initialise,
-    state_of,
-)
-from collections.abc import Callable, Mapping
-from jaxtyping import Int
-from learning_dynamics.runtime import check_integer
-from learning_dynamics.kernels.weights import State
 
 __all__ = [
     "OBSERVABLES",
@@ -55,11 +55,10 @@ __all__ = [
     "uniform_grid",
 ]
 
+
 def gradient_norm(s: State) -> Tensor:
     """The Euclidean norm of the gradient with respect to all weights, (runs,)."""
-    return (
-        s.gradients.w1.square().sum((-2, -1)) + s.gradients.w2.square().sum((-2, -1))
-    ).sqrt()
+    return (s.gradients.w1.square().sum((-2, -1)) + s.gradients.w2.square().sum((-2, -1))).sqrt()
 
 
 #: Named observables: what can be recorded, with the names of their trailing dimensions.
@@ -70,17 +69,9 @@ OBSERVABLES: Mapping[str, tuple[Callable[[State], Tensor], tuple[str, ...], str]
     "w2": (lambda s: s.weights.w2, ("output", "unit"), "1"),
     "units": (lambda s: s.weights.units, ("unit", "coordinate"), "1"),
     "unit_norms": (lambda s: s.weights.units.norm(dim=-1), ("unit",), "1"),
-    "unit_singular_values": (
-        lambda s: torch.linalg.svdvals(s.weights.units),
-        ("mode",),
-        "1",
-    ),
+    "unit_singular_values": (lambda s: torch.linalg.svdvals(s.weights.units), ("mode",), "1"),
     "product": (lambda s: s.weights.product, ("output", "input"), "1"),
-    "product_singular_values": (
-        lambda s: torch.linalg.svdvals(s.weights.product),
-        ("mode",),
-        "1",
-    ),
+    "product_singular_values": (lambda s: torch.linalg.svdvals(s.weights.product), ("mode",), "1"),
 }
 
 
@@ -124,7 +115,11 @@ class Stop(NamedTuple):
 
 
 def choose_kernel(
-    act: Activation, sizes: tuple[int, int, int, int], like: Tensor, runs: int = 1, steps: int = 0,
+    act: Activation,
+    sizes: tuple[int, int, int, int],
+    like: Tensor,
+    runs: int = 1,
+    steps: int = 0,
     backend: str = "torch",
 ) -> tuple[type[Kernel], str]:
     """The kernel for weights like these, and its backend.

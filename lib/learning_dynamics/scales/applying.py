@@ -5,29 +5,32 @@ re-initialises it in place, attaches the multipliers and returns the parameter g
 `torch.optim.SGD`. What it does not understand it refuses, with a sentence that says what to do.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from learning_dynamics.activations import Activation
 from learning_dynamics.runtime import check_choice, check_positive
 from learning_dynamics.scales.network import initial_weights
 from learning_dynamics.scales.parametrizations import Parametrization, Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
-import copy
 
-__all__ = [
-    "Applied",
-    "Multiplier",
-    "chain",
-    "gain",
-    "parametrize",
-]
+__all__ = ["Applied", "Multiplier", "chain", "gain", "parametrize"]
 
 _ELEMENTWISE = (
-    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Sigmoid,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.Tanh,
+    nn.GELU,
+    nn.SiLU,
+    nn.ELU,
+    nn.Softplus,
+    nn.Sigmoid,
     nn.Identity,
 )
 
@@ -109,7 +112,8 @@ def chain(module: nn.Module) -> tuple[list[nn.Linear], list[Activation]]:
         m.register_forward_hook(
             lambda m, inputs, output: calls.append((m, inputs[0], output)), prepend=True
         )
-        for m in module.modules() if not list(m.children())
+        for m in module.modules()
+        if not list(m.children())
     ]
     training = module.training
     try:
@@ -160,7 +164,9 @@ def _refuse_other_function(
 
 
 def _read(
-    calls: list[tuple[nn.Module, Tensor, Tensor]], example: Tensor, result: Tensor,
+    calls: list[tuple[nn.Module, Tensor, Tensor]],
+    example: Tensor,
+    result: Tensor,
     linear: list[nn.Linear],
 ) -> tuple[list[nn.Linear], list[Activation]]:
     used = [m for m, _, _ in calls if isinstance(m, nn.Linear)]
@@ -170,8 +176,9 @@ def _read(
             "weights are not understood)"
         )
     previous = example
-    scaled = {id(m): any(isinstance(h, Multiplier) for h in m._forward_pre_hooks.values())
-              for m in used}
+    scaled = {
+        id(m): any(isinstance(h, Multiplier) for h in m._forward_pre_hooks.values()) for m in used
+    }
     for m, given, output in calls:
         if given is not previous and not scaled.get(id(m), False):
             raise ValueError(
@@ -212,9 +219,12 @@ def _activation(modules: list[nn.Module]) -> Activation:
             return torch.autograd.grad(function(point).sum(), point)[0]
 
     homogeneous = all(isinstance(m, nn.ReLU | nn.LeakyReLU | nn.Identity) for m in modules)
-    return Activation("+".join(type(m).__name__ for m in modules) or "linear",
-                      function if modules else (lambda z: z),
-                      derivative if modules else torch.ones_like, homogeneous)
+    return Activation(
+        "+".join(type(m).__name__ for m in modules) or "linear",
+        function if modules else (lambda z: z),
+        derivative if modules else torch.ones_like,
+        homogeneous,
+    )
 
 
 @dataclass(frozen=True)
@@ -282,7 +292,8 @@ def parametrize(
     hidden_gain : gamma of the hidden layers; None: `gain` of the first activation.
     biases      : "refuse", or "zero": start at zero and learn at the rate `Applied` states.
     gauge       : "multipliers" attaches g_l by a forward pre-hook (one global learning rate for
-                  the schemes that have it); "learning-rates" leaves the modules as they are and puts
+                  the schemes that have it); "learning-rates" leaves the modules as they are and
+                  puts
                   g_l into deviations and rates, the same run of plain SGD. With weight decay or
                   adaptive optimizers the two gauges differ.
     Raises ValueError for convolutions, normalisation, dropout, residual or functional code,
@@ -309,8 +320,8 @@ def parametrize(
     for name, layer in _named(module, linears):
         if layer.bias is not None and biases == "refuse":
             raise ValueError(
-                f"{name} has a bias, which the theory leaves out: build it with bias=False, or pass "
-                "biases='zero' to start biases at zero and train them"
+                f"{name} has a bias, which the theory leaves out: build it with bias=False, or "
+                "pass biases='zero' to start biases at zero and train them"
             )
     widths = (linears[0].in_features, *(layer.out_features for layer in linears))
     if hidden_gain is None:

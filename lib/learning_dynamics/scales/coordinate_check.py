@@ -1,7 +1,8 @@
 """The coordinate check: measured growth exponents beside predicted ones, with a verdict for each.
 
 A coordinate check trains networks of growing width for a moment and looks at how quantities scale
-({cite}`yang2022`). This one knows what to expect (`orders.predict_exponents`), splits changes into own and
+({cite}`yang2022`). This one knows what to expect (`orders.predict_exponents`), splits changes
+into own and
 upstream parts, and fits slopes with confidence intervals, so that it can say "agrees" or "differs".
 """
 
@@ -22,13 +23,10 @@ from learning_dynamics.runtime import check_choices, check_integer, check_positi
 from learning_dynamics.scales.applying import parametrize
 from learning_dynamics.scales.first_step import first_step, spectral_norm
 from learning_dynamics.scales.orders import QUANTITIES, predict_exponents
-from learning_dynamics.scales.parametrizations import Scheme
+from learning_dynamics.scales.parametrizations import Scheme, WidthFamily
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
-from learning_dynamics.scales.parametrizations import WidthFamily
 
-__all__ = [
-    "Check", "Line", "WidthFamily", "coordinate_check", "coordinate_check_of", "fit_slope",
-]
+__all__ = ["Check", "Line", "WidthFamily", "coordinate_check", "coordinate_check_of", "fit_slope"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class Check:
     def select(self, **which: object) -> tuple[Line, ...]:
         """Lines with given fields, e.g. `select(scheme="spectral", quantity="contribution")`."""
         return tuple(
-            line for line in self.lines
+            line
+            for line in self.lines
             if all(getattr(line, key) == value for key, value in which.items())
         )
 
@@ -86,7 +85,9 @@ class Check:
         if not rows:
             return "no lines selected"
         depth = max(max(cells) for cells in rows.values())
-        head = f"{'scheme':12s} {'quantity':22s}" + "".join(f"{k:>17d}" for k in range(1, depth + 1))
+        head = f"{'scheme':12s} {'quantity':22s}" + "".join(
+            f"{k:>17d}" for k in range(1, depth + 1)
+        )
         body = [
             f"{s:12s} {q:22s}" + "".join(f"{cells.get(k, '-'):>17s}" for k in range(1, depth + 1))
             for (s, q), cells in rows.items()
@@ -97,9 +98,13 @@ class Check:
         """The measured values with dimensions scheme, size, run and layer."""
         names = list(self.values)
         data = {
-            q: (("scheme", "size", "run", "layer"),
-                np.stack([self.values[s][q].numpy() for s in names]), {"description": text})
-            for q, text in QUANTITIES.items() if q in self.values[names[0]]
+            q: (
+                ("scheme", "size", "run", "layer"),
+                np.stack([self.values[s][q].numpy() for s in names]),
+                {"description": text},
+            )
+            for q, text in QUANTITIES.items()
+            if q in self.values[names[0]]
         }
         depth = next(iter(data.values()))[1].shape[-1]
         return xr.Dataset(
@@ -131,8 +136,11 @@ def fit_slope(sizes: Sequence[int], values: Tensor) -> tuple[float, float]:
 
 
 def _judge(
-    schemes: Sequence[Scheme], exponents: Sequence[Fraction], sizes: Sequence[int],
-    values: Mapping[str, Mapping[str, Tensor]], tolerance: float,
+    schemes: Sequence[Scheme],
+    exponents: Sequence[Fraction],
+    sizes: Sequence[int],
+    values: Mapping[str, Mapping[str, Tensor]],
+    tolerance: float,
 ) -> tuple[Line, ...]:
     lines = []
     for s in schemes:
@@ -144,9 +152,7 @@ def _judge(
                 slope, interval = fit_slope(sizes, measured[..., k])
                 close = abs(slope - float(exponent)) <= interval + tolerance
                 verdict = "unclear" if interval > 0.25 else "agrees" if close else "differs"
-                lines.append(
-                    Line(s.name, quantity, k + 1, exponent, slope, interval, verdict)
-                )
+                lines.append(Line(s.name, quantity, k + 1, exponent, slope, interval, verdict))
     return tuple(lines)
 
 
@@ -226,8 +232,14 @@ def coordinate_check(
             norms = [spectral_norm(z) if need else zero for z in draw]
             for s in chosen:
                 step = first_step(
-                    draw, s(widths, hidden_gain), inputs, output_gradient or _unit_residual,
-                    activation=activation, step_size=step_size, drawn=True, norms=norms,
+                    draw,
+                    s(widths, hidden_gain),
+                    inputs,
+                    output_gradient or _unit_residual,
+                    activation=activation,
+                    step_size=step_size,
+                    drawn=True,
+                    norms=norms,
                 )
                 for q in quantities:
                     parts[s.name][q].append(step[q])
@@ -237,9 +249,7 @@ def coordinate_check(
         if progress is not None:
             progress(done + 1, len(sizes))
     values = {s: {q: torch.stack(v) for q, v in table.items()} for s, table in found.items()}
-    return Check(
-        tuple(sizes), values, _judge(chosen, family.exponents, sizes, values, tolerance)
-    )
+    return Check(tuple(sizes), values, _judge(chosen, family.exponents, sizes, values, tolerance))
 
 
 def _unit_residual(outputs: Tensor) -> Tensor:
@@ -271,8 +281,8 @@ def coordinate_check_of(
     >>> from torch import nn
     >>> from learning_dynamics import scales
     >>> def build(n):
-    ...     return nn.Sequential(nn.Linear(8, n, bias=False), nn.ReLU(), nn.Linear(n, 2, bias=False))
-    >>> check = scales.coordinate_check_of(build, "dp(1/2)", [64, 128, 256], runs=4)
+    ...     return nn.Sequential(nn.Linear(8, n, bias=False), nn.ReLU(), nn.Linear(n, 2,
+    bias=False)) >>> check = scales.coordinate_check_of(build, "dp(1/2)", [64, 128, 256], runs=4)
     >>> check.sizes
     (64, 128, 256)
     """
@@ -280,7 +290,7 @@ def coordinate_check_of(
     check_integer("runs", runs, least=2)
     if options.get("gauge", "multipliers") != "multipliers":
         raise ValueError(
-            f"gauge = {options['gauge']!r}: the coordinate check compares gradients with predictions "
+            f"gauge = {options['gauge']!r}: the check compares gradients with predictions "
             "for multipliers: leave gauge out (both gauges are the same run)"
         )
     if len(set(sizes)) < 2:
@@ -296,10 +306,19 @@ def coordinate_check_of(
             applied = parametrize(module, s, generator=g, **options)
             w = applied.weights
             n_0 = w[0].shape[1]
-            x = inputs if inputs is not None else torch.nn.functional.normalize(
-                torch.randn(1, n_0, generator=g, device=device)) * n_0**0.5
-            step = first_step(w, applied.parametrization, x.to(w[0]).mT, _unit_residual,
-                              activation=list(applied.activations))
+            x = (
+                inputs
+                if inputs is not None
+                else torch.nn.functional.normalize(torch.randn(1, n_0, generator=g, device=device))
+                * n_0**0.5
+            )
+            step = first_step(
+                w,
+                applied.parametrization,
+                x.to(w[0]).mT,
+                _unit_residual,
+                activation=list(applied.activations),
+            )
             for q in QUANTITIES:
                 rows[q].append(step[q].double().cpu())
         for q in QUANTITIES:

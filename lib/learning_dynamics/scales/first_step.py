@@ -1,7 +1,8 @@
-"""The first step of gradient descent, seen from every layer: own and upstream change, angle, shares.
+"""The first step of gradient descent, seen from every layer: own and upstream change, shares.
 
 One forward pass, one backward pass and one pass of changes measure every quantity that
-`orders.predict_exponents` predicts. No weight is updated: a layer's update is -eta g delta h', of rank at
+`orders.predict_exponents` predicts. No weight is updated: a layer's update is -eta g delta h', of
+rank at
 most the batch size, and acts on a vector through inner products. Columns are samples; leading
 dimensions of the weights are independent runs.
 """
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import (
     check_alike,
     check_choice,
@@ -136,7 +138,9 @@ def first_step(
     """
     depth, p = parametrization.depth, parametrization
     if len(weights) != depth:
-        raise ValueError(f"weights: {len(weights)} matrices, the parametrization has {depth} layers")
+        raise ValueError(
+            f"weights: {len(weights)} matrices, the parametrization has {depth} layers"
+        )
     for k, w in enumerate(weights):
         check_shape(f"weights[{k}]", w, (p.widths[k + 1], p.widths[k]))
     check_finite("inputs", inputs)
@@ -144,8 +148,11 @@ def first_step(
     check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
     if step_size is not None:
         check_positive("step_size", step_size)
-    acts = [find_activation(activation)] * (depth - 1) if isinstance(
-        activation, str | Activation) else list(activation)
+    acts = (
+        [find_activation(activation)] * (depth - 1)
+        if isinstance(activation, str | Activation)
+        else list(activation)
+    )
     if len(acts) != depth - 1:
         raise ValueError(f"activation: {len(acts)} given, one per hidden layer is needed")
 

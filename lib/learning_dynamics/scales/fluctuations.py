@@ -31,11 +31,7 @@ def _check_widths(hidden_widths: Sequence[int]) -> None:
 
 
 def contributions(
-    hidden_widths: Sequence[int],
-    draws: int,
-    generator: torch.Generator,
-    *,
-    chunk: int = 4_000_000,
+    hidden_widths: Sequence[int], draws: int, generator: torch.Generator, *, chunk: int = 4_000_000
 ) -> Float[Tensor, "draws layers"]:
     """C_l at initialisation, l = 1..L, in units of their mean, for `draws` random ReLU networks.
 
@@ -94,7 +90,7 @@ def last_layer_spread(hidden_widths: Sequence[int]) -> float:
 
 
 def tangent_kernel_spread(hidden_widths: Sequence[int], last: float = 1.0) -> float:
-    """The spread of the sum of all contributions to first order in 1/n: sum_j (5 - 8 B (1-B)) / n_j.
+    """Spread of the sum of all contributions to first order in 1/n: sum_j (5 - 8 B (1-B))/n_j.
 
     C_l = |h_{l-1}|^2 |delta_l|^2 passes layer j forward if j < l and backward if j >= l. Two
     contributions that pass it the same way vary together by 5/n_j, two that pass it in

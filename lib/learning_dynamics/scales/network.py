@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import as_positive, check_positive
 from learning_dynamics.scales.parametrizations import Parametrization
 
@@ -18,10 +19,7 @@ __all__ = ["MLP", "ScaledLinear", "initial_weights", "standard_normal_weights"]
 
 
 def standard_normal_weights(
-    widths: tuple[int, ...],
-    generator: torch.Generator,
-    *,
-    dtype: torch.dtype = torch.float64,
+    widths: tuple[int, ...], generator: torch.Generator, *, dtype: torch.dtype = torch.float64
 ) -> list[Float[Tensor, "fan_out fan_in"]]:
     """Z_1, ..., Z_L with independent N(0, 1) entries, Z_l (n_l, n_{l-1}), drawn layer by layer.
 
@@ -46,13 +44,11 @@ def initial_weights(
     for std in parametrization.weight_stds:
         as_positive("weight_stds", std, 1, dtype)
     draws = standard_normal_weights(parametrization.widths, generator, dtype=dtype)
-    return [
-        z.mul_(std) for z, std in zip(draws, parametrization.weight_stds, strict=True)
-    ]
+    return [z.mul_(std) for z, std in zip(draws, parametrization.weight_stds, strict=True)]
 
 
 class ScaledLinear(nn.Module):
-    """h -> g W h, for h (batch, fan_in); the multiplier acts on the narrower side, where it is cheap."""
+    """h -> g W h, h (batch, fan_in); the multiplier acts on the narrower side, which is cheap."""
 
     weight: nn.Parameter
 

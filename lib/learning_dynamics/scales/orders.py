@@ -40,10 +40,13 @@ class Order:
         return Order((tuple(Fraction(int(k == index)) for k in range(unknowns + 1)),))
 
     def __add__(self, other: "Order") -> "Order":
-        return Order(_pruned(
-            tuple(a + b for a, b in zip(f, g, strict=True))
-            for f in self.forms for g in other.forms
-        ))
+        return Order(
+            _pruned(
+                tuple(a + b for a, b in zip(f, g, strict=True))
+                for f in self.forms
+                for g in other.forms
+            )
+        )
 
     def __mul__(self, factor: int | Fraction) -> "Order":
         if factor < 0 and len(self.forms) > 1:
@@ -80,7 +83,7 @@ QUANTITIES: dict[str, str] = {
     "preactivation_rms": "RMS of h~_l",
     "backward_norm": "|delta_l|",
     "own_change_norm": "|g_l dW_l h_{l-1}|, the part of Delta h~_l from the layer's own weights",
-    "upstream_change_norm": "|g_l W_l Delta h_{l-1}|, the part from the layers before (none: l = 1)",
+    "upstream_change_norm": "|g_l W_l Delta h_{l-1}|, the part from layers before (none: l = 1)",
     "change_norm": "|Delta h~_l|",
     "change_rms": "RMS of Delta h~_l, the change per neuron",
     "own_contribution": "|<delta_l, own part>| = eta_l |dL/dW_l|^2, the loss layer l removes",
@@ -154,7 +157,8 @@ def orders(
         "weight_norm": [g[k] + sigma[k] + wide[k] for k in layers],
         "update_norm": [eta[k] + g[k] * 2 + norm[k] + delta[k] for k in layers],
         "backward_update_ratio": [
-            *(share[k + 1] - norm[k + 1] - delta[k] for k in range(depth - 1)), None,
+            *(share[k + 1] - norm[k + 1] - delta[k] for k in range(depth - 1)),
+            None,
         ],
     }
     if not unknowns:  # a quotient of maxima has an order only when both are known
@@ -180,6 +184,4 @@ def predict_exponents(
         for part in (exponents.multipliers, exponents.init_stds, exponents.learning_rates)
     )
     found = orders(exponents.widths, *pieces, residual=residual)
-    return {
-        name: tuple(None if o is None else o.value for o in found[name]) for name in QUANTITIES
-    }
+    return {name: tuple(None if o is None else o.value for o in found[name]) for name in QUANTITIES}

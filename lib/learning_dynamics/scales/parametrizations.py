@@ -1,4 +1,4 @@
-"""Parametrizations: how multiplier, initial deviation and learning rate of each layer follow widths.
+"""Parametrizations: each layer's multiplier, initial deviation and learning rate by widths.
 
 Layer l of a network with widths n_0, ..., n_L computes g_l W_l h_{l-1} from weights
 W_l ~ N(0, (gamma_l sigma_l)^2) that move with learning rate eta eta_l. A *scheme* says how g_l,
@@ -12,14 +12,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+
 from learning_dynamics.runtime import check_choice, check_integer, check_positive, fractions
-from dataclasses import dataclass
-from learning_dynamics.runtime import check_integer, check_positive, fractions
 
 __all__ = [
+    "SCHEMES",
     "Exponents",
     "Parametrization",
-    "SCHEMES",
     "Scheme",
     "WidthFamily",
     "dynamic",
@@ -78,9 +77,7 @@ class Parametrization:
     @property
     def effective_learning_rates(self) -> tuple[float, ...]:
         """g_l^2 eta_l: what the matrix g_l W_l, which the network really uses, moves with."""
-        return tuple(
-            g * g * e for g, e in zip(self.multipliers, self.learning_rates, strict=True)
-        )
+        return tuple(g * g * e for g, e in zip(self.multipliers, self.learning_rates, strict=True))
 
     def rescaled(self, factors: Sequence[float]) -> "Parametrization":
         """The same training run in another gauge: (theta g, sigma/theta, eta/theta^2) per layer.
@@ -107,7 +104,7 @@ class Parametrization:
         return self.rescaled([math.sqrt(e) for e in self.learning_rates])
 
     def regauged(self, factors: Sequence[float]) -> "Parametrization":
-        """g_l -> g_l c_l / c_{l-1} with c_0 = c_L = 1: the same run if the activation is 1-homogeneous.
+        """g_l -> g_l c_l/c_{l-1}, c_0 = c_L = 1: the same run if the activation is 1-homogeneous.
 
         factors : c_1, ..., c_{L-1} > 0.
         """
@@ -117,10 +114,7 @@ class Parametrization:
             check_positive("factors", c)
         c = [1.0, *factors, 1.0]
         return replace(
-            self,
-            multipliers=tuple(
-                g * c[k + 1] / c[k] for k, g in enumerate(self.multipliers)
-            ),
+            self, multipliers=tuple(g * c[k + 1] / c[k] for k, g in enumerate(self.multipliers))
         )
 
     def _check_factors(self, factors: Sequence[float]) -> None:
@@ -158,9 +152,7 @@ class Scheme:
     label: str
     rule: Rule
 
-    def __call__(
-        self, widths: Sequence[int], hidden_gain: float = math.sqrt(2)
-    ) -> Parametrization:
+    def __call__(self, widths: Sequence[int], hidden_gain: float = math.sqrt(2)) -> Parametrization:
         """The parametrization at `widths` = (n_0, ..., n_L).
 
         hidden_gain : gamma_l of layers 1..L-1: sqrt(2) preserves the RMS through ReLU layers, 1
@@ -199,7 +191,11 @@ def _check_widths(widths: Sequence[int]) -> None:
 def _standard(n: Sequence[Number]) -> tuple[list[Number], list[Number], list[Number]]:
     """g = 1, sigma = fan_in^-1/2, eta = 1."""
     layers = range(1, len(n))
-    return [0 * n[k] for k in layers], [-HALF * n[k - 1] for k in layers], [0 * n[k] for k in layers]
+    return (
+        [0 * n[k] for k in layers],
+        [-HALF * n[k - 1] for k in layers],
+        [0 * n[k] for k in layers],
+    )
 
 
 def _mup_wide(n: Sequence[Number]) -> tuple[list[Number], list[Number], list[Number]]:
@@ -227,7 +223,7 @@ def _mup_package(n: Sequence[Number]) -> tuple[list[Number], list[Number], list[
 
 
 def _spectral(n: Sequence[Number]) -> tuple[list[Number], list[Number], list[Number]]:
-    """g = sqrt(fan_out/fan_in), sigma = max(fan_in, fan_out)^-1/2 ({cite}`yangsimonbernstein2023`)."""
+    """g = sqrt(fan_out/fan_in), sigma = max(fan_in, fan_out)^-1/2 (yangsimonbernstein2023)."""
     layers = range(1, len(n))
     g = [HALF * (n[k] - n[k - 1]) for k in layers]
     return g, [-HALF * max(n[k - 1], n[k]) for k in layers], [0 * n[k] for k in layers]
@@ -243,7 +239,7 @@ def _dynamic(r: Fraction) -> Rule:
 
 
 def dynamic(r: float | int | Fraction | str, *, any_r: bool = False) -> Scheme:
-    """Dynamic Parametrization DP(r), Utsunomiya's thesis: g = n_min^r/sqrt(fan_in), sigma = n_min^-r.
+    """DP(r) of Utsunomiya's thesis: g = n_min^r/sqrt(fan_in), sigma = n_min^-r.
 
     n_min is the smallest *hidden* width; the output layer has g_L = fan_in^-1/2.
     r     : richness in [0, 1/2], 0 lazy (= NTK), 1/2 rich (= muP when all widths are equal).

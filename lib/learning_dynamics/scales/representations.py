@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.contracts import checked
-from learning_dynamics.runtime import check_positive
-from learning_dynamics.problems import Problem
 from learning_dynamics.kernels.mlp_torch import hidden
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import check_positive
 
 __all__ = ["effective_rank", "linear_alignment", "linear_probe", "summarise"]
 

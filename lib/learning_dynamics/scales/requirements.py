@@ -14,7 +14,15 @@ from functools import cached_property
 from learning_dynamics.runtime import check_choice, fractions
 from learning_dynamics.scales.orders import Form, Order, orders
 
-__all__ = ["PRINTED", "REQUIREMENTS", "Bound", "Family", "Requirement", "THESIS", "solve_requirements"]
+__all__ = [
+    "PRINTED",
+    "REQUIREMENTS",
+    "THESIS",
+    "Bound",
+    "Family",
+    "Requirement",
+    "solve_requirements",
+]
 
 Orders = dict[str, list[Order | None]]
 
@@ -52,8 +60,11 @@ def _same_total_norm(found: Orders, widths: Sequence[Fraction]) -> list[tuple[in
 def _printed_gradient(found: Orders, widths: Sequence[Fraction]) -> list[tuple[int, Order]]:
     depth = len(widths) - 1
     return [
-        (k, found["change_norm"][k - 1] - Order.constant(
-            widths[k - 1] / 2, len(found["change_norm"][0].forms[0]) - 1))
+        (
+            k,
+            found["change_norm"][k - 1]
+            - Order.constant(widths[k - 1] / 2, len(found["change_norm"][0].forms[0]) - 1),
+        )
         for k in range(2, depth)
     ]
 
@@ -65,22 +76,35 @@ def _last_hidden(found: Orders, widths: Sequence[Fraction]) -> list[tuple[int, O
 
 #: Requirements by name: the precise ones, then the ones Utsunomiya's thesis prints.
 REQUIREMENTS: dict[str, Requirement] = {
-    "forward": Requirement("hidden pre-activations of order one", "=",
-                           _layers("preactivation_rms", 1, -1)),
-    "own contribution": Requirement("own weights of every layer lower the loss by order one", "=",
-                                    _layers("own_contribution", 1, 0)),
-    "gradient": Requirement("backward, the update does not outweigh the weights", "<=",
-                            _layers("backward_update_ratio", 1, -1)),
-    "output": Requirement("the initial output does not diverge", "<=",
-                          lambda found, widths: [(len(widths) - 1,
-                                                  found["preactivation_rms"][-1])]),
-    "forward everywhere": Requirement("all pre-activations of order one, output included", "=",
-                                      _layers("preactivation_rms", 1, 0)),
-    "total contribution": Requirement("the total change lowers the loss by order one", "=",
-                                      _layers("contribution", 1, 0)),
-    "output change": Requirement("the output changes by order one", "=",
-                                 lambda found, widths: [(len(widths) - 1,
-                                                         found["change_norm"][-1])]),
+    "forward": Requirement(
+        "hidden pre-activations of order one", "=", _layers("preactivation_rms", 1, -1)
+    ),
+    "own contribution": Requirement(
+        "own weights of every layer lower the loss by order one",
+        "=",
+        _layers("own_contribution", 1, 0),
+    ),
+    "gradient": Requirement(
+        "backward, the update does not outweigh the weights",
+        "<=",
+        _layers("backward_update_ratio", 1, -1),
+    ),
+    "output": Requirement(
+        "the initial output does not diverge",
+        "<=",
+        lambda found, widths: [(len(widths) - 1, found["preactivation_rms"][-1])],
+    ),
+    "forward everywhere": Requirement(
+        "all pre-activations of order one, output included", "=", _layers("preactivation_rms", 1, 0)
+    ),
+    "total contribution": Requirement(
+        "the total change lowers the loss by order one", "=", _layers("contribution", 1, 0)
+    ),
+    "output change": Requirement(
+        "the output changes by order one",
+        "=",
+        lambda found, widths: [(len(widths) - 1, found["change_norm"][-1])],
+    ),
     "equal norms": Requirement("all hidden |Delta h~_l| of one order", "=", _same_total_norm),
     "printed gradient": Requirement("|Delta h~_l| = O(sqrt(n_{l-1}))", "<=", _printed_gradient),
     "last change": Requirement("|Delta h~_{L-1}| = Omega(1)", ">=", _last_hidden),
@@ -89,8 +113,13 @@ REQUIREMENTS: dict[str, Requirement] = {
 #: Utsunomiya's thesis made precise: their solution is Dynamic Parametrization.
 THESIS = ("forward", "own contribution", "gradient", "output")
 #: The requirements as printed on the slides.
-PRINTED = ("forward everywhere", "total contribution", "output change", "printed gradient",
-           "last change")
+PRINTED = (
+    "forward everywhere",
+    "total contribution",
+    "output change",
+    "printed gradient",
+    "last change",
+)
 
 
 @dataclass(frozen=True)

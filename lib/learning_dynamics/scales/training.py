@@ -4,35 +4,41 @@ The leading dimension of every tensor is the run: runs of equal widths may diffe
 step size. No biases; one multiplier g_l per layer, as in Utsunomiya's thesis.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from numbers import Real
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from learning_dynamics.activations import Activation, activation as find_activation
-from learning_dynamics.losses import Loss, loss as find_loss
-from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import Trajectory, all_finite, as_positive, check_alike
-from learning_dynamics.runtime import check_finite, check_floating, check_held, check_integer
-from learning_dynamics.runtime import check_shape, generator, standard_normal
-from learning_dynamics.kernels.mlp_torch import Passes, hidden
 import io
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
-import numpy as np
-from learning_dynamics.files import write_atomically
 
-__all__ = [
-    "State",
-    "batch_order",
-    "check_state",
-    "initialise",
-    "load",
-    "save",
-    "sgd",
-]
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
+from learning_dynamics.files import write_atomically
+from learning_dynamics.kernels.mlp_torch import Passes, hidden
+from learning_dynamics.losses import Loss
+from learning_dynamics.losses import loss as find_loss
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import (
+    Trajectory,
+    all_finite,
+    as_positive,
+    check_alike,
+    check_finite,
+    check_floating,
+    check_held,
+    check_integer,
+    check_shape,
+    generator,
+    standard_normal,
+)
+
+__all__ = ["State", "batch_order", "check_state", "initialise", "load", "save", "sgd"]
 
 #: A run whose loss on a batch exceeds this, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
@@ -89,8 +95,10 @@ def check_state(state: State) -> None:
     gone = (there >= 0)[:, None, None]
     for name, w in (named | moving).items():
         if not w.is_contiguous() or w.requires_grad:
-            raise ValueError(f"{name}: strides {w.stride()}, requires_grad = {w.requires_grad}: it "
-                             "is updated in place and must be contiguous and detached")
+            raise ValueError(
+                f"{name}: strides {w.stride()}, requires_grad = {w.requires_grad}: it "
+                "is updated in place and must be contiguous and detached"
+            )
         if not all_finite(w):
             check_finite(name, w.masked_fill(gone, 0))
 
@@ -238,8 +246,11 @@ def sgd(
     True
     """
     runs, losses, psi = len(seeds), find_loss(loss), find_activation(activation)
-    _check({"problem": problem, **{f"evaluate[{k!r}]": p for k, p in (evaluate or {}).items()}},
-           state, runs)
+    _check(
+        {"problem": problem, **{f"evaluate[{k!r}]": p for k, p in (evaluate or {}).items()}},
+        state,
+        runs,
+    )
     multipliers = _per_layer("multipliers", multipliers, state.weights)
     ratios = (1.0,) * len(multipliers) if step_ratios is None else step_ratios
     ratios = _per_layer("step_ratios", ratios, state.weights)
@@ -249,7 +260,9 @@ def sgd(
     if not isinstance(momentum, Real) or not 0 <= momentum < 1:
         raise ValueError(f"momentum = {momentum!r}: allowed are numbers >= 0 and < 1")
     if (momentum != 0) != (state.velocities is not None):
-        raise ValueError(f"momentum = {momentum}: state must hold velocities exactly if it is not 0")
+        raise ValueError(
+            f"momentum = {momentum}: state must hold velocities exactly if it is not 0"
+        )
     weights = state.weights
     device, dtype = weights[0].device, weights[0].dtype
     eta = as_positive("step_size", step_size, runs, dtype, device)
@@ -302,8 +315,13 @@ def sgd(
 
 
 def _trajectory(
-    state: State, wanted: set[int], taken: list[int], seen: dict[str, list[Tensor]],
-    diverged_at: Tensor, step_size: float | Tensor, step: int,
+    state: State,
+    wanted: set[int],
+    taken: list[int],
+    seen: dict[str, list[Tensor]],
+    diverged_at: Tensor,
+    step_size: float | Tensor,
+    step: int,
 ) -> Trajectory:
     """The labelled result; records missed because every run had diverged repeat the last one."""
     every = sorted(wanted)
@@ -315,8 +333,9 @@ def _trajectory(
         steps=torch.tensor(every, dtype=torch.int64),
         step_size=step_size,
         observables=observables,
-        dims={name: tuple(f"{name}_{i}" for i in range(v.ndim - 2)) for name, v in
-              observables.items()},
+        dims={
+            name: tuple(f"{name}_{i}" for i in range(v.ndim - 2)) for name, v in observables.items()
+        },
         diverged_at=diverged_at,
         stopped_at=torch.full_like(diverged_at, -1),
         final=replace(state, step=step, diverged_at=diverged_at),
@@ -356,8 +375,10 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> State:
     content = io.BytesIO(Path(path).read_bytes())
     try:
         with np.load(content, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]).contiguous().to(device)
-                      for name in archive.files}
+            arrays = {
+                name: torch.from_numpy(archive[name]).contiguous().to(device)
+                for name in archive.files
+            }
         weights, velocities = (
             tuple(arrays[f"{what}_{i}"] for i in range(sum(what in name for name in arrays)))
             for what in ("weights", "velocities")
@@ -366,7 +387,15 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> State:
         check_state(state)
         return state
     except (
-        zipfile.BadZipFile, zlib.error, ValueError, LookupError, EOFError, TypeError,
-        AttributeError, RuntimeError, MemoryError, OverflowError,
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        LookupError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+        OverflowError,
     ) as error:
         raise ValueError(f"path = {str(path)!r}: not a checkpoint, or cut short: {error}") from None

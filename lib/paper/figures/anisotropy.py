@@ -9,8 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper.saddles.anisotropy import Bend, Order, Rotation, TestErrors
 from paper.figures.style import COLOURS
+from paper.saddles.anisotropy import Bend, Order, Rotation, TestErrors
 
 __all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
 
@@ -30,11 +30,22 @@ def plot_bends(bends: Mapping[str, Bend]) -> Figure:
         away = points - target
         height = 0.5 * (away @ m.xx * away).sum(-1)
         top = float(0.5 * target @ m.xx @ target)
-        ax.contour(x, y, height, levels=top * np.array([0.02, 0.15, 0.4, 0.7, 1.0]),
-                   colors="0.8", linewidths=0.8)
+        ax.contour(
+            x,
+            y,
+            height,
+            levels=top * np.array([0.02, 0.15, 0.4, 0.7, 1.0]),
+            colors="0.8",
+            linewidths=0.8,
+        )
         escape = m.yx[0] / m.yx[0].norm()
-        ax.plot([0, 1.35 * float(escape[0])], [0, 1.35 * float(escape[1])], "--",
-                color=COLOURS[1], label=r"escape, $\Sigma_{yx}$")
+        ax.plot(
+            [0, 1.35 * float(escape[0])],
+            [0, 1.35 * float(escape[1])],
+            "--",
+            color=COLOURS[1],
+            label=r"escape, $\Sigma_{yx}$",
+        )
         ax.plot(bend.product[:, 0], bend.product[:, 1], color=COLOURS[0], label="path of $W$")
         ax.plot(0, 0, "o", color="black")
         ax.plot(*target.tolist(), "*", color="black", markersize=9)
@@ -49,8 +60,14 @@ def plot_rotation(result: Rotation) -> Axes:
     """Measured against predicted rotation between escape and rest, one dot per problem."""
     ax = plt.subplots(figsize=(4.2, 3.6))[1]
     for side, (name, marker) in enumerate((("input side", "o"), ("output side", "s"))):
-        ax.plot(result.predicted[:, side], result.measured[:, side], marker, color=COLOURS[side],
-                fillstyle="none", label=name)
+        ax.plot(
+            result.predicted[:, side],
+            result.measured[:, side],
+            marker,
+            color=COLOURS[side],
+            fillstyle="none",
+            label=name,
+        )
     end = 1.05 * float(result.predicted.max())
     ax.plot([0, end], [0, end], color="black", linewidth=0.6)
     ax.set_xlabel("predicted angle (degrees)")
@@ -80,8 +97,9 @@ def plot_strength(result: xr.Dataset, teacher: torch.Tensor, escape: int = 2) ->
     found, k = result.isel(relative_step=0).sel(escape=escape), escape - 1
     naive = 1 - teacher[:, k + 1] / teacher[:, k]
     ax.plot(naive, found.measured, "x", color=COLOURS[1], label="spectrum of $W^*$")
-    ax.plot(found.predicted, found.measured, "o", color=COLOURS[0], fillstyle="none",
-            label="recursion")
+    ax.plot(
+        found.predicted, found.measured, "o", color=COLOURS[0], fillstyle="none", label="recursion"
+    )
     end = 1.05 * max(float(found.measured.max()), float(naive.max()))
     ax.plot([0, end], [0, end], color="black", linewidth=0.6)
     ax.set_xlabel(f"predicted exponent at escape {escape}")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from paper.performance.kernels import FloatFloor
 from paper.figures.style import COLOURS
+from paper.performance.kernels import FloatFloor
 
 __all__ = ["plot_float_floor", "plot_scaling"]
 
@@ -38,12 +38,16 @@ def plot_scaling(record: Mapping[str, Any], axes: Sequence[Axes]) -> Sequence[Ax
             x, y = np.array(case["at"], float), np.array(case["microseconds"])
             half = len(x) // 2
             ax.loglog(
-                x, y, marker, color=COLOURS[colour],
+                x,
+                y,
+                marker,
+                color=COLOURS[colour],
                 label=f"{'ReLU' if act == 'relu' else act}, {case['slope']:.2f}",
             )
-            line = np.exp(np.log(y[half:]).mean()) * (
-                x[half:] / np.exp(np.log(x[half:]).mean())
-            ) ** case["slope"]
+            line = (
+                np.exp(np.log(y[half:]).mean())
+                * (x[half:] / np.exp(np.log(x[half:]).mean())) ** case["slope"]
+            )
             ax.plot(x[half:], line, color=COLOURS[colour])
         ax.set(xlabel=label)
         if ax.lines:

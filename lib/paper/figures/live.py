@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from paper.live import Live
 from paper.figures.style import COLOURS
+from paper.live import Live
 
 __all__ = ["plot_live"]
 

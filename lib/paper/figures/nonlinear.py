@@ -7,16 +7,23 @@ import torch
 import xarray as xr
 from matplotlib.axes import Axes
 
+from learning_dynamics.runtime import Trajectory
+from paper.figures.style import COLOURS
 from paper.saddles.nonlinear.diagonal_net import DiagonalRun, Jumps
 from paper.saddles.nonlinear.digits import DigitRuns
-from paper.saddles.nonlinear.stages import Comparison
 from paper.saddles.nonlinear.published_runs import FIVE_POINT_LEVELS, UnitsBefore
-from paper.figures.style import COLOURS
-from learning_dynamics.runtime import Trajectory
+from paper.saddles.nonlinear.stages import Comparison
 
 __all__ = [
-    "plot_diagonal", "plot_digit_losses", "plot_digit_slopes", "plot_five_point",
-    "plot_fractions", "plot_orthogonal_pair", "plot_three_point", "plot_twins", "plot_unit_angles",
+    "plot_diagonal",
+    "plot_digit_losses",
+    "plot_digit_slopes",
+    "plot_five_point",
+    "plot_fractions",
+    "plot_orthogonal_pair",
+    "plot_three_point",
+    "plot_twins",
+    "plot_unit_angles",
 ]
 
 
@@ -56,10 +63,22 @@ def plot_twins(comparisons: Sequence[Comparison], axes: Sequence[Axes]) -> None:
     for found, ax in zip(comparisons, axes, strict=True):
         t = found.steps.numpy()
         ax.plot(t, found.loss[0].numpy(), color=COLOURS[1], label="nonlinear")
-        ax.plot(t, found.twin_loss[0].numpy(), color="black", linestyle="--", linewidth=1,
-                label="linear twin")
-        ax.text(0.97, 0.9, f"{found.config.activation}, {found.config.inputs}",
-                transform=ax.transAxes, ha="right", fontsize=8)
+        ax.plot(
+            t,
+            found.twin_loss[0].numpy(),
+            color="black",
+            linestyle="--",
+            linewidth=1,
+            label="linear twin",
+        )
+        ax.text(
+            0.97,
+            0.9,
+            f"{found.config.activation}, {found.config.inputs}",
+            transform=ax.transAxes,
+            ha="right",
+            fontsize=8,
+        )
         ax.set(xlabel="step", xlim=(0, t[-1]), ylim=(0, 1.25 * float(found.loss[0, 0])))
     axes[0].set_ylabel("loss")
     axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0.88))
@@ -79,9 +98,7 @@ def plot_fractions(record: xr.Dataset, ax: Axes) -> Axes:
     return ax
 
 
-def plot_orthogonal_pair(
-    run: Trajectory, scales: Sequence[float], axes: Sequence[Axes]
-) -> None:
+def plot_orthogonal_pair(run: Trajectory, scales: Sequence[float], axes: Sequence[Axes]) -> None:
     """Left: norm of every unit of the run from the least scale, by group, with its two rates.
     Right: loss of every run against eta t / log(1/epsilon); dashed: limits of both drops."""
     eta, rates = float(run.step_size), (1.25**0.5, 0.3125**0.5)
@@ -94,14 +111,19 @@ def plot_orthogonal_pair(
         axes[0].plot(t, norms, color=colour, linewidth=0.7)
         axes[0].plot([], [], color=colour, label=name)
         line = norms[0].max() * (1 + eta * rate) ** t
-        axes[0].plot(t, np.where(line < 1, line, np.nan), color="black", linestyle="--",
-                     linewidth=0.9)
+        axes[0].plot(
+            t, np.where(line < 1, line, np.nan), color="black", linestyle="--", linewidth=0.9
+        )
     axes[0].set(xlabel="step", ylabel="norm of a unit", yscale="log", ylim=(scales[last] / 9, 9))
     axes[0].legend(loc="upper left")
     for k, scale in enumerate(scales):
         time = eta * t / np.log(1 / scale)
-        axes[1].plot(time, run["loss"][k].numpy(), color=COLOURS[2 + k],
-                     label=rf"$\epsilon = 10^{{{round(np.log10(scale))}}}$")
+        axes[1].plot(
+            time,
+            run["loss"][k].numpy(),
+            color=COLOURS[2 + k],
+            label=rf"$\epsilon = 10^{{{round(np.log10(scale))}}}$",
+        )
     for rate in rates:
         axes[1].axvline(eta / np.log1p(eta * rate), color="black", linestyle="--", linewidth=0.7)
     axes[1].set(xlabel=r"time / $\log(1/\epsilon)$", ylabel="loss", xlim=(0, 2.6))
@@ -121,15 +143,23 @@ def plot_three_point(trajectory: Trajectory, names: Sequence[str], ax: Axes) -> 
 
 
 def plot_diagonal(
-    runs: Sequence[DiagonalRun], log_scales: Sequence[float], step_size: float,
-    predicted: Jumps, ax: Axes,
+    runs: Sequence[DiagonalRun],
+    log_scales: Sequence[float],
+    step_size: float,
+    predicted: Jumps,
+    ax: Axes,
 ) -> Axes:
     """Both coordinates of beta against time / log(1/alpha), jumps of the recursion dashed."""
     for run, scale, style in zip(runs, log_scales, ("-", ":"), strict=True):
         time = np.arange(run.maps.shape[1]) * step_size / scale
         for k in range(2):
-            ax.plot(time, run.maps[0, :, k].numpy(), style, color=COLOURS[k],
-                    label=rf"$\beta_{k + 1}$, $\log(1/\alpha) = {scale:g}$")
+            ax.plot(
+                time,
+                run.maps[0, :, k].numpy(),
+                style,
+                color=COLOURS[k],
+                label=rf"$\beta_{k + 1}$, $\log(1/\alpha) = {scale:g}$",
+            )
     for jump in predicted.times.tolist():
         ax.axvline(jump, color="black", linewidth=0.7, linestyle="--")
     ax.set(xlabel=r"time / $\log(1/\alpha)$", ylabel=r"$\beta$", xlim=(0, 4))
@@ -141,11 +171,16 @@ def plot_digit_losses(runs: DigitRuns, ax: Axes) -> Axes:
     """Loss of each pair from the smaller scale; predicted drops as ticks on the axis."""
     scale = np.log(1 / runs.config.scales[-1])
     for k, (pair, colour) in enumerate(zip(runs.config.pairs, COLOURS, strict=False)):
-        ax.plot(runs.steps.numpy(), runs.loss[k, -1].numpy(), color=colour,
-                label=f"{pair[0]} and {pair[1]}")
+        ax.plot(
+            runs.steps.numpy(),
+            runs.loss[k, -1].numpy(),
+            color=colour,
+            label=f"{pair[0]} and {pair[1]}",
+        )
         shift = float(runs.drops[k, -1, 0] - scale * runs.predicted[k, 0])
-        ax.axvline(float(scale * runs.predicted[k, 1]) + shift, color=colour, linewidth=0.8,
-                   linestyle="--")
+        ax.axvline(
+            float(scale * runs.predicted[k, 1]) + shift, color=colour, linewidth=0.8, linestyle="--"
+        )
     ax.set(xlabel="step", ylabel="loss", xlim=(0, float(runs.steps[-1])), ylim=(0, None))
     ax.legend(title="digits", loc="upper right")
     return ax
@@ -163,5 +198,3 @@ def plot_digit_slopes(records: Sequence[xr.Dataset], names: Sequence[str], ax: A
     ax.set(xlabel="predicted steps per log(1/ε)", ylabel="measured steps per log(1/ε)")
     ax.legend(loc="upper left")
     return ax
-
-

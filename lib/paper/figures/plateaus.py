@@ -47,8 +47,13 @@ def plot_exponents(found: xr.Dataset) -> Figure:
         for style, relative in zip(STYLES, found.relative_step.values, strict=False):
             one = found.sel(escape=k, relative_step=relative)
             left.errorbar(
-                one.predicted, one.measured, yerr=one.half_width, color=colour, elinewidth=0.8,
-                label=f"escape {k}" if style is STYLES[0] else None, **style,
+                one.predicted,
+                one.measured,
+                yerr=one.half_width,
+                color=colour,
+                elinewidth=0.8,
+                label=f"escape {k}" if style is STYLES[0] else None,
+                **style,
             )
     left.plot([0, 1], [0, 1], color="black", linewidth=0.6)
     left.set(xlabel="predicted exponent", ylabel="fitted exponent")
@@ -100,7 +105,7 @@ def plot_lengths(found: xr.Dataset) -> Axes:
 
 def plot_any_start(found: xr.Dataset) -> Axes:
     """Fitted minus predicted exponents, one row per kind of start."""
-    figure, ax = plt.subplots(figsize=(6.4, 3.4))
+    _, ax = plt.subplots(figsize=(6.4, 3.4))
     ax.axvspan(-0.015, 0.015, color="0.9")
     error, rows = found.measured - found.predicted, np.arange(found.sizes["start"])
     for i, k in enumerate(found.escape.values):

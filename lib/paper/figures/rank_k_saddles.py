@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from paper.saddles.saddle_to_saddle.rank_k_saddles import STRONG, Rests
 from paper.figures.style import COLOURS
+from paper.saddles.saddle_to_saddle.rank_k_saddles import STRONG, Rests
 
 __all__ = ["plot_excess"]
 
@@ -20,7 +20,10 @@ def plot_excess(rests: Rests, ax: Axes, floor: float = 1e-12) -> Axes:
         ax.loglog(
             np.maximum(predicted[:, k], floor),
             np.maximum(measured[:, k], floor),
-            marker, color=COLOURS[k], label=f"plateau {k + 1}", alpha=0.8,
+            marker,
+            color=COLOURS[k],
+            label=f"plateau {k + 1}",
+            alpha=0.8,
         )
     diagonal = np.array([floor, 1.0])
     ax.plot(diagonal, diagonal, color="black", linewidth=0.8, label="equal")
@@ -29,7 +32,8 @@ def plot_excess(rests: Rests, ax: Axes, floor: float = 1e-12) -> Axes:
     ax.set(
         xlabel="predicted distance from the level",
         ylabel="measured distance",
-        xlim=(floor / 2, 2), ylim=(floor / 2, 2),
+        xlim=(floor / 2, 2),
+        ylim=(floor / 2, 2),
     )
     ax.legend()
     return ax

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-from paper.saddles.saddle_to_saddle.path import Picture
 from paper.figures.style import COLOURS, DROP, PLATEAU
+from paper.saddles.saddle_to_saddle.path import Picture
 
 #: Where a point's name stands, in units of the axes.
 _LABEL_OFFSETS = ((0.1, -0.3, 0.12), (0.1, 0.1, -0.16), (-1.1, 0, 0.06), (-0.95, 0, 0.02))
@@ -58,9 +58,7 @@ def plot_path(picture: Picture, ax: Axes) -> Axes:
         colour = PLATEAU_LINE if phase == "plateau" else DROP_LINE
         width = 4 if phase == "plateau" else 1.8
         ax.add_collection3d(Line3DCollection(segments, colors=colour, linewidths=width))
-    at = torch.searchsorted(
-        picture.trajectory.steps, picture.stages.plateau_steps[0].long()
-    )
+    at = torch.searchsorted(picture.trajectory.steps, picture.stages.plateau_steps[0].long())
     points = x[at]
     points[0] = 0
     for k, point in enumerate(points):
@@ -69,8 +67,12 @@ def plot_path(picture: Picture, ax: Axes) -> Axes:
         name = "minimum" if last else f"saddle {k}"
         ax.text(*(point + np.array(_LABEL_OFFSETS[k])), name, fontsize=8)
     ax.set(
-        xlim=(0, x[:, 0].max()), ylim=(0, x[:, 1].max()), zlim=(0, x[:, 2].max()),
-        xlabel=r"$0 \to 1$", ylabel=r"$1 \to 2$", zlabel=r"$2 \to$ minimum",
+        xlim=(0, x[:, 0].max()),
+        ylim=(0, x[:, 1].max()),
+        zlim=(0, x[:, 2].max()),
+        xlabel=r"$0 \to 1$",
+        ylabel=r"$1 \to 2$",
+        zlabel=r"$2 \to$ minimum",
     )
     ax.view_init(elev=20, azim=-52)
     ax.set_box_aspect((1.3, 1.1, 0.9), zoom=0.92)

@@ -6,15 +6,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from learning_dynamics.scales.coordinate_check import Check
+from paper.figures.style import COLOURS
 from paper.scales.coordinate_check.contributions import Contributions
 from paper.scales.coordinate_check.exponents import Richness
 from paper.scales.order_analysis import Balance
-from paper.figures.style import COLOURS
-from learning_dynamics.scales.coordinate_check import Check
 
 __all__ = [
-    "balance", "contributions", "ends_of_r", "exponents", "layer_profile",
-    "published_slopes", "valleys",
+    "balance",
+    "contributions",
+    "ends_of_r",
+    "exponents",
+    "layer_profile",
+    "published_slopes",
+    "valleys",
 ]
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -27,19 +32,31 @@ def exponents(result: Check, quantities: Mapping[str, str], schemes: Sequence[st
     quantities : name -> axis label.
     """
     rows = -(-len(quantities) // 2)
-    figure, axes = plt.subplots(
-        rows, 2, figsize=(6.4, 2.2 * rows), squeeze=False, sharex=True
-    )
+    figure, axes = plt.subplots(rows, 2, figsize=(6.4, 2.2 * rows), squeeze=False, sharex=True)
     for ax, (name, label) in zip(axes.flat, quantities.items(), strict=False):
         for k, s in enumerate(schemes):
             lines = result.select(scheme=s, quantity=name)
             shift = 0.11 * (k - (len(schemes) - 1) / 2)
             x = np.array([line.layer for line in lines]) + shift
             colour = COLOURS[k % len(COLOURS)]
-            ax.hlines([float(v.predicted) for v in lines], x - 0.09, x + 0.09, color=colour, lw=3,
-                      alpha=0.35)
-            ax.errorbar(x, [v.slope for v in lines], [v.interval for v in lines], fmt=MARKERS[k],
-                        color=colour, ms=3, lw=0.8, label=s)
+            ax.hlines(
+                [float(v.predicted) for v in lines],
+                x - 0.09,
+                x + 0.09,
+                color=colour,
+                lw=3,
+                alpha=0.35,
+            )
+            ax.errorbar(
+                x,
+                [v.slope for v in lines],
+                [v.interval for v in lines],
+                fmt=MARKERS[k],
+                color=colour,
+                ms=3,
+                lw=0.8,
+                label=s,
+            )
         ax.set_ylabel(label)
     for ax in axes[-1]:
         ax.set_xlabel("layer")
@@ -57,8 +74,14 @@ def contributions(result: Contributions, settings: Sequence[str]) -> None:
         for k in range(values.shape[-1]):
             colour = plt.get_cmap("viridis")(k / 6)
             mean, spread = values[..., k].mean(1), values[..., k].std(1)
-            ax.fill_between(sizes, np.maximum(mean - spread, mean / 4), mean + spread,
-                            color=colour, alpha=0.12, lw=0)
+            ax.fill_between(
+                sizes,
+                np.maximum(mean - spread, mean / 4),
+                mean + spread,
+                color=colour,
+                alpha=0.12,
+                lw=0,
+            )
             ax.plot(sizes, mean, marker=MARKERS[k], ms=3, color=colour, label=f"layer {k + 1}")
             ax.plot(sizes, predicted[:, k], "--", lw=0.8, color=colour)
         ax.set(xscale="log", yscale="log", xlabel="wide width n")
@@ -68,8 +91,9 @@ def contributions(result: Contributions, settings: Sequence[str]) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=6)
 
 
-def published_slopes(result: Contributions, published: Mapping[str, Sequence[float]],
-                     theory: Mapping[str, float]) -> Axes:
+def published_slopes(
+    result: Contributions, published: Mapping[str, Sequence[float]], theory: Mapping[str, float]
+) -> Axes:
     """Slopes of contributions per layer: ours with intervals, the thesis's, and the theory."""
     ax = plt.gca()
     for k, (name, numbers) in enumerate(published.items()):
@@ -78,8 +102,15 @@ def published_slopes(result: Contributions, published: Mapping[str, Sequence[flo
         colour = COLOURS[k]
         ax.axhline(theory[name], color=colour, lw=3, alpha=0.25)
         ax.errorbar(x - 0.08, slopes, half, fmt=MARKERS[k], color=colour, lw=1, label=name)
-        ax.plot(x + 0.08, numbers, marker="x", ls="", color="black", ms=6,
-                label="Utsunomiya's thesis" if k == 0 else None)
+        ax.plot(
+            x + 0.08,
+            numbers,
+            marker="x",
+            ls="",
+            color="black",
+            ms=6,
+            label="Utsunomiya's thesis" if k == 0 else None,
+        )
     ax.set(xlabel="layer", ylabel="slope of log contribution")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax
@@ -88,8 +119,14 @@ def published_slopes(result: Contributions, published: Mapping[str, Sequence[flo
 def layer_profile(ax: Axes, profile: Mapping[str, Sequence[float]], label: str) -> Axes:
     """One positive quantity per layer, one line per scheme, logarithmic."""
     for k, (name, values) in enumerate(profile.items()):
-        ax.plot(range(1, len(values) + 1), values, marker=MARKERS[k % 7], ls=STYLES[k % 7],
-                color=COLOURS[k % 7], label=name)
+        ax.plot(
+            range(1, len(values) + 1),
+            values,
+            marker=MARKERS[k % 7],
+            ls=STYLES[k % 7],
+            color=COLOURS[k % 7],
+            label=name,
+        )
     ax.set(yscale="log", xlabel="layer", ylabel=label)
     return ax
 
@@ -100,8 +137,15 @@ def balance(results: Mapping[str, Balance]) -> Axes:
     for k, (name, b) in enumerate(results.items()):
         x = np.arange(1, len(b.measured) + 1) + 0.12 * (k - 2)
         ratio = np.array(b.measured) / np.array(b.predicted)
-        ax.errorbar(x, ratio, 4 * np.array(b.error) / np.array(b.predicted), fmt=MARKERS[k],
-                    color=COLOURS[k], lw=1, label=name)
+        ax.errorbar(
+            x,
+            ratio,
+            4 * np.array(b.error) / np.array(b.predicted),
+            fmt=MARKERS[k],
+            color=COLOURS[k],
+            lw=1,
+            label=name,
+        )
     ax.axhline(1, color="black", lw=0.8)
     ax.set(xlabel="layer", ylabel="measured / predicted")
     ax.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -111,13 +155,22 @@ def balance(results: Mapping[str, Balance]) -> Axes:
 def ends_of_r(result: Richness) -> None:
     """Initial output, backward ratio and peak loss against n, one line per r."""
     figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.7))
-    tables = ((result.output, "|f(x)| at the start"), (result.ratio, "update / weights, backward"),
-              (result.peak.clamp(max=10), "peak loss / first loss"))
+    tables = (
+        (result.output, "|f(x)| at the start"),
+        (result.ratio, "update / weights, backward"),
+        (result.peak.clamp(max=10), "peak loss / first loss"),
+    )
     for ax, (table, label) in zip(axes, tables, strict=True):
         for k, r in enumerate(result.richness):
             middle = table[k].median(-1).values.numpy()
-            ax.plot(result.sizes, middle, marker=MARKERS[k], ls=STYLES[k], color=COLOURS[k],
-                    label=f"r = {r}")
+            ax.plot(
+                result.sizes,
+                middle,
+                marker=MARKERS[k],
+                ls=STYLES[k],
+                color=COLOURS[k],
+                label=f"r = {r}",
+            )
         ax.set(xscale="log", yscale="log", xlabel="width n", ylabel=label)
         ax.set_xticks([64, 256, 1024], ["64", "256", "1024"])
         ax.minorticks_off()
@@ -131,11 +184,12 @@ def valleys(losses: Mapping[str, Mapping[int, Sequence[float]]], rates: Sequence
 
     Values that are not finite (diverged runs) are left out.
     """
-    figure, axes = plt.subplots(1, len(losses), figsize=(6.4, 2.8), sharey=True, squeeze=False)
+    _, axes = plt.subplots(1, len(losses), figsize=(6.4, 2.8), sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes[0], losses.items(), strict=True):
         for k, (n, values) in enumerate(table.items()):
-            ax.plot(rates, values, marker=MARKERS[k], ls=STYLES[k], color=COLOURS[k],
-                    label=f"n = {n}")
+            ax.plot(
+                rates, values, marker=MARKERS[k], ls=STYLES[k], color=COLOURS[k], label=f"n = {n}"
+            )
         ax.set(xscale="log", yscale="log", xlabel="learning rate")
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
     axes[0, 0].set_ylabel("training loss")

@@ -11,24 +11,55 @@ from matplotlib.colors import LogNorm
 from paper.figures.style import COLOURS
 
 __all__ = [
-    "best_against_width", "fluctuation_law", "heat_maps", "loss_curves", "loss_lines",
-    "plateaus", "representations",
+    "best_against_width",
+    "fluctuation_law",
+    "heat_maps",
+    "loss_curves",
+    "loss_lines",
+    "plateaus",
+    "representations",
 ]
 
 LABELS = {
-    "standard": "standard", "mup-fan-in": "muP (fan-in)", "mup-package": "muP (package)",
-    "spectral": "Spectral", "ntk": "DP(0) = NTK", "dp(1/8)": "DP(1/8)", "dp(1/4)": "DP(1/4)",
-    "dp(1/3)": "DP(1/3)", "dp(3/8)": "DP(3/8)", "dp(1/2)": "DP(1/2)",
+    "standard": "standard",
+    "mup-fan-in": "muP (fan-in)",
+    "mup-package": "muP (package)",
+    "spectral": "Spectral",
+    "ntk": "DP(0) = NTK",
+    "dp(1/8)": "DP(1/8)",
+    "dp(1/4)": "DP(1/4)",
+    "dp(1/3)": "DP(1/3)",
+    "dp(3/8)": "DP(3/8)",
+    "dp(1/2)": "DP(1/2)",
 }
 COLOUR = {
-    "dp(1/2)": COLOURS[0], "spectral": COLOURS[1], "dp(1/4)": COLOURS[5], "ntk": COLOURS[2],
-    "mup-fan-in": COLOURS[3], "mup-package": COLOURS[4], "standard": COLOURS[6],
-    "dp(1/8)": COLOURS[4], "dp(3/8)": COLOURS[3],
+    "dp(1/2)": COLOURS[0],
+    "spectral": COLOURS[1],
+    "dp(1/4)": COLOURS[5],
+    "ntk": COLOURS[2],
+    "mup-fan-in": COLOURS[3],
+    "mup-package": COLOURS[4],
+    "standard": COLOURS[6],
+    "dp(1/8)": COLOURS[4],
+    "dp(3/8)": COLOURS[3],
 }
-LINES = {"spectral": "--", "ntk": ":", "standard": (0, (1, 1)), "mup-fan-in": "-.",
-         "mup-package": (0, (4, 1, 1, 1)), "dp(1/4)": (0, (6, 1))}
-MARKERS = {"dp(1/2)": "o", "spectral": "s", "dp(1/4)": "v", "ntk": "^", "mup-fan-in": "D",
-           "mup-package": "P", "standard": "X"}
+LINES = {
+    "spectral": "--",
+    "ntk": ":",
+    "standard": (0, (1, 1)),
+    "mup-fan-in": "-.",
+    "mup-package": (0, (4, 1, 1, 1)),
+    "dp(1/4)": (0, (6, 1)),
+}
+MARKERS = {
+    "dp(1/2)": "o",
+    "spectral": "s",
+    "dp(1/4)": "v",
+    "ntk": "^",
+    "mup-fan-in": "D",
+    "mup-package": "P",
+    "standard": "X",
+}
 
 
 def _band(ax: Axes, x: np.ndarray, values: np.ndarray, **style: object) -> None:
@@ -44,18 +75,25 @@ def loss_curves(curves: xr.Dataset, chosen: Mapping[str, Mapping[str, float]]) -
     chosen : row's name (written at its left) -> scheme -> step size. Lines are means over seeds,
     bands their range.
     """
-    figure, axes = plt.subplots(
+    _, axes = plt.subplots(
         len(chosen), 2, figsize=(6.4, 2.1 * len(chosen)), sharex=True, squeeze=False
     )
     for row, (name, sizes) in zip(axes, chosen.items(), strict=True):
         for ax, kind in zip(row, ("train_loss", "test_loss"), strict=True):
             for scheme, eta in sizes.items():
                 own = curves[kind].sel(scheme=scheme, step_size=eta).transpose("seed", "epoch")
-                _band(ax, curves.epoch.values, own.values, color=COLOUR[scheme],
-                      ls=LINES.get(scheme, "-"), label=f"{LABELS[scheme]}, step size {eta:g}")
+                _band(
+                    ax,
+                    curves.epoch.values,
+                    own.values,
+                    color=COLOUR[scheme],
+                    ls=LINES.get(scheme, "-"),
+                    label=f"{LABELS[scheme]}, step size {eta:g}",
+                )
             ax.set_yscale("log")
-            ax.set_ylabel(f"{kind.replace('_', ' ')}\n({name})" if ax is row[0]
-                          else kind.replace("_", " "))
+            ax.set_ylabel(
+                f"{kind.replace('_', ' ')}\n({name})" if ax is row[0] else kind.replace("_", " ")
+            )
         row[0].axhline(0.01, color="0.6", lw=0.8)
         row[1].legend(loc="upper right")
     for ax in axes[-1]:
@@ -71,8 +109,15 @@ def loss_lines(
     for scheme in schemes:
         own = result[loss].sel(scheme=scheme, width=width).transpose("seed", "octave")
         own = own.dropna("octave", how="all")
-        _band(ax, 2.0**own.octave.values, own.values, color=COLOUR[scheme],
-              ls=LINES.get(scheme, "-"), marker=MARKERS.get(scheme, "."), label=LABELS[scheme])
+        _band(
+            ax,
+            2.0**own.octave.values,
+            own.values,
+            color=COLOUR[scheme],
+            ls=LINES.get(scheme, "-"),
+            marker=MARKERS.get(scheme, "."),
+            label=LABELS[scheme],
+        )
     ax.set_xscale("log", base=2)
     ax.set(yscale="log", xlabel="step size", ylabel=loss.replace("_", " "))
     ax.legend(ncols=2)
@@ -100,14 +145,19 @@ def heat_maps(
         own = means.sel(scheme=scheme).transpose("width", "octave").dropna("octave", how="all")
         shown = np.ma.masked_invalid(own.values)
         picture = ax.pcolormesh(
-            own.octave.values, np.arange(len(widths)), shown, norm=norm, cmap=colours,
-            shading="nearest", rasterized=False,
+            own.octave.values,
+            np.arange(len(widths)),
+            shown,
+            norm=norm,
+            cmap=colours,
+            shading="nearest",
+            rasterized=False,
         )
         ax.plot(best[scheme], np.arange(len(widths)), "x-", color="white", lw=0.8, ms=5, mew=1.6)
         ax.set_yticks(np.arange(len(widths)), [str(w) for w in widths])
         ax.set_xlabel(f"$\\log_2$ step size\n{LABELS[scheme]}")
         ax.tick_params(length=2)
-    for ax in axes.flat[len(schemes):]:
+    for ax in axes.flat[len(schemes) :]:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("width n")
@@ -115,9 +165,7 @@ def heat_maps(
     return axes
 
 
-def best_against_width(
-    widths: Sequence[int], shifts: Mapping[str, Mapping[str, object]]
-) -> Axes:
+def best_against_width(widths: Sequence[int], shifts: Mapping[str, Mapping[str, object]]) -> Axes:
     """Best step size against width, relative to that at the smallest width, one line a scheme.
 
     shifts : scheme -> what `shift_per_doubling` returned.
@@ -125,10 +173,17 @@ def best_against_width(
     _, ax = plt.subplots(figsize=(6.4, 3.0))
     for scheme, found in shifts.items():
         best = np.asarray(found["best"])
-        label = (f"{LABELS[scheme]}: {found['shift']:+.2f} "
-                 f"[{found['low']:+.2f}, {found['high']:+.2f}]")
-        ax.plot(widths, 2.0 ** (best - best[0]), marker=MARKERS.get(scheme, "."),
-                color=COLOUR[scheme], ls=LINES.get(scheme, "-"), label=label)
+        label = (
+            f"{LABELS[scheme]}: {found['shift']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
+        )
+        ax.plot(
+            widths,
+            2.0 ** (best - best[0]),
+            marker=MARKERS.get(scheme, "."),
+            color=COLOUR[scheme],
+            ls=LINES.get(scheme, "-"),
+            label=label,
+        )
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     low, high = ax.get_ylim()
@@ -145,10 +200,19 @@ def plateaus(lengths: xr.Dataset, *, exponent: float = 0.4) -> np.ndarray:
     widths = lengths.width.values
     for k, n in enumerate(widths):
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(widths) - 1))
-        left.plot(lengths.at_step.sel(width=n), lengths.loss.sel(width=n).isel(seed=0),
-                  color=colour, label=str(n))
-        right.plot(np.full(lengths.sizes["seed"], n), lengths.length.sel(width=n), "o",
-                   color=colour, alpha=0.7)
+        left.plot(
+            lengths.at_step.sel(width=n),
+            lengths.loss.sel(width=n).isel(seed=0),
+            color=colour,
+            label=str(n),
+        )
+        right.plot(
+            np.full(lengths.sizes["seed"], n),
+            lengths.length.sel(width=n),
+            "o",
+            color=colour,
+            alpha=0.7,
+        )
     left.axhline(0.375, color="0.6", lw=0.8)
     left.set(xlabel="step", ylabel="train loss")
     left.legend(title="width n")
@@ -168,8 +232,13 @@ def fluctuation_law(found: xr.Dataset) -> Axes:
     _, ax = plt.subplots(figsize=(4.6, 3.2))
     blocks = found.sizes["block"]
     kinds = (
-        ("one layer (mean of six)", found.exact, found.layer_spread.mean("layer"),
-         found.layer_without.mean("layer"), "o"),
+        (
+            "one layer (mean of six)",
+            found.exact,
+            found.layer_spread.mean("layer"),
+            found.layer_without.mean("layer"),
+            "o",
+        ),
         ("sum of all layers", found.kernel, found.total_spread, found.total_without, "s"),
     )
     top = 0.0
@@ -195,8 +264,14 @@ def representations(found: xr.Dataset, *, layer: int = 4) -> np.ndarray:
     for ax, (label, values) in zip(axes, kinds, strict=True):
         for scheme in found.scheme.values:
             own = values.sel(scheme=scheme).transpose("seed", "step").values
-            _band(ax, steps, own, color=COLOUR[scheme], ls=LINES.get(scheme, "-"),
-                  label=LABELS[scheme])
+            _band(
+                ax,
+                steps,
+                own,
+                color=COLOUR[scheme],
+                ls=LINES.get(scheme, "-"),
+                label=LABELS[scheme],
+            )
         ax.set(xscale="log", xlabel="step + 1", ylabel=label)
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=3)

@@ -8,15 +8,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper.figures.style import COLOURS, DROP, PLATEAU
+from paper.saddles.efficient_algorithm.completion import Recovery
 from paper.saddles.efficient_algorithm.draws import Spread
 from paper.saddles.efficient_algorithm.measurements import ScaleCost, SecondFigure
-from paper.saddles.efficient_algorithm.completion import Recovery
-from paper.figures.style import COLOURS, DROP, PLATEAU
 
 __all__ = [
-    "plot_costs", "plot_order", "plot_recovery", "plot_scale_cost", "plot_second_figure",
+    "plot_costs",
+    "plot_order",
+    "plot_recovery",
+    "plot_scale_cost",
+    "plot_second_figure",
     "plot_sensitivity",
-]  # fmt: skip
+]
 
 BLUE, RED, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "0.6"
 
@@ -87,6 +91,7 @@ def plot_costs(
     Blue: every saddle was approached to 1 % on every draw; pale blue: on some; orange: the end
     only; a cross: the end is missed (as median, on most draws).
     """
+
     def text(value: float) -> str:
         return "×" if np.isinf(value) else f"{value:.0f}"
 
@@ -102,11 +107,26 @@ def plot_costs(
             ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, lw=0))
             weight = "bold" if always else "normal"
             same = cell.least == cell.most
-            ax.text(column, row if same else row - 0.17, text(cell.median), ha="center",
-                    va="center", fontsize=8, color="black", fontweight=weight)
+            ax.text(
+                column,
+                row if same else row - 0.17,
+                text(cell.median),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="black",
+                fontweight=weight,
+            )
             if not same:
-                ax.text(column, row + 0.27, f"{text(cell.least)}–{text(cell.most)}", ha="center",
-                        va="center", fontsize=6, color="0.15")
+                ax.text(
+                    column,
+                    row + 0.27,
+                    f"{text(cell.least)}–{text(cell.most)}",
+                    ha="center",
+                    va="center",
+                    fontsize=6,
+                    color="0.15",
+                )
     ax.set(xlim=(-0.5, len(table) - 0.5), ylim=(len(titles) - 0.5, -0.5))
     ax.set_xticks(range(len(table)), list(table))
     ax.set_yticks(range(len(titles)), list(titles.values()))
@@ -117,9 +137,7 @@ def plot_costs(
     return ax
 
 
-def plot_order(
-    table: Mapping[str, Spread], titles: Mapping[str, str], ax: Axes
-) -> Axes:
+def plot_order(table: Mapping[str, Spread], titles: Mapping[str, str], ax: Axes) -> Axes:
     """How much of the next mode is present at the nearest approach to each saddle, by method.
 
     A dot for the median over draws, a line from the least to the most. Values below 1e-9
@@ -141,13 +159,17 @@ def plot_order(
 
 def plot_sensitivity(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Evaluations against jump, tolerance, step size; hollow where a level is missed by 1e-6."""
-    names = {"jump": "jump / balance size", "tolerance": "tolerance", "step_size":
-             r"step size $\times\,\sigma_1$"}  # fmt: skip
+    names = {
+        "jump": "jump / balance size",
+        "tolerance": "tolerance",
+        "step_size": r"step size $\times\,\sigma_1$",
+    }
     figure, axes = plt.subplots(1, 3, figsize=(6.8, 2.6), sharey=True)
     for ax, (what, label) in zip(axes, names.items(), strict=True):
         for phase, colour, text in (
-            ("gradient_descent", RED, "gradient steps"), ("fast", BLUE, "quasi-Newton")
-        ):  # fmt: skip
+            ("gradient_descent", RED, "gradient steps"),
+            ("fast", BLUE, "quasi-Newton"),
+        ):
             own = [r for r in rows if r["phase"] == phase and r["what"] == what]
             x, y = [r["value"] for r in own], [r["evaluations"] for r in own]
             ax.plot(x, y, color=colour, label=text if what == "jump" else None)
@@ -172,7 +194,11 @@ def plot_recovery(found: Recovery, ax: Axes) -> Axes:
         error, spent = values.numpy().T
         ax.plot(spent, error, ".", color=colour, alpha=0.35, ms=4)
         ax.plot(np.exp(np.log(spent).mean()), error.mean(), "o", color=colour, ms=8, label=label)
-    ax.set(xscale="log", xlabel="gradient evaluations until the validation error is least",
-           ylabel="relative test error", ylim=(0, 2.0))  # fmt: skip
+    ax.set(
+        xscale="log",
+        xlabel="gradient evaluations until the validation error is least",
+        ylabel="relative test error",
+        ylim=(0, 2.0),
+    )
     ax.legend(loc="upper right")
     return ax

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from paper.saddles.setup import Outcome
 from paper.figures.style import COLOURS
+from paper.saddles.setup import Outcome
 
 __all__ = ["plot_small_and_large"]
 

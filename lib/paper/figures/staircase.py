@@ -5,10 +5,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper.saddles.descent.constrained_phase import Phases
-from paper.saddles.descent.window import Window
-from paper.saddles.descent.staircase_times import Times
 from paper.figures.style import COLOURS
+from paper.saddles.descent.constrained_phase import Phases
+from paper.saddles.descent.staircase_times import Times
+from paper.saddles.descent.window import Window
 
 __all__ = ["plot_descent_window", "plot_error_decay", "plot_phases", "plot_staircases"]
 
@@ -21,9 +21,7 @@ def plot_descent_window(result: Window) -> Axes:
     ax.semilogy(step, curve["bound"], color=COLOURS[0], linewidth=4, alpha=0.35, label="our bound")
     ax.semilogy(step, curve["second"], color=COLOURS[0], label=r"$\sigma_2(S)$")
     ax.semilogy(step, curve["outside"], color=COLOURS[1], label=r"$\|S(I - P_1)\|$, $P_1$ fixed")
-    ax.semilogy(
-        step, curve["fixed"], "--", color=COLOURS[1], label="its bound without forcing"
-    )
+    ax.semilogy(step, curve["fixed"], "--", color=COLOURS[1], label="its bound without forcing")
     shown = curve["printed"] < 10
     ax.semilogy(step[shown], curve["printed"][shown], ":", color="black", label="printed bound")
     ax.set_xlabel("steps after the first escape")
@@ -49,13 +47,18 @@ def plot_staircases(result: Times, problem: int = 5, scales: tuple[int, ...] = (
             label=rf"$\epsilon = 10^{{{exponent}}}$",
         )
     jumps = result.predicted[problem, 0]
-    ax.stairs(levels, [0.0, *jumps.tolist(), float(1.3 * jumps[-1])], baseline=None, color="black",
-              linewidth=0.8, linestyle="--", label="predicted")
+    ax.stairs(
+        levels,
+        [0.0, *jumps.tolist(), float(1.3 * jumps[-1])],
+        baseline=None,
+        color="black",
+        linewidth=0.8,
+        linestyle="--",
+        label="predicted",
+    )
     ax.set_xlim(0, 1.3 * float(jumps[-1]))
     exponent = round(float(result.scales[0].log10()))
-    ax.set_xlabel(
-        rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponent}}}$"
-    )
+    ax.set_xlabel(rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponent}}}$")
     ax.set_ylabel("loss")
     ax.legend()
     return ax
@@ -89,8 +92,14 @@ def plot_phases(generic: Phases, isotropic: Phases) -> Figure:
             (0.08, phases.reached, "gradient descent", COLOURS[0]),
         ):
             x = np.broadcast_to(k + shift, values.shape)
-            ax.semilogy(x.ravel(), values.abs().clamp_min(1e-12).flatten(), "o", color=colour,
-                        fillstyle="none", label=label)
+            ax.semilogy(
+                x.ravel(),
+                values.abs().clamp_min(1e-12).flatten(),
+                "o",
+                color=colour,
+                fillstyle="none",
+                label=label,
+            )
         ax.set_xticks(k)
         ax.set_xlabel(f"phase k, {name} inputs")
     axes[0].set_ylabel("excess loss / height of drop k")

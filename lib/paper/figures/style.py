@@ -6,7 +6,7 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-__all__ = ["COLOURS", "PLATEAU", "DROP", "use_book_style"]
+__all__ = ["COLOURS", "DROP", "PLATEAU", "use_book_style"]
 
 #: Okabe & Ito's palette (colour-blind safe), ordered by contrast on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -6,15 +6,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from paper.together.stages import Staged
-from paper.together.spectral_plateau.time_reparametrisation import Descent
+from paper.figures.style import COLOURS, PLATEAU
 from paper.together.one_axis.sweep import AxisSweep, LinearSweep
 from paper.together.spectral_plateau.plateau import Plateaus, ReluPlateaus
-from paper.figures.style import COLOURS, PLATEAU
+from paper.together.spectral_plateau.time_reparametrisation import Descent
+from paper.together.stages import Staged
 
 __all__ = [
-    "plot_axis_order", "plot_axis_plateau", "plot_digits_axis", "plot_layer_ranks", "plot_lengths",
-    "plot_relu_plateaus", "plot_skip", "plot_skip_digits", "plot_staged",
+    "plot_axis_order",
+    "plot_axis_plateau",
+    "plot_digits_axis",
+    "plot_layer_ranks",
+    "plot_lengths",
+    "plot_relu_plateaus",
+    "plot_skip",
+    "plot_skip_digits",
+    "plot_staged",
 ]
 
 MARKERS = ("o", "s", "^", "D")
@@ -32,8 +39,14 @@ def plot_axis_order(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
     """Share of the second direction when the first is half learned, against Lambda."""
     for (name, s), colour, marker in zip(sweeps.items(), COLOURS, MARKERS, strict=False):
         ax.plot(s.config.laziness, s.second.mean(1), marker, ls="-", color=colour, label=name)
-        ax.fill_between(s.config.laziness, s.second.amin(1), s.second.amax(1), color=colour,
-                        alpha=0.2, linewidth=0)
+        ax.fill_between(
+            s.config.laziness,
+            s.second.amin(1),
+            s.second.amax(1),
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )
     ax.axhline(0.5, color="black", linewidth=0.7, linestyle="--")
     ax.set_ylim(0, 0.6)
     ax.legend(loc="lower left")
@@ -56,8 +69,10 @@ def plot_digits_axis(sweep: AxisSweep, accuracy: Axes, movement: Axes) -> None:
     accuracy.plot(places, 100 * sweep.accuracy, "o", color=COLOURS[0], alpha=0.6)
     accuracy.plot(places, 100 * sweep.accuracy.mean(1), color=COLOURS[0])
     _dial(accuracy, "test accuracy (%)")
-    for layers, name, colour in (((0, 2, 4), "into a wide layer", COLOURS[1]),
-                                 ((1, 3), "into a bottleneck", COLOURS[2])):
+    for layers, name, colour in (
+        ((0, 2, 4), "into a wide layer", COLOURS[1]),
+        ((1, 3), "into a bottleneck", COLOURS[2]),
+    ):
         value = sweep.movement[..., list(layers)].mean((1, 2))
         movement.plot(places, value, "o-", color=colour, label=name)
     movement.legend(loc="upper left")
@@ -110,11 +125,22 @@ def plot_staged(runs: Sequence[Staged], axes: Sequence[Axes]) -> None:
         done = int((shares[:, 2] >= 0.7).long().argmax()) or len(shares) - 1
         last = max(6, min(int(1.15 * done), len(shares) - 1))
         for k in range(3):
-            ax.plot(run.steps[: last + 1], shares[: last + 1, k], color=COLOURS[k],
-                    label=f"direction {k + 1}")
+            ax.plot(
+                run.steps[: last + 1],
+                shares[: last + 1, k],
+                color=COLOURS[k],
+                label=f"direction {k + 1}",
+            )
         ax.axhline(0.5, color="black", linewidth=0.5, linestyle="--")
-        ax.text(0.97, 0.06, f"{run.name.upper() if run.name[0] == 'd' else 'Spectral'}\n"
-                rf"$\Lambda$ = {run.laziness:.2g}", transform=ax.transAxes, ha="right", fontsize=8)
+        ax.text(
+            0.97,
+            0.06,
+            f"{run.name.upper() if run.name[0] == 'd' else 'Spectral'}\n"
+            rf"$\Lambda$ = {run.laziness:.2g}",
+            transform=ax.transAxes,
+            ha="right",
+            fontsize=8,
+        )
         ax.set(xlabel="step", ylim=(-0.1, 1.25))
     axes[0].set_ylabel("share learned")
     axes[0].legend(loc="upper left")
@@ -125,8 +151,9 @@ def plot_layer_ranks(names: Sequence[str], sweep: AxisSweep, ax: Axes) -> Axes:
     layers = np.arange(1, sweep.stable_rank.shape[-1] + 1)
     for i, name in enumerate(names):
         label = name.upper() if name.startswith("dp") else "Spectral"
-        ax.plot(layers, sweep.stable_rank[i].mean(0), MARKERS[i], ls="-", color=COLOURS[i],
-                label=label)
+        ax.plot(
+            layers, sweep.stable_rank[i].mean(0), MARKERS[i], ls="-", color=COLOURS[i], label=label
+        )
     ax.set(xlabel="layer", ylabel="stable rank of the update", ylim=(0, None))
     ax.legend()
     return ax

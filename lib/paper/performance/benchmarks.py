@@ -7,11 +7,11 @@ from typing import Any
 from paper.records import RESULTS
 
 __all__ = [
+    "baseline_table",
     "compiler_text",
     "large_run_text",
     "read_benchmarks",
     "reduction_table",
-    "baseline_table",
     "roofline_table",
     "target_table",
     "training_text",
@@ -46,8 +46,10 @@ def baseline_table(record: dict[str, Any]) -> str:
     if not cases:
         return MISSING
     of = list(cases.values())
-    rows = [["runs", *(str(c["runs"]) for c in of)],
-            ["kernel (µs)", *(f"{c['microseconds']['ours']:.3g}" for c in of)]]
+    rows = [
+        ["runs", *(str(c["runs"]) for c in of)],
+        ["kernel (µs)", *(f"{c['microseconds']['ours']:.3g}" for c in of)],
+    ]
     rows += [[baseline, *(f"{c['ratios'][baseline]:.3g}" for c in of)] for baseline in BASELINES]
     return _table(["", *cases], rows)
 
@@ -58,7 +60,8 @@ def roofline_table(record: dict[str, Any]) -> str:
     rows = [
         [name.removeprefix("roofline "), f"{case['gflops']:.0f}"]
         + [f"{100 * case['shares'][call]:.0f} %" for call in calls]
-        for name, case in record.items() if name.startswith("roofline ")
+        for name, case in record.items()
+        if name.startswith("roofline ")
     ]
     return _table(["step", "large product (Gflop/s)", *calls], rows) if rows else MISSING
 
@@ -87,38 +90,66 @@ def reduction_table(record: dict[str, Any]) -> str:
     rows = []
     for key in sorted((k for k in width["seconds"] if k.isdigit()), key=int):
         whole = width["seconds"].get(f"stepping {key}")
-        rows.append([
-            f"width {key}", f"{width['seconds'][key]:.3g}",
-            "" if whole is None else f"{whole:.3g}", f"{width['seconds'][f'reduce {key}']:.2g}",
-        ])
+        rows.append(
+            [
+                f"width {key}",
+                f"{width['seconds'][key]:.3g}",
+                "" if whole is None else f"{whole:.3g}",
+                f"{width['seconds'][f'reduce {key}']:.2g}",
+            ]
+        )
     for key in sorted((k for k in jump["seconds"] if k.isdigit()), key=int):
         whole = jump["seconds"].get(f"stepping {key}")
-        rows.append([
-            f"plateau of {int(key)} steps", f"{jump['seconds'][key]:.3g}",
-            "" if whole is None else f"{whole:.3g}", "",
-        ])
+        rows.append(
+            [
+                f"plateau of {int(key)} steps",
+                f"{jump['seconds'][key]:.3g}",
+                "" if whole is None else f"{whole:.3g}",
+                "",
+            ]
+        )
     return _table(["case", "reduced (s)", "stepping (s)", "the reduction itself (s)"], rows)
 
 
 def target_table(record: dict[str, Any]) -> str:
     """The targets set beforehand, what was measured, and whether it was met."""
     targets = [
-        ("linear net, against the torch.nn loop", 150, 1,
-         ("linear 20-50-10", "ratios", "torch.nn loop")),
+        (
+            "linear net, against the torch.nn loop",
+            150,
+            1,
+            ("linear 20-50-10", "ratios", "torch.nn loop"),
+        ),
         ("linear net, against JAX", 3, 1, ("linear 20-50-10", "ratios", "JAX scan")),
         ("ReLU net, against JAX", 2.5, 1, ("ReLU 10-50-5", "ratios", "JAX scan")),
-        ("ReLU net, share of the GEMM peak", 0.5, 1,
-         ("roofline ReLU 10-50-5", "shares", "kernel in two passes")),
+        (
+            "ReLU net, share of the GEMM peak",
+            0.5,
+            1,
+            ("roofline ReLU 10-50-5", "shares", "kernel in two passes"),
+        ),
         ("width 50 000 over width 50", 1.05, -1, ("width reduction", "ratio")),
         ("plateau of 10^6 over 10^3 steps", 1.1, -1, ("fast-forward", "ratio")),
-        ("step of a parametrized net over the same in torch.nn", 1.05, -1,
-         ("training step", "ratio")),
+        (
+            "step of a parametrized net over the same in torch.nn",
+            1.05,
+            -1,
+            ("training step", "ratio"),
+        ),
         ("coordinate check over its bare steps", 1.5, -1, ("coordinate check", "ratio")),
-        ("training step, n = 4096, m = 792, share of its products", 0.8, 1,
-         ("training speed, m = 792", "share of its products")),
+        (
+            "training step, n = 4096, m = 792, share of its products",
+            0.8,
+            1,
+            ("training speed, m = 792", "share of its products"),
+        ),
         ("the same, m = 42", 0.65, 1, ("training speed, m = 42", "share of its products")),
-        ("the same, m = 792, share of a large product", 0.8, 1,
-         ("training speed, m = 792", "share of a large product")),
+        (
+            "the same, m = 792, share of a large product",
+            0.8,
+            1,
+            ("training speed, m = 792", "share of a large product"),
+        ),
         ("the same, m = 42", 0.65, 1, ("training speed, m = 42", "share of a large product")),
     ]
     rows = []
@@ -142,12 +173,16 @@ def training_text(record: dict[str, Any]) -> str:
         record[n]["share of a large product"] / record[n]["share of its products"] for n in names
     ]
     return (
-        "A training step is held against two bars: the time of its matrix products, each at its own "
-        "shape in the faster of two layouts, and the rate of a large square product. A batch of 100 "
+        "A training step is held against two bars: the time of its matrix products, each at its "
+        "own "
+        "shape in the faster of two layouts, and the rate of a large square product. A batch of "
+        "100 "
         "makes thin products: the library itself reaches "
-        f"{100 * bars[0]:.0f} % of the large rate on them at $m = 792$ and {100 * bars[1]:.0f} % at "
+        f"{100 * bars[0]:.0f} % of the large rate on them at $m = 792$ and "
+        f"{100 * bars[1]:.0f} % at "
         f"$m = 42$, the step {100 * wide:.0f} % and {100 * narrow:.0f} %. Pass back and update go "
-        "through the weights together, in panels that fit the cache. The large product lasts as long as "
+        "through the weights together, in panels that fit the cache. The large product lasts as "
+        "long as "
         "the steps beside it, because the clock falls under load. A coordinate check without the "
         "spectral norms of the initial weights, which all schemes share, costs "
         f"{record['coordinate check']['without spectral norms']:.2f} times its bare steps."

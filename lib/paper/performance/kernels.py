@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import ACTIVATIONS, activation
-from paper.claims import Evidence
-from learning_dynamics.losses import loss as find_loss, squared
+from learning_dynamics.losses import loss as find_loss
+from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import (
@@ -27,6 +27,7 @@ from learning_dynamics.saddles.two_layer import (
     initialise,
     uniform_grid,
 )
+from paper.claims import Evidence
 
 __all__ = [
     "FloatFloor",
@@ -118,7 +119,11 @@ def measure_fast_forward(quick: bool = False) -> Evidence:
         weights = initialise((6, 10, 4), scale, [generator("fast-forward-start", seed)])
         stepped, jumped = (
             linear_descent(
-                weights, problem, step_size=eta, steps=steps, tolerance=tolerance,
+                weights,
+                problem,
+                step_size=eta,
+                steps=steps,
+                tolerance=tolerance,
                 record_at=uniform_grid(steps, steps // 20),
                 observables=("product", "mode_sizes"),
             )
@@ -200,12 +205,12 @@ def float_floor(
     digits = int(-2.4 * np.log10(init_scale)) + 30
     precise = precise_losses(weights, problem, step_size, steps, digits)
     grid = torch.arange(steps + 1)
-    rotated = linear_descent(
-        weights, problem, step_size=step_size, steps=steps, record_at=grid
-    )["loss"][0]
-    plain = gradient_descent(
-        weights, problem, step_size=step_size, steps=steps, record_at=grid
-    )["loss"][0]
+    rotated = linear_descent(weights, problem, step_size=step_size, steps=steps, record_at=grid)[
+        "loss"
+    ][0]
+    plain = gradient_descent(weights, problem, step_size=step_size, steps=steps, record_at=grid)[
+        "loss"
+    ][0]
     moments = problem.moments()
     explained = moments.yx @ torch.linalg.solve(moments.xx, moments.yx.mT)
     gains = torch.linalg.eigvalsh(explained).flip(0)

@@ -7,16 +7,16 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.saddles.plateau import alignment as plateau_alignment
-from paper.saddles.descent.constrained_phase import rest_record
-from paper.saddles.random_linear import problems_with_gaps, unit_starts
 from learning_dynamics.problems import Moments, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.alignment import escape
 from learning_dynamics.saddles.theory.stages import first_record
+from paper.claims import Evidence
+from paper.saddles.descent.constrained_phase import rest_record
+from paper.saddles.plateau import alignment as plateau_alignment
+from paper.saddles.random_linear import problems_with_gaps, unit_starts
 
 __all__ = [
     "Bend",
@@ -94,9 +94,7 @@ def strength(problems: int = 10) -> xr.Dataset:
     """Exponents of alignment at escapes 1 to 3, eta s_1 = 0.3, from scales far below the others."""
     return plateau_alignment.run(
         plateau_alignment.Config(
-            problems=problems,
-            scales=(1e-12, 1e-16, 1e-20),
-            relative_steps=(0.3,),
+            problems=problems, scales=(1e-12, 1e-16, 1e-20), relative_steps=(0.3,)
         )
     )
 

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.fits import mean_interval
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
+from paper.claims import Evidence
+from paper.fits import mean_interval
 
-__all__ = ["Completion", "Outcome", "Regression", "complete", "measure",            "regress"]
+__all__ = ["Completion", "Outcome", "Regression", "complete", "measure", "regress"]
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,7 @@ def complete(init_scale: float, config: Completion = Completion()) -> Outcome:
     truth, seen, noise = [], [], []
     for s in streams:
         g = generator("small-scale/completion", s)
-        left, right = (
-            torch.randn(m, 2, generator=g, dtype=torch.float64) for _ in range(2)
-        )
+        left, right = (torch.randn(m, 2, generator=g, dtype=torch.float64) for _ in range(2))
         truth.append(left @ right.mT / m**0.5)
         seen.append(torch.rand(m, m, generator=g, dtype=torch.float64) < config.observed)
         noise.append(config.noise * torch.randn(m, m, generator=g, dtype=torch.float64))

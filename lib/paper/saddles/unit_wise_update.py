@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.two_layer import initialise
 from learning_dynamics.saddles.theory.unit_matrix import unit_error, unit_gradient
+from learning_dynamics.saddles.two_layer import initialise
+from paper.claims import Evidence
 
 __all__ = ["Config", "UnitErrors", "evidence", "run"]
 
@@ -67,14 +67,10 @@ def run(config: Config | None = None) -> UnitErrors:
         for loss in config.losses:
             for scale in config.scales:
                 weights = initialise(
-                    config.widths,
-                    scale,
-                    [generator("unit-wise-update", s) for s in config.seeds],
+                    config.widths, scale, [generator("unit-wise-update", s) for s in config.seeds]
                 )
                 for form, rows in errors.items():
-                    error = unit_error(
-                        weights, problem, activation=name, loss=loss, form=form
-                    )
+                    error = unit_error(weights, problem, activation=name, loss=loss, form=form)
                     rows.append(error)
                 if loss == config.losses[0]:
                     gradient = unit_gradient(weights, problem, activation=name, loss=loss)

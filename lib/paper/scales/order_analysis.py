@@ -1,4 +1,4 @@
-"""Exact statements of Part II, measured: layer balance, feature speed, the one-step optimal rate."""
+"""Exact statements of Part II, measured: layer balance, feature speed, one-step optimal rate."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,22 @@ import torch
 from torch import Tensor
 
 from learning_dynamics.activations import activation as find_activation
-from paper.claims import Evidence
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.network import MLP, initial_weights
 from learning_dynamics.scales.parametrizations import SCHEMES, Parametrization, dynamic, scheme
+from paper.claims import Evidence
 
 __all__ = [
-    "BALANCED", "Alignment", "Balance", "alignment", "feature_speed", "layer_balance", "layer_balance_evidence",
-    "one_step_optimal_rate", "optimal_rate",
+    "BALANCED",
+    "Alignment",
+    "Balance",
+    "alignment",
+    "feature_speed",
+    "layer_balance",
+    "layer_balance_evidence",
+    "one_step_optimal_rate",
+    "optimal_rate",
 ]
 
 BALANCED = ("standard", "dp(1/4)", "dp(1/2)", "mup-fan-in", "spectral")
@@ -147,25 +154,36 @@ def feature_speed(*, quick: bool) -> Evidence:
             z = _preactivations(tuple(leaves), p, x, act)
             loss = 0.5 * (z[-1] - y).square().sum(-2).mean()
             gradients = torch.autograd.grad(loss, [*leaves, *z])
-            grads, deltas = gradients[: p.depth], gradients[p.depth:]
-            direction = tuple(
-                -e * v for e, v in zip(p.learning_rates, grads, strict=True)
-            )
+            grads, deltas = gradients[: p.depth], gradients[p.depth :]
+            direction = tuple(-e * v for e, v in zip(p.learning_rates, grads, strict=True))
             _, speed = torch.func.jvp(
                 lambda *v, p=p, act=act: _preactivations(v, p, x, act), w, direction
             )
-            lost = torch.cumsum(torch.stack([
-                e * v.square().sum() for e, v in zip(p.learning_rates, grads, strict=True)
-            ]), 0)
+            lost = torch.cumsum(
+                torch.stack(
+                    [e * v.square().sum() for e, v in zip(p.learning_rates, grads, strict=True)]
+                ),
+                0,
+            )
             for k in range(p.depth):
                 got = (deltas[k] * speed[k]).sum()
                 worst.append(float((got + lost[k]).abs() / lost[k]))
-    return Evidence(measured=max(worst), predicted=0.0, tolerance=1e-8,
-                    details={"identities": float(len(worst))})
+    return Evidence(
+        measured=max(worst),
+        predicted=0.0,
+        tolerance=1e-8,
+        details={"identities": float(len(worst))},
+    )
 
 
 def optimal_rate(
-    n: int, seed: int, *, flip: bool = False, richness: str = "1/2", samples: int = 4, inputs: int = 24
+    n: int,
+    seed: int,
+    *,
+    flip: bool = False,
+    richness: str = "1/2",
+    samples: int = 4,
+    inputs: int = 24,
 ) -> tuple[float, float]:
     """The learning rate that minimises the loss after one step of linear DP, and its closed form.
 
@@ -223,6 +241,9 @@ def one_step_optimal_rate(*, quick: bool) -> Evidence:
         means.append(float(np.mean(ratios)))
         errors.append(float(np.std(ratios, ddof=1) / math.sqrt(count)))
     return Evidence(
-        measured=means, predicted=[1.0] * 4, tolerance=[0.05] * 4,
-        seeds=list(range(max(seeds))), details={"error": errors},
+        measured=means,
+        predicted=[1.0] * 4,
+        tolerance=[0.05] * 4,
+        seeds=list(range(max(seeds))),
+        details={"error": errors},
     )

@@ -15,9 +15,15 @@ FAMILY = ("ntk", "dp(1/8)", "dp(1/4)", "dp(3/8)", "dp(1/2)")
 
 #: The sweep of the chapter: 8 x 8 digits, n = 64 to 256.
 SMALL = replace(
-    QUICK, schemes=FAMILY,
-    ranges=(("ntk", 0, 3), ("dp(1/8)", -1, 3), ("dp(1/4)", -2, 2), ("dp(3/8)", -2, 2),
-            ("dp(1/2)", -3, 1)),
+    QUICK,
+    schemes=FAMILY,
+    ranges=(
+        ("ntk", 0, 3),
+        ("dp(1/8)", -1, 3),
+        ("dp(1/4)", -2, 2),
+        ("dp(3/8)", -2, 2),
+        ("dp(1/2)", -3, 1),
+    ),
 )
 
 
@@ -42,12 +48,15 @@ def evidence(*, quick: bool = False) -> Evidence:
     found = [shift_per_doubling(sweep, s, resamples=300) for s in schemes]
     best = [float(f["best"][-1]) for f in found]
     return Evidence(
-        measured=best, predicted=[0.0] * len(best), tolerance=[0.0] * len(best),
+        measured=best,
+        predicted=[0.0] * len(best),
+        tolerance=[0.0] * len(best),
         seeds=[int(s) for s in sweep.seed],
         details={
             "least_fall": min(a - b for a, b in zip(best, best[1:], strict=False)),
             "shift": [float(f["shift"]) for f in found],
-            "low": [f["low"] for f in found], "high": [f["high"] for f in found],
+            "low": [f["low"] for f in found],
+            "high": [f["high"] for f in found],
             "at_the_edge": sum(int(f["edge"]) for f in found),
         },
     )

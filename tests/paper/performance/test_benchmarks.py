@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from paper.performance.benchmarks import (
-    MISSING,
     BASELINES,
+    MISSING,
+    baseline_table,
     compiler_text,
     large_run_text,
     read_benchmarks,
     reduction_table,
-    baseline_table,
     roofline_table,
     target_table,
     training_text,
@@ -27,15 +27,28 @@ def case(jax):
 
 def test_targets_are_compared_in_the_right_direction(tmp_path):
     path = tmp_path / "benchmarks.json"
-    path.write_text(json.dumps({
-        "linear 20-50-10": case(3.0), "ReLU 10-50-5": case(2.4),
-        "roofline ReLU 10-50-5": {"gflops": 1.0, "shares": {"kernel in two passes": 0.51}},
-        "scaling linear batch": {"at": [1, 2], "microseconds": [1.0, 1.0], "slope": 0.0},
-        "width reduction": {"ratio": 1.05}, "fast-forward": {"ratio": 1.2},
-        "training step": {"ratio": 1.06}, "coordinate check": {"ratio": 1.5},
-        "training speed, m = 792": {"share of its products": 0.79, "share of a large product": 0.8},
-        "training speed, m = 42": {"share of its products": 0.7, "share of a large product": 0.6},
-    }))
+    path.write_text(
+        json.dumps(
+            {
+                "linear 20-50-10": case(3.0),
+                "ReLU 10-50-5": case(2.4),
+                "roofline ReLU 10-50-5": {"gflops": 1.0, "shares": {"kernel in two passes": 0.51}},
+                "scaling linear batch": {"at": [1, 2], "microseconds": [1.0, 1.0], "slope": 0.0},
+                "width reduction": {"ratio": 1.05},
+                "fast-forward": {"ratio": 1.2},
+                "training step": {"ratio": 1.06},
+                "coordinate check": {"ratio": 1.5},
+                "training speed, m = 792": {
+                    "share of its products": 0.79,
+                    "share of a large product": 0.8,
+                },
+                "training speed, m = 42": {
+                    "share of its products": 0.7,
+                    "share of a large product": 0.6,
+                },
+            }
+        )
+    )
     record = read_benchmarks(path)
     met = [line.split("|")[-2].strip() for line in target_table(record).splitlines()[2:]]
     assert met == ["no", "yes", "no", "yes", "yes", "no", "no", "yes", "no", "yes", "yes", "no"]
@@ -56,7 +69,8 @@ def test_shares_and_ratios_are_said_as_recorded():
     shares = dict(zip(calls, (0.45, 0.25, 0.555), strict=True))
     ratios = {"as written": 4.0, calls[1]: 0.8, calls[2]: 0.25, "torch.compile": 1.0}
     record = {
-        "roofline ReLU": {"gflops": 72.3, "shares": shares}, "header": {},
+        "roofline ReLU": {"gflops": 72.3, "shares": shares},
+        "header": {},
         "torch.compile": {"compile_seconds": 30.2, "ratios": ratios},
     }
     assert roofline_table(record).splitlines()[2] == "| ReLU | 72 | 45 % | 25 % | 56 % |"

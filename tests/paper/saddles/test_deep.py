@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from paper.saddles.deep.schedules import Deep, alone_limits, from_dataset, problem, run, to_dataset
-from paper.saddles.deep.scalars import scalar_escape
-from paper.records import read_record
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.deep_nets import (
     initialise_deep,
     layers_in_turn,
     limit_of_first_layer,
 )
+from paper.records import read_record
+from paper.saddles.deep.scalars import scalar_escape
+from paper.saddles.deep.schedules import Deep, alone_limits, from_dataset, problem, run, to_dataset
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from paper.saddles.descent import constrained_phase as phases
-from paper.saddles.descent import window as descent
-from paper.saddles.descent import staircase_times as times
-from paper.saddles.random_linear import problems_with_gaps
 from learning_dynamics.problems import Moments
 from learning_dynamics.saddles.theory import staircase
+from paper.saddles.descent import constrained_phase as phases
+from paper.saddles.descent import staircase_times as times
+from paper.saddles.descent import window as descent
+from paper.saddles.random_linear import problems_with_gaps
 
 
 def test_the_true_bound_holds_and_is_tight():
@@ -30,7 +30,9 @@ def test_the_phases_end_at_rank_k_optima_and_not_at_the_printed_problem():
     generic = phases.run(phases.Config(problems=2, phases=(1, 2), scale=1e-60))
     assert generic.reached.abs().max() < 0.01
     assert generic.confined.min() > 0.01
-    isotropic = phases.run(phases.Config(problems=1, phases=(1,), covariance="isotropic", scale=1e-20))
+    isotropic = phases.run(
+        phases.Config(problems=1, phases=(1,), covariance="isotropic", scale=1e-20)
+    )
     assert isotropic.confined.abs().max() < 1e-6
 
 
@@ -54,8 +56,12 @@ def test_confined_map_is_the_optimum_when_the_span_is_right():
     basis = torch.linalg.qr(rows.mT)[0]
     found = phases.confined_map(moments, basis, iterations=3000)
     torch.testing.assert_close(found, best, atol=1e-6, rtol=0)
-    worse = phases.confined_map(moments, torch.linalg.qr(torch.randn(
-        10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[0])
+    worse = phases.confined_map(
+        moments,
+        torch.linalg.qr(
+            torch.randn(10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        )[0],
+    )
     assert phases.map_loss(moments, worse) > phases.map_loss(moments, best)
 
 

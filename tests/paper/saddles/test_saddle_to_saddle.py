@@ -26,9 +26,14 @@ def test_prediction_follows_measurement_over_decades():
     away_from_rounding = rests.excess > 1e-11
     error = (measured - predicted).abs()[away_from_rounding]
     assert bool((error < 2.3 + 0.3 * predicted.abs()[away_from_rounding]).all())
-    assert float(torch.corrcoef(torch.stack([
-        measured[away_from_rounding], predicted[away_from_rounding]
-    ]))[0, 1]) > 0.9
+    assert (
+        float(
+            torch.corrcoef(
+                torch.stack([measured[away_from_rounding], predicted[away_from_rounding]])
+            )[0, 1]
+        )
+        > 0.9
+    )
 
 
 def test_a_large_start_has_no_plateaus():

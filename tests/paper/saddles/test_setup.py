@@ -22,6 +22,4 @@ def test_a_unique_minimiser_forgets_the_start():
         seeds=4, inputs=5, outputs=3, units=6, samples=15, step_size=0.05, steps=6000, every=1000
     )
     small, large = (regress(s, config) for s in (1e-3, 0.3))
-    torch.testing.assert_close(
-        small.test_error[:, -1], large.test_error[:, -1], rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(small.test_error[:, -1], large.test_error[:, -1], rtol=1e-3, atol=0)

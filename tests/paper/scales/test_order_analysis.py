@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from paper.scales.order_analysis import alignment, layer_balance, mean_square_output, optimal_rate
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.network import initial_weights
 from learning_dynamics.scales.parametrizations import dynamic, scheme
+from paper.scales.order_analysis import alignment, layer_balance, mean_square_output, optimal_rate
 
 
 def test_layer_balance_fails_with_biased_scales():
@@ -39,8 +39,10 @@ def test_optimal_rate_by_search():
     g = generator("optimal rate data")
     x = torch.randn(inputs, samples, generator=g, dtype=torch.float64)
     y = torch.randn(1, samples, generator=g, dtype=torch.float64)
-    start = [v.double() for v in initial_weights(
-        p, generator("optimal rate", n, seed), dtype=torch.float32)]
+    start = [
+        v.double()
+        for v in initial_weights(p, generator("optimal rate", n, seed), dtype=torch.float32)
+    ]
 
     def loss(weights):
         h = x

@@ -7,14 +7,10 @@ import pytest
 import torch
 import xarray as xr
 
-from paper.scales import r as simulations_richness
 from learning_dynamics.data.images import CIFAR_FOLDER, Images, load
 from paper.records import RESULTS, read_record
-from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, grid, training_run
-from paper.scales.limits.fluctuations import slope_through_origin
-from paper.scales.simulations.loss_curves import THESIS, epochs_to, mean_interval, tuned
+from paper.scales import r as simulations_richness
 from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
-from paper.scales.simulations.compute import main
 from paper.scales.learning_rates.transfer import (
     Transfer,
     best_step_size,
@@ -22,6 +18,10 @@ from paper.scales.learning_rates.transfer import (
     shift_per_doubling,
     swept_widths,
 )
+from paper.scales.limits.fluctuations import slope_through_origin
+from paper.scales.simulations.compute import main
+from paper.scales.simulations.loss_curves import THESIS, epochs_to, mean_interval, tuned
+from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, grid, training_run
 from paper.sweep import sweep
 from paper.training_runs import TRAINING, run, run_many
 
@@ -96,8 +96,9 @@ def test_representing_adds_named_observables():
 
 
 def test_sweep_stores_runs_and_reads_them_back(tmp_path):
-    config = Transfer(schemes=("dp(1/2)",), widths=(24, 48), seeds=(0, 1), steps=6, spacing=1.0,
-                      images=SMALL)
+    config = Transfer(
+        schemes=("dp(1/2)",), widths=(24, 48), seeds=(0, 1), steps=6, spacing=1.0, images=SMALL
+    )
     first = learning_rate_sweep(config, store=tmp_path, progress=False)
     assert first.train_loss.dims == ("scheme", "width", "octave", "seed")
     files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}
@@ -202,11 +203,22 @@ def test_the_command_writes_a_record(tmp_path, monkeypatch, capsys):
 
     tiny = Plateau(widths=(16, 24, 32), seeds=(0,), longest=5, images=replace(SMALL, train=8))
     monkeypatch.setitem(records.RECORDS, "simulations-plateau", (plateau_lengths, tiny))
-    arguments = ["simulations-plateau", "--seeds", "2", "--store", str(tmp_path / "runs"),
-                 "--folder", str(tmp_path)]
+    arguments = [
+        "simulations-plateau",
+        "--seeds",
+        "2",
+        "--store",
+        str(tmp_path / "runs"),
+        "--folder",
+        str(tmp_path),
+    ]
     main(arguments)
     found = read_record("simulations-plateau", folder=tmp_path)
-    assert found.sizes["seed"] == 2 and found.attrs["torch"] and found.attrs["version"] == TRAINING.version
+    assert (
+        found.sizes["seed"] == 2
+        and found.attrs["torch"]
+        and found.attrs["version"] == TRAINING.version
+    )
     assert "written to simulations-plateau.nc" in capsys.readouterr().out
 
 

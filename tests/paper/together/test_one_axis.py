@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from learning_dynamics.scales.parametrizations import dynamic, scheme
 from paper.together.one_axis.dial import position, same_run
 from paper.together.one_axis.sweep import (
     LinearAxis,
@@ -13,7 +14,6 @@ from paper.together.one_axis.sweep import (
     small_digits,
     step_for,
 )
-from learning_dynamics.scales.parametrizations import dynamic, scheme
 
 WIDTHS = (49, 256, 16, 256, 16, 256, 10)
 
@@ -67,7 +67,9 @@ def test_order_of_learning_sharpens_along_the_dial(modules):
     share = s.second.mean(1)
     assert bool((share.diff() < 0).all())
     assert share[0] > 0.4 and share[-1] < 0.1
-    assert float(s.loss[0, :, -1].max()) < 0.05 * float(s.loss[0, :, 0].min())  # lazy nets learn too
+    assert float(s.loss[0, :, -1].max()) < 0.05 * float(
+        s.loss[0, :, 0].min()
+    )  # lazy nets learn too
 
 
 def test_the_step_stays_dp_s_on_the_lazy_side():

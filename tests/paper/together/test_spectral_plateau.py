@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from paper.together.spectral_plateau.time_reparametrisation import reparametrisation_power, reparametrised_descent
-from paper.together.spectral_plateau.skip import compare
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import generator
+from learning_dynamics.scales.parametrizations import scheme
+from learning_dynamics.scales.training import initialise, sgd
 from paper.together.spectral_plateau.plateau import (
     LinearPlateau,
     ReluPlateau,
@@ -12,10 +14,11 @@ from paper.together.spectral_plateau.plateau import (
     relu_plateaus,
     slope,
 )
-from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import generator
-from learning_dynamics.scales.parametrizations import scheme
-from learning_dynamics.scales.training import initialise, sgd
+from paper.together.spectral_plateau.skip import compare
+from paper.together.spectral_plateau.time_reparametrisation import (
+    reparametrisation_power,
+    reparametrised_descent,
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +80,17 @@ def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
     state = initialise(p.widths, p.weight_stds, [0])
     start = [w[0].clone() for w in state.weights]
     plain = reparametrised_descent(start, p.multipliers, train, step_size=0.3, steps=20)
-    run = sgd(train, state, p.multipliers, seeds=[0], step_size=0.3, steps=20, batch_size=40,
-              evaluate={"train": train}, record=range(21))
+    run = sgd(
+        train,
+        state,
+        p.multipliers,
+        seeds=[0],
+        step_size=0.3,
+        steps=20,
+        batch_size=40,
+        evaluate={"train": train},
+        record=range(21),
+    )
     zero = 0.5 * float(train.targets.square().sum(0).mean())
     torch.testing.assert_close(
         plain.loss, (run["train_loss"][0] / zero).to(plain.loss.dtype), rtol=1e-4, atol=0

@@ -3,20 +3,24 @@
 import pytest
 import torch
 
-from learning_dynamics.problems import linear_teacher
 from learning_dynamics.data.published import diagonal_pair, three_point
+from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.baselines.growing_networks import alternating_flows
-from learning_dynamics.saddles.baselines.growing_networks import greedy_low_rank
-from learning_dynamics.saddles.baselines.optimizers import gradient_descent
-from learning_dynamics.saddles.baselines.growing_networks import gradmax
-from learning_dynamics.saddles.baselines.optimizers import heavy_ball
-from learning_dynamics.saddles.baselines.growing_networks import greedy_steps
-from learning_dynamics.saddles.baselines.optimizers import spectral_descent
-from learning_dynamics.saddles.baselines.growing_networks import neuron_pursuit
-from learning_dynamics.saddles.baselines.optimizers import normalised_descent
+from learning_dynamics.saddles.baselines.growing_networks import (
+    alternating_flows,
+    gradmax,
+    greedy_low_rank,
+    greedy_steps,
+    neuron_pursuit,
+    tiny,
+)
+from learning_dynamics.saddles.baselines.optimizers import (
+    gradient_descent,
+    heavy_ball,
+    normalised_descent,
+    spectral_descent,
+)
 from learning_dynamics.saddles.baselines.rank_one_pursuit import rank_one_pursuit
-from learning_dynamics.saddles.baselines.growing_networks import tiny
 from learning_dynamics.saddles.theory.staircase import levels
 from learning_dynamics.saddles.two_layer import Weights
 from learning_dynamics.saddles.two_layer import gradient_descent as ensemble
@@ -24,9 +28,12 @@ from learning_dynamics.saddles.two_layer import gradient_descent as ensemble
 
 def teacher(covariance="generic"):
     return linear_teacher(
-        generator=generator("rivals/test", 0), covariance=covariance, noise=0.1,
-        target_spectrum=(3.0, 1.0), output_dim=3,
-    )  # fmt: skip
+        generator=generator("rivals/test", 0),
+        covariance=covariance,
+        noise=0.1,
+        target_spectrum=(3.0, 1.0),
+        output_dim=3,
+    )
 
 
 def plain(method, problem, seed=0, **options):
@@ -47,9 +54,12 @@ def test_gradient_descent_is_that_of_the_ensemble_kernel():
     path = plain(gradient_descent, problem, step_size=0.1, init_scale=0.1, max_steps=50)
     w = torch.randn(6, 9, generator=generator("rivals/start", 0), dtype=torch.float64) * 0.1
     run = ensemble(
-        Weights(w[None, :, :6].contiguous(), w[None, :, 6:].mT.contiguous()), problem,
-        step_size=0.1, steps=50, record_at=torch.arange(51),
-    )  # fmt: skip
+        Weights(w[None, :, :6].contiguous(), w[None, :, 6:].mT.contiguous()),
+        problem,
+        step_size=0.1,
+        steps=50,
+        record_at=torch.arange(51),
+    )
     assert torch.allclose(path.losses, run["loss"][0], rtol=1e-12)
     assert path.evaluations.tolist() == list(range(1, 52))
 
@@ -58,8 +68,9 @@ def test_heavy_ball_shortens_the_plateau_to_one_minus_momentum():
     problem, level = teacher(), levels(teacher().moments())[1]
     middle = 0.5 * float(levels(problem.moments())[0] + level)
     slow = plain(gradient_descent, problem, step_size=0.004, max_steps=3000, stop_loss=middle)
-    fast = plain(heavy_ball, problem, step_size=0.004, momentum=0.6, max_steps=2000,
-                 stop_loss=middle)  # fmt: skip
+    fast = plain(
+        heavy_ball, problem, step_size=0.004, momentum=0.6, max_steps=2000, stop_loss=middle
+    )
     assert len(fast.losses) / len(slow.losses) == pytest.approx(0.4, abs=0.04)
 
 
@@ -67,18 +78,25 @@ def test_normalised_descent_does_not_feel_the_initial_scale():
     problem, level = teacher(), levels(teacher().moments())[1]
     at = [
         half_drop(
-            plain(normalised_descent, problem, step_size=0.05, length=0.02, init_scale=e,
-                  max_steps=400),
+            plain(
+                normalised_descent,
+                problem,
+                step_size=0.05,
+                length=0.02,
+                init_scale=e,
+                max_steps=400,
+            ),
             level,
         )
         for e in (1e-6, 1e-12)
-    ]  # fmt: skip
+    ]
     assert abs(at[0] - at[1]) <= 2
     gd = [
-        half_drop(plain(gradient_descent, problem, step_size=0.05, init_scale=e, max_steps=600),
-                  level)
+        half_drop(
+            plain(gradient_descent, problem, step_size=0.05, init_scale=e, max_steps=600), level
+        )
         for e in (1e-6, 1e-12)
-    ]  # fmt: skip
+    ]
     assert gd[1] > 1.8 * gd[0]
 
 
@@ -102,9 +120,13 @@ def test_tiny_is_reduced_rank_regression_without_any_descent():
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [(greedy_low_rank, {}), (gradmax, {"size": 0.3}), (neuron_pursuit, {}),
-     (alternating_flows, {})],
-)  # fmt: skip
+    [
+        (greedy_low_rank, {}),
+        (gradmax, {"size": 0.3}),
+        (neuron_pursuit, {}),
+        (alternating_flows, {}),
+    ],
+)
 def test_growing_methods_visit_the_levels(method, options):
     problem = teacher()
     if method in (neuron_pursuit, alternating_flows):
@@ -131,11 +153,19 @@ def test_fixed_spans_miss_the_levels_of_anisotropic_inputs_only():
 def test_neuron_pursuit_finds_what_gradient_descent_never_wakes():
     problem = three_point()
     path = neuron_pursuit(
-        problem, width=6, generator=generator("rivals/start", 1), step_size=0.5, tolerance=1e-3,
-        activation="relu", least_rate=1e-2, max_steps=1500, stop_loss=1e-5,
-    )  # fmt: skip
-    gd = plain(gradient_descent, problem, step_size=0.5, activation="relu", max_steps=600,
-               init_scale=1e-6)  # fmt: skip
+        problem,
+        width=6,
+        generator=generator("rivals/start", 1),
+        step_size=0.5,
+        tolerance=1e-3,
+        activation="relu",
+        least_rate=1e-2,
+        max_steps=1500,
+        stop_loss=1e-5,
+    )
+    gd = plain(
+        gradient_descent, problem, step_size=0.5, activation="relu", max_steps=600, init_scale=1e-6
+    )
     assert float(path.losses[-1]) < 1e-3
     assert 2 * float(gd.losses[-1]) == pytest.approx(0.175043, abs=1e-5)
 
@@ -143,18 +173,26 @@ def test_neuron_pursuit_finds_what_gradient_descent_never_wakes():
 def test_alternating_flows_pay_for_the_scale():
     costs = [
         float(
-            plain(alternating_flows, teacher(), step_size=0.15, tolerance=1e-2,
-                  init_scale=e).evaluations[-1]
+            plain(
+                alternating_flows, teacher(), step_size=0.15, tolerance=1e-2, init_scale=e
+            ).evaluations[-1]
         )
         for e in (1e-4, 1e-8)
-    ]  # fmt: skip
+    ]
     assert costs[1] > costs[0] + 20
 
 
 def test_gradient_descent_of_the_diagonal_net_switches_a_coordinate_off():
     problem = diagonal_pair()
-    path = plain(gradient_descent, problem, step_size=0.1, init_scale=1e-3, diagonal=True,
-                 max_steps=3000, stop_loss=1e-6)  # fmt: skip
+    path = plain(
+        gradient_descent,
+        problem,
+        step_size=0.1,
+        init_scale=1e-3,
+        diagonal=True,
+        max_steps=3000,
+        stop_loss=1e-6,
+    )
     beta = path.outputs[:, 0] @ torch.linalg.inv(problem.inputs)
     assert float(beta[:, 0].max()) > 0.02 or float(beta[:, 0].min()) < -0.02
     assert float(path.losses[-1]) <= 1e-6

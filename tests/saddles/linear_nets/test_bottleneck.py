@@ -5,21 +5,26 @@ import math
 import pytest
 import torch
 
+from learning_dynamics.problems import linear_teacher
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import (
     chain,
     draw_modules,
     modules_of,
     train_modules,
 )
-from learning_dynamics.problems import linear_teacher
-from learning_dynamics.runtime import generator
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise, sgd
 
 
 def teacher():
-    return linear_teacher(generator=generator("together/modules"), samples=12,
-                          input_spectrum=(2.0, 1.0, 0.5), target_spectrum=(2.0, 1.0), output_dim=2)
+    return linear_teacher(
+        generator=generator("together/modules"),
+        samples=12,
+        input_spectrum=(2.0, 1.0, 0.5),
+        target_spectrum=(2.0, 1.0),
+        output_dim=2,
+    )
 
 
 @pytest.mark.parametrize("name", ["spectral", "dp(1/2)", "dp(0)"])
@@ -28,20 +33,33 @@ def test_the_reduction_is_exact(name):
     p = scheme(name)((3, 60, 5, 60, 5, 60, 2), 1.0)
     start = initialise(p.widths, p.weight_stds, [0, 1], dtype=torch.float64)
     course = train_modules(
-        modules_of(start.weights), problem.moments(), steps=steps, step_size=0.05,
+        modules_of(start.weights),
+        problem.moments(),
+        steps=steps,
+        step_size=0.05,
         multiplier=torch.full((2,), math.prod(p.multipliers), dtype=torch.float64),
     )
-    run = sgd(problem, start, p.multipliers, seeds=[0, 1], step_size=0.05, steps=steps,
-              batch_size=12, activation="linear", evaluate={"train": problem},
-              record=range(steps + 1))
+    run = sgd(
+        problem,
+        start,
+        p.multipliers,
+        seeds=[0, 1],
+        step_size=0.05,
+        steps=steps,
+        batch_size=12,
+        activation="linear",
+        evaluate={"train": problem},
+        record=range(steps + 1),
+    )
     torch.testing.assert_close(course.loss, run["train_loss"], rtol=1e-10, atol=1e-12)
     assert float(course.loss[0, 0] - course.loss[0, -1]) > 1e-6  # something was learned
 
 
 def test_drawn_modules_have_the_moments_of_gaussian_weights():
     n, runs = 50, 2000
-    module = draw_modules(3, 4, 2, 1, wide=[n] * runs, init_std=[n**-0.5] * runs,
-                          seeds=list(range(runs)))[0]
+    module = draw_modules(
+        3, 4, 2, 1, wide=[n] * runs, init_std=[n**-0.5] * runs, seeds=list(range(runs))
+    )[0]
     # E Q = I, var V_ij = 1/n; 2000 draws of 6 entries: 4 standard errors
     mean = module.q.mean(0)
     torch.testing.assert_close(mean, torch.eye(2, dtype=torch.float64), rtol=0, atol=0.02)
@@ -58,11 +76,16 @@ def test_width_costs_nothing_and_spans_any_size():
 
 def test_a_frozen_run_stays_where_it_met_its_condition():
     problem = teacher()
-    modules = draw_modules(3, 4, 2, 2, wide=[40, 4000], init_std=[40**-0.5, 4000**-0.5],
-                           seeds=[0, 0])
+    modules = draw_modules(
+        3, 4, 2, 2, wide=[40, 4000], init_std=[40**-0.5, 4000**-0.5], seeds=[0, 0]
+    )
     course = train_modules(
-        modules, problem.moments(), steps=400, step_size=0.1,
-        multiplier=torch.ones(2, dtype=torch.float64), stop=lambda f: f.square().sum((1, 2)) > 1,
+        modules,
+        problem.moments(),
+        steps=400,
+        step_size=0.1,
+        multiplier=torch.ones(2, dtype=torch.float64),
+        stop=lambda f: f.square().sum((1, 2)) > 1,
     )
     first = (course.maps.square().sum((2, 3)) > 1).long().argmax(1)
     assert first[1] > first[0] > 0
@@ -74,5 +97,10 @@ def test_wrong_input_is_named(as_users_run):
         draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
     modules = draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
     with pytest.raises(ValueError, match="step_size = 50"):
-        train_modules(modules, teacher().moments(), steps=60, step_size=50.0,
-                      multiplier=torch.ones(1, dtype=torch.float64))
+        train_modules(
+            modules,
+            teacher().moments(),
+            steps=60,
+            step_size=50.0,
+            multiplier=torch.ones(1, dtype=torch.float64),
+        )

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from paper.performance.kernels import float_floor, large_run
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
@@ -22,6 +21,7 @@ from learning_dynamics.saddles.two_layer import (
     initialise,
     uniform_grid,
 )
+from paper.performance.kernels import float_floor, large_run
 
 
 def teacher(samples=40, noise=0.2):
@@ -103,11 +103,20 @@ def test_rotating_the_hidden_basis_changes_no_run():
     grid = uniform_grid(600, 30)
     names = ("loss", "product", "mode_sizes")
     turned = linear_descent(
-        start(), teacher(), step_size=0.05, steps=600, record_at=grid, observables=names,
+        start(),
+        teacher(),
+        step_size=0.05,
+        steps=600,
+        record_at=grid,
+        observables=names,
         tolerance=None,
     )
     plain = gradient_descent(
-        start(), teacher(), step_size=0.05, steps=600, record_at=grid,
+        start(),
+        teacher(),
+        step_size=0.05,
+        steps=600,
+        record_at=grid,
         observables=("loss", "product", "unit_singular_values"),
     )
     torch.testing.assert_close(turned["loss"], plain["loss"], rtol=1e-11, atol=0)
@@ -124,8 +133,13 @@ def test_fast_forward_equals_stepping(scale):
     grid = uniform_grid(1500, 60)
     runs = [
         linear_descent(
-            start(scale, runs=1), teacher(), step_size=0.1, steps=1500, record_at=grid,
-            observables=("product", "mode_sizes"), tolerance=tolerance,
+            start(scale, runs=1),
+            teacher(),
+            step_size=0.1,
+            steps=1500,
+            record_at=grid,
+            observables=("product", "mode_sizes"),
+            tolerance=tolerance,
         )
         for tolerance in (None, 1e-10)
     ]
@@ -181,11 +195,7 @@ def test_divergence_and_bad_arguments_are_named(as_users_run):
         ({"step_size": -1.0}, "step_size"),
     ):
         with pytest.raises(ValueError, match=message):
-            linear_descent(
-                start(), teacher(), **({"step_size": 0.1, "steps": 3} | change)
-            )
+            linear_descent(start(), teacher(), **({"step_size": 0.1, "steps": 3} | change))
     x = teacher()
     with pytest.raises(ValueError, match="shared"):
-        linear_descent(
-            start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3
-        )
+        linear_descent(start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3)

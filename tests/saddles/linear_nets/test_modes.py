@@ -10,8 +10,8 @@ from learning_dynamics.saddles.linear_nets.modes import (
     mode_values,
     stack_moments,
 )
-from learning_dynamics.saddles.two_layer import gradient_descent, uniform_grid
 from learning_dynamics.saddles.theory.unit_matrix import from_units
+from learning_dynamics.saddles.two_layer import gradient_descent, uniform_grid
 
 
 def start(scale, shape=(10, 10)):
@@ -22,9 +22,7 @@ def start(scale, shape=(10, 10)):
 def test_moments_give_the_run_of_the_data():
     problem = linear_teacher(generator=generator("test-modes"), noise=0.3)
     s = start(0.1)
-    track = follow_modes(
-        stack_moments([problem.moments()]), s, step_size=0.05, steps=100, every=10
-    )
+    track = follow_modes(stack_moments([problem.moments()]), s, step_size=0.05, steps=100, every=10)
     run = gradient_descent(
         from_units(s, 6),
         problem,
@@ -65,12 +63,8 @@ def test_rotation_cures_the_float_floor():
     moments = stack_moments([linear_teacher(generator=generator("test-modes")).moments()])
     second = {}
     for rotate in (20, None):
-        track = follow_modes(
-            moments, start(1e-40), step_size=0.1, steps=1000, rotate_every=rotate
-        )
-        second[rotate] = [
-            int((track.modes[0, :, k] > 0.1).long().argmax()) * 2 for k in range(3)
-        ]
+        track = follow_modes(moments, start(1e-40), step_size=0.1, steps=1000, rotate_every=rotate)
+        second[rotate] = [int((track.modes[0, :, k] > 0.1).long().argmax()) * 2 for k in range(3)]
     assert abs(second[20][0] - second[None][0]) <= 2
     assert second[None][2] < second[20][2] - 25
 

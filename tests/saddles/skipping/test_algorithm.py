@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.data.published import diagonal_pair, five_point, orthogonal_pair, three_point
+from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import Diverged, generator
-from learning_dynamics.saddles.skipping.dormant_units import balance_size, pair_of_linear_unit
 from learning_dynamics.saddles.skipping.active_descent import gauss_newton, inverse_root
-from learning_dynamics.saddles.skipping.objective import Objective, no_units
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.skipping.clarke import clarke_test, near_kinks
+from learning_dynamics.saddles.skipping.dormant_units import balance_size, pair_of_linear_unit
+from learning_dynamics.saddles.skipping.objective import Objective, no_units
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient
 
@@ -146,9 +146,14 @@ def test_nonlinear_nets_go_down_from_saddle_to_saddle(activation):
     base = teacher(seed=5, target_spectrum=(2.0, 1.0), output_dim=2, noise=0.0, samples=12)
     problem = Problem(base.inputs, torch.tanh(base.targets))  # within a bounded unit's reach
     found = skip_plateaus(
-        problem, width=4, activation=activation, generator=generator("skip", 5), max_stages=2,
-        tolerance=1e-3, rate_tolerance=1e-2,
-    )  # fmt: skip
+        problem,
+        width=4,
+        activation=activation,
+        generator=generator("skip", 5),
+        max_stages=2,
+        tolerance=1e-3,
+        rate_tolerance=1e-2,
+    )
     losses = [s.loss for s in found.saddles]
     assert len(losses) == 3 and losses[0] > losses[1] > losses[2]
     assert all(s.reached for s in found.saddles)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from sklearn import datasets
 
+from learning_dynamics.data.published import diagonal_pair, three_point
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
-from learning_dynamics.data.published import diagonal_pair, three_point
 from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.skipping.certificate import certify
 from learning_dynamics.saddles.skipping.objective import Objective
-from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent
 
 
@@ -39,7 +39,7 @@ def judged(problem, width=12, **options):
         least, energies = rank_constrained(problem, width)
         excess = share - least
         assert math.isfinite(certificate.gap) and math.isfinite(certificate.least)
-        if 1e-280 < found.saddles[0].loss:
+        if found.saddles[0].loss > 1e-280:
             assert certificate.gap == pytest.approx(excess, abs=1e-9)
         if found.status == "minimum":
             assert excess <= 1e-6 and excess < energies[energies > 1e-20].min(initial=1.0)
@@ -148,9 +148,13 @@ def test_where_copies_of_a_relu_unit_part_no_minimum_is_claimed(seed):
     step = 0.25 / float(torch.linalg.matrix_norm(problem.inputs @ problem.targets.mT / 20, 2))
     w = 1e-12 * starts[None]
     run = gradient_descent(
-        Weights(w[..., :5].contiguous(), w[..., 5:].mT.contiguous()), problem, step_size=step,
-        steps=5000, activation="relu", record_at=torch.tensor([5000]),
-    )  # fmt: skip
+        Weights(w[..., :5].contiguous(), w[..., 5:].mT.contiguous()),
+        problem,
+        step_size=step,
+        steps=5000,
+        activation="relu",
+        record_at=torch.tensor([5000]),
+    )
     assert float(run["loss"][0, 0]) < 0.01 * found.saddles[-1].loss
     assert found.status == "uncertified" and found.certificate.gap > 0.1
 

@@ -6,8 +6,8 @@ import torch
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.theory import alignment as plateaus
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
+from learning_dynamics.saddles.theory import alignment as plateaus
 from learning_dynamics.saddles.theory.staircase import rank_k_map, residual_correlation
 from learning_dynamics.saddles.theory.unit_matrix import from_units, unit_matrix
 
@@ -60,9 +60,7 @@ def test_predicted_plateau_is_the_measured_one():
     s = 1e-10 * torch.randn(1, 10, 10, generator=g, dtype=torch.float64)
     for eta in (0.01, 0.1):
         predicted = float(plateaus.plateau_steps(moments, s, eta, 0.01)[0])
-        track = follow_modes(
-            moments, s, step_size=eta, steps=int(1.2 * predicted), every=1
-        )
+        track = follow_modes(moments, s, step_size=eta, steps=int(1.2 * predicted), every=1)
         measured = int((track.modes[0, :, 0] >= 0.01).long().argmax())
         assert abs(measured - predicted) <= 1
 

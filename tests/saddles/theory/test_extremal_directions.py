@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from learning_dynamics.problems import linear_teacher
 from learning_dynamics.data.published import five_point, orthogonal_pair, three_point
+from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.extremal_directions import (
     count_directions,
     distinct_directions,
+    dormant_activation,
     escape_directions,
     extremal_directions,
-    dormant_activation,
 )
 from learning_dynamics.saddles.two_layer import Weights
 
@@ -87,9 +87,7 @@ def test_escape_from_the_first_saddle_of_the_five_points():
     p = five_point()
     line = 0.7 - p.inputs[0]
     c = (p.targets[0] @ line) / (line @ line)
-    one = Weights(
-        torch.tensor([[-1.0, 0.7]], dtype=torch.float64) * c**0.5, (c**0.5).reshape(1, 1)
-    )
+    one = Weights(torch.tensor([[-1.0, 0.7]], dtype=torch.float64) * c**0.5, (c**0.5).reshape(1, 1))
     directions, rates = escape_directions(one, p, "relu", "squared", 60, generator("escape"))
     assert 2 * float(rates[0]) == pytest.approx(0.068684, abs=5e-6)
     assert float(directions[0, 2]) < 0

@@ -38,7 +38,9 @@ def test_outside_norm_and_projector():
     s, _ = random_step(4)
     p = descent.leading_projector(s, 2)
     torch.testing.assert_close(p @ p, p)
-    torch.testing.assert_close(p.diagonal(dim1=-2, dim2=-1).sum(-1), torch.full((50,), 2.0).double())
+    torch.testing.assert_close(
+        p.diagonal(dim1=-2, dim2=-1).sum(-1), torch.full((50,), 2.0).double()
+    )
     whole = descent.outside_norm(s, p).square().sum(-1)
     torch.testing.assert_close(whole, torch.linalg.svdvals(s)[:, 2:].square().sum(-1))
 

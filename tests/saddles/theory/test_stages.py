@@ -53,9 +53,10 @@ def test_gradient_descent_rests_at_the_reduced_rank_losses():
     assert found.misfit[0, [0, 1, 3]].max() < 1e-2
     error = found.drop_steps[0] / prediction.drop_steps(1e-12) - 1
     assert error.abs().max() < 0.12
-    naive = staircase.predict_staircase(p.moments()).times[-1] * 0 + 1 / torch.linalg.svdvals(
-        p.moments().yx
-    )[-1]  # the rate of Sigma_yx alone, without the recursion
+    naive = (
+        staircase.predict_staircase(p.moments()).times[-1] * 0
+        + 1 / torch.linalg.svdvals(p.moments().yx)[-1]
+    )  # the rate of Sigma_yx alone, without the recursion
     assert abs(naive / prediction.times[-1] - 1) > 0.01
 
 

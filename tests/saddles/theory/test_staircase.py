@@ -44,9 +44,7 @@ def test_every_visited_saddle_is_stationary(covariance):
         residual = staircase.residual_correlation(p.moments(), k)
         rates = staircase.predict_staircase(p.moments()).rates
         rates = rates[k] if k < 4 else torch.zeros_like(rates[0])
-        torch.testing.assert_close(
-            torch.linalg.svdvals(residual), rates, atol=1e-12, rtol=0
-        )
+        torch.testing.assert_close(torch.linalg.svdvals(residual), rates, atol=1e-12, rtol=0)
 
 
 def test_white_inputs_give_the_textbook_staircase():
@@ -84,7 +82,9 @@ def test_a_start_without_spare_modes_shrinks_beyond_the_rank():
 
 def test_a_batch_is_its_problems_one_by_one():
     batch = [problem(seed=i).moments() for i in range(3)]
-    together = Moments(*(torch.stack(x) for x in zip(*[(m.xx, m.yx, m.yy) for m in batch])))
+    together = Moments(
+        *(torch.stack(x) for x in zip(*[(m.xx, m.yx, m.yy) for m in batch], strict=True))
+    )
     all_found = staircase.predict_staircase(together, 0.05)
     for i, moments in enumerate(batch):
         one = staircase.predict_staircase(moments, 0.05)

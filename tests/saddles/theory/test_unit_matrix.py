@@ -3,13 +3,13 @@ import torch
 
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 from learning_dynamics.saddles.theory.unit_matrix import (
     from_units,
     unit_error,
     unit_gradient,
     unit_matrix,
 )
+from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 
 EXACT = ("linear", "relu", "leaky_relu")
 CURVED = ("tanh", "gelu", "softplus", "square", "sigmoid")
@@ -33,9 +33,7 @@ def test_secant_form_is_the_step_of_the_kernel(name, loss):
     m = unit_matrix(weights, problem, activation=name, loss=loss)
     eye = torch.eye(8, dtype=torch.float64)
     predicted = ((eye - eta * m) @ weights.units[..., None])[..., 0]
-    run = gradient_descent(
-        weights, problem, step_size=eta, steps=1, activation=name, loss=loss
-    )
+    run = gradient_descent(weights, problem, step_size=eta, steps=1, activation=name, loss=loss)
     torch.testing.assert_close(predicted, run.final.units, rtol=1e-11, atol=1e-12)
 
 

@@ -1,24 +1,24 @@
 """What the growing baselines share: a new unit, then descent among all units, again and again."""
 
+import math
 from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from learning_dynamics.saddles.skipping.active_descent import gradient_phase
-from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
-from learning_dynamics.saddles.two_layer import State, Weights
+
 from learning_dynamics.activations import Activation
 from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_positive
-from learning_dynamics.saddles.skipping.dormant_units import pair_of_linear_unit
-from learning_dynamics.saddles.skipping.objective import Objective, Path
-from learning_dynamics.saddles.two_layer import State
-from learning_dynamics.saddles.skipping.dormant_units import balance
 from learning_dynamics.runtime import check_integer, check_positive
-from learning_dynamics.saddles.two_layer import Weights
-from learning_dynamics.saddles.skipping.dormant_units import follow_dormant
-import math
+from learning_dynamics.saddles.skipping.active_descent import gradient_phase
+from learning_dynamics.saddles.skipping.dormant_units import (
+    balance,
+    follow_dormant,
+    pair_of_linear_unit,
+)
+from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
+from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = [
     "alternating_flows",
@@ -47,7 +47,8 @@ def grow(
 ) -> Path:
     """Add `choose(state)`, run gradient descent to |gradient| <= tolerance, repeat.
 
-    Stops when nothing is chosen ("no unit": no proof of a minimum), at `width` units, at a loss <= stop_loss after a descent, or
+    Stops when nothing is chosen ("no unit": no proof of a minimum), at `width` units, at a loss
+    <= stop_loss after a descent, or
     when `max_steps` gradient evaluations are spent. The ends of descents are called saddles.
     """
     weights = no_units(objective.problem)
@@ -74,9 +75,13 @@ def grow(
             torch.cat([weights.w2, unit[m0:, None]], dim=1),
         )
         done = gradient_phase(
-            weights, objective, step_size=step_size, tolerance=tolerance,
-            max_steps=max(1, max_steps - objective.gradients), known=known,
-        )  # fmt: skip
+            weights,
+            objective,
+            step_size=step_size,
+            tolerance=tolerance,
+            max_steps=max(1, max_steps - objective.gradients),
+            known=known,
+        )
         weights, state = done.weights, done.state
     return objective.path(weights, status)
 
@@ -111,9 +116,14 @@ def gradmax(
         return torch.cat([torch.zeros_like(pair[:m0]), size * 2**0.5 * pair[m0:]])
 
     return grow(
-        objective, choose, width=width, step_size=step_size, tolerance=tolerance,
-        max_steps=max_steps, stop_loss=stop_loss,
-    )  # fmt: skip
+        objective,
+        choose,
+        width=width,
+        step_size=step_size,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_loss=stop_loss,
+    )
 
 
 def tiny(
@@ -159,9 +169,14 @@ def tiny(
         return found.size * unit, found.outputs
 
     return grow(
-        objective, choose, width=width, step_size=step_size, tolerance=tolerance,
-        max_steps=max_steps, stop_loss=stop_loss,
-    )  # fmt: skip
+        objective,
+        choose,
+        width=width,
+        step_size=step_size,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_loss=stop_loss,
+    )
 
 
 def greedy_low_rank(
@@ -190,9 +205,14 @@ def greedy_low_rank(
         return None if float(rates[0]) <= least_rate else scale**0.5 * pair
 
     return grow(
-        objective, choose, width=width, step_size=step_size, tolerance=tolerance,
-        max_steps=max_steps, stop_loss=stop_loss,
-    )  # fmt: skip
+        objective,
+        choose,
+        width=width,
+        step_size=step_size,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_loss=stop_loss,
+    )
 
 
 def greedy_steps(
@@ -280,9 +300,14 @@ def neuron_pursuit(
         return None if float(found.rates[best]) <= least_rate else size * found.directions[best]
 
     return grow(
-        objective, choose, width=width, step_size=step_size, tolerance=tolerance,
-        max_steps=max_steps, stop_loss=stop_loss,
-    )  # fmt: skip
+        objective,
+        choose,
+        width=width,
+        step_size=step_size,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_loss=stop_loss,
+    )
 
 
 def alternating_flows(
@@ -347,6 +372,11 @@ def alternating_flows(
         return None
 
     return grow(
-        objective, choose, width=width, step_size=step_size, tolerance=tolerance,
-        max_steps=max_steps, stop_loss=stop_loss,
-    )  # fmt: skip
+        objective,
+        choose,
+        width=width,
+        step_size=step_size,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_loss=stop_loss,
+    )

@@ -1,17 +1,17 @@
 """What the plain baselines share: a start of scale epsilon, then one update after the other."""
 
 from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_positive
-from learning_dynamics.saddles.skipping.objective import Objective, Path
-from learning_dynamics.saddles.two_layer import State, Weights, initialise
+
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
-from learning_dynamics.saddles.two_layer import State, Weights
+from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.saddles.skipping.objective import Objective, Path
+from learning_dynamics.saddles.two_layer import State, Weights, initialise
 
 __all__ = [
     "follow",
@@ -27,14 +27,18 @@ Update = Callable[[State, int], Weights]
 
 
 def start(
-    problem: Problem, width: int, init_scale: float, generator: torch.Generator, *,
+    problem: Problem,
+    width: int,
+    init_scale: float,
+    generator: torch.Generator,
+    *,
     diagonal: bool = False,
 ) -> tuple[Weights, Bool[Tensor, "m1 m0"] | None]:
     """Gaussian weights of scale `init_scale`, one run, and the mask of existing entries.
 
     diagonal : u = sqrt 2 init_scale on the diagonal of W1, v = 0 (Pesme and Flammarion's start);
         needs no generator and ignores `width`.
-    """  # fmt: skip
+    """
     check_positive("init_scale", init_scale)
     m0, m2 = problem.inputs.shape[-2], problem.targets.shape[-2]
     if diagonal:
@@ -94,9 +98,7 @@ def gradient_descent(
         w, g = state.weights, state.gradients
         return Weights(w.w1 - step_size * g.w1, w.w2 - step_size * g.w2)
 
-    return follow(
-        weights, objective, update, max_steps=max_steps, stop_loss=stop_loss, mask=mask
-    )
+    return follow(weights, objective, update, max_steps=max_steps, stop_loss=stop_loss, mask=mask)
 
 
 def heavy_ball(
@@ -133,9 +135,7 @@ def heavy_ball(
         )
         return Weights(w.w1 + velocity.w1, w.w2 + velocity.w2)
 
-    return follow(
-        weights, objective, update, max_steps=max_steps, stop_loss=stop_loss, mask=mask
-    )
+    return follow(weights, objective, update, max_steps=max_steps, stop_loss=stop_loss, mask=mask)
 
 
 def normalised_descent(
@@ -167,9 +167,7 @@ def normalised_descent(
         eta = max(step_size, length / max(norm, 1e-300))
         return Weights(w.w1 - eta * g.w1, w.w2 - eta * g.w2)
 
-    return follow(
-        weights, objective, update, max_steps=max_steps, stop_loss=stop_loss, mask=mask
-    )
+    return follow(weights, objective, update, max_steps=max_steps, stop_loss=stop_loss, mask=mask)
 
 
 def spectral_descent(

@@ -57,9 +57,12 @@ def rank_one_pursuit(
             return value, (u.mT @ g @ h.mT).numpy().ravel()
 
         found = minimize(
-            function, np.zeros(rows * columns), jac=True, method="L-BFGS-B",
+            function,
+            np.zeros(rows * columns),
+            jac=True,
+            method="L-BFGS-B",
             options={"gtol": tolerance, "ftol": 0.0, "maxfun": max_steps},
-        )  # fmt: skip
+        )
         core = found.x.reshape(rows, columns)
         weights = Weights(right, left @ torch.from_numpy(core.copy()))
         state = objective(weights)

@@ -64,12 +64,13 @@ def modules_of(weights: Sequence[Float[Tensor, "runs _ _"]]) -> list[Module]:
     """The modules of a net whose weights W_1, ..., W_2K are given, each (runs, n_l, n_{l-1})."""
     if len(weights) % 2:
         raise ValueError(f"weights: {len(weights)} matrices, an even number is needed")
-    return [Module(b @ a, a.mT @ a, b @ b.mT)
-            for a, b in zip(weights[::2], weights[1::2], strict=True)]
+    return [
+        Module(b @ a, a.mT @ a, b @ b.mT) for a, b in zip(weights[::2], weights[1::2], strict=True)
+    ]
 
 
 def _bartlett(width: int, size: int, stream: torch.Generator) -> Tensor:
-    """A lower-triangular T (size, size) with T T' distributed as Wishart(I, width), width >= size."""
+    """Lower-triangular T (size, size), T T' distributed as Wishart(I, width), width >= size."""
     if width < size:
         raise ValueError(f"wide = {width}: must be at least p + q = {size}")
     t = torch.randn(size, size, generator=stream, dtype=torch.float64).tril(-1)
@@ -79,15 +80,25 @@ def _bartlett(width: int, size: int, stream: torch.Generator) -> Tensor:
 
 
 def draw_modules(
-    inputs: int, bottleneck: int, outputs: int, modules: int, *, wide: Sequence[int],
-    init_std: Sequence[float], seeds: Sequence[int],
+    inputs: int,
+    bottleneck: int,
+    outputs: int,
+    modules: int,
+    *,
+    wide: Sequence[int],
+    init_std: Sequence[float],
+    seeds: Sequence[int],
 ) -> list[Module]:
     """Modules at the start, one run per entry of `wide` (n), `init_std` (sigma) and `seeds`.
 
     All weights i.i.d. Gaussian with standard deviation sigma; any width n >= 2 bottleneck.
     """
-    for name, value in (("inputs", inputs), ("bottleneck", bottleneck), ("outputs", outputs),
-                        ("modules", modules)):
+    for name, value in (
+        ("inputs", inputs),
+        ("bottleneck", bottleneck),
+        ("outputs", outputs),
+        ("modules", modules),
+    ):
         check_integer(name, value, least=1)
     check_positive("init_std", torch.tensor(list(init_std)))
     sizes = [inputs, *[bottleneck] * (modules - 1), outputs]
@@ -156,8 +167,10 @@ def train_modules(
 
     multiplier : G = g_1 ... g_L, per run; by the re-gauge symmetry only the product matters.
     step_size  : eta, one for all layers, per run or for all. stop : maps (runs, n_L, n_0) ->
-    (runs,) bool; a run freezes at the first record at which it holds, and `final` is its state there. spectra : record gains and stable ranks of every V_j.
-    time_power : power q >= 0 of the change of time: the step is eta max(1, (eta a)^-q), a the activity
+    (runs,) bool; a run freezes at the first record at which it holds, and `final` is its state
+    there. spectra : record gains and stable ranks of every V_j.
+    time_power : power q >= 0 of the change of time: the step is eta max(1, (eta a)^-q), a the
+                 activity
     sum_l |dL/dW_l|^2 / (2 L); 0 is plain gradient descent.
     Raises ValueError if a run diverges.
     """
@@ -200,7 +213,10 @@ def train_modules(
             state = [_moved(x, step * force) for x, force in zip(state, forces, strict=True)]
     none = torch.zeros(len(scale), len(taken), 0, dtype=torch.float64)
     return Course(
-        torch.tensor(taken), torch.stack(loss, 1), torch.stack(maps, 1),
-        torch.stack(gains, 1) if spectra else none, torch.stack(ranks, 1) if spectra else none,
+        torch.tensor(taken),
+        torch.stack(loss, 1),
+        torch.stack(maps, 1),
+        torch.stack(gains, 1) if spectra else none,
+        torch.stack(ranks, 1) if spectra else none,
         state,
-    )  # fmt: skip
+    )

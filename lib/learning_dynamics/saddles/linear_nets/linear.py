@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from learning_dynamics.contracts import checked
+from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Trajectory,
@@ -24,6 +25,7 @@ from learning_dynamics.runtime import (
     check_shape,
 )
 from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
+from learning_dynamics.saddles.linear_nets.modes import rotate_rows
 from learning_dynamics.saddles.linear_nets.reductions import (
     NarrowNet,
     compress,
@@ -31,9 +33,7 @@ from learning_dynamics.saddles.linear_nets.reductions import (
     gaussian_narrow,
     narrow,
 )
-from learning_dynamics.saddles.linear_nets.modes import rotate_rows
 from learning_dynamics.saddles.two_layer import record_grid
-from learning_dynamics.kernels.weights import Weights
 
 __all__ = [
     "LINEAR_OBSERVABLES",

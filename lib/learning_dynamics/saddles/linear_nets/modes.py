@@ -6,14 +6,19 @@ hidden units, so we may rotate now and then until dormant modes live in rows of 
 the rounding of a row is relative to that row, and epsilon = 1e-60 is as good as 1e-6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
 from learning_dynamics.contracts import checked
-from learning_dynamics.problems import Moments
+from learning_dynamics.losses import Loss
+from learning_dynamics.losses import loss as find_loss
+from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import (
     check_alive,
     check_choice,
@@ -21,11 +26,6 @@ from learning_dynamics.runtime import (
     check_integer,
     check_positive,
 )
-from functools import cache
-from jaxtyping import Float
-from collections.abc import Callable
-from learning_dynamics.losses import Loss, loss as find_loss
-from learning_dynamics.problems import Problem
 from learning_dynamics.saddles.two_layer import Weights
 
 __all__ = [
@@ -180,7 +180,7 @@ def _rounds(rows: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
     players: list[int | None] = list(range(rows)) + [None] * (rows % 2)
     half, rounds = len(players) // 2, []
     for _ in range(len(players) - 1):
-        pairs = zip(players[:half], players[:half - 1:-1], strict=True)
+        pairs = zip(players[:half], players[: half - 1 : -1], strict=True)
         met = [(a, b) for a, b in pairs if a is not None and b is not None]
         rounds.append((tuple(a for a, _ in met), tuple(b for _, b in met)))
         players = [players[0], players[-1], *players[1:-1]]

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.contracts import checked
+from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import check_integer, check_positive
-from learning_dynamics.kernels.weights import Weights
 
 __all__ = ["NarrowNet", "compress", "from_moments", "gaussian_narrow", "narrow"]
 

@@ -5,22 +5,22 @@ Two phases, one interface: plain gradient descent (the thesis's own) and a quasi
 """
 
 from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from torch import Tensor
-from learning_dynamics.saddles.skipping.objective import Objective
+
+from learning_dynamics.contracts import checked
 from learning_dynamics.saddles.skipping.clarke import (
     clarke_test,
     is_piecewise_linear,
     near_kinks,
     put_on_kinks,
 )
+from learning_dynamics.saddles.skipping.objective import Objective
 from learning_dynamics.saddles.two_layer import State, Weights
-from jaxtyping import Float
-from learning_dynamics.contracts import checked
-from learning_dynamics.saddles.two_layer import Weights
 
 __all__ = [
     "Descended",
@@ -30,6 +30,7 @@ __all__ = [
     "inverse_root",
     "quasi_newton_phase",
 ]
+
 
 @checked
 def gauss_newton(
@@ -110,9 +111,7 @@ def gradient_phase(
                 )
                 if test.norm <= 100 * tolerance:
                     return _cell_by_cell(placed, objective, tolerance, max_steps)
-        weights = Weights(
-            weights.w1 - step_size * g1, weights.w2 - step_size * state.gradients.w2
-        )
+        weights = Weights(weights.w1 - step_size * g1, weights.w2 - step_size * state.gradients.w2)
     return Descended(weights, objective(weights), False)
 
 
@@ -123,9 +122,7 @@ def _flat(weights: Weights) -> np.ndarray:
 def _weights(flat: np.ndarray, like: Weights) -> Weights:
     values = torch.from_numpy(np.array(flat)).to(like.w1.dtype)
     split = like.w1.numel()
-    return Weights(
-        values[:split].reshape(like.w1.shape), values[split:].reshape(like.w2.shape)
-    )
+    return Weights(values[:split].reshape(like.w1.shape), values[split:].reshape(like.w2.shape))
 
 
 def quasi_newton_phase(
@@ -192,10 +189,20 @@ def quasi_newton_phase(
     if keep_signs:
         bounds = [(0.0, None) if v > 0 else (None, 0.0) if v < 0 else (0.0, 0.0) for v in start]
     found = minimize(
-        function, start, jac=True, method="L-BFGS-B", bounds=bounds, callback=callback,
-        options={"maxfun": max_steps, "maxiter": max_steps, "ftol": 0.0, "gtol": 1e-300,
-                 "maxcor": 30},
-    )  # fmt: skip
+        function,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        callback=callback,
+        options={
+            "maxfun": max_steps,
+            "maxiter": max_steps,
+            "ftol": 0.0,
+            "gtol": 1e-300,
+            "maxcor": 30,
+        },
+    )
     last = to_weights(found.x)
     state = states.get(found.x.tobytes())
     if state is None:
@@ -234,9 +241,13 @@ def _cell_minimum(
         rows[block, i * inputs : (i + 1) * inputs] = (signs[i] * x).mT.numpy()
     constraints = {"type": "ineq", "fun": lambda v: rows @ v, "jac": lambda v: rows}
     found = minimize(
-        function, _flat(weights), jac=True, method="SLSQP", constraints=constraints,
+        function,
+        _flat(weights),
+        jac=True,
+        method="SLSQP",
+        constraints=constraints,
         options={"maxiter": max_steps, "ftol": (tolerance**2) / max(scale, 1.0)},
-    )  # fmt: skip
+    )
     return _weights(found.x, like)
 
 
@@ -295,10 +306,22 @@ def descend(
     """
     if phase == "gradient_descent":
         return gradient_phase(
-            weights, objective, step_size=step_size, tolerance=tolerance,
-            max_steps=max_steps, mask=mask, known=known,
-        )  # fmt: skip
+            weights,
+            objective,
+            step_size=step_size,
+            tolerance=tolerance,
+            max_steps=max_steps,
+            mask=mask,
+            known=known,
+        )
     return quasi_newton_phase(
-        weights, objective, tolerance=tolerance, max_steps=max_steps, mask=mask,
-        keep_signs=mask is not None, curvature=curvature, rate=rate, known=known,
-    )  # fmt: skip
+        weights,
+        objective,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        mask=mask,
+        keep_signs=mask is not None,
+        curvature=curvature,
+        rate=rate,
+        known=known,
+    )

@@ -1,6 +1,7 @@
 """The efficient algorithm: from saddle to saddle without the plateaus (Arata's thesis, section 4).
 
-At a saddle: find the unit that would become active after an infinitesimally small start (Theorem 1);
+At a saddle: find the unit that would become active after an infinitesimally small start (Theorem
+             1);
 give it the size at which the loss stops falling along it; descend among the active units to the
 next saddle; remove units that became dormant; repeat until nothing escapes. The path is meant to be
 that of gradient descent as the initial scale goes to zero; the cost does not depend on any scale.
@@ -20,17 +21,17 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_positive
-from learning_dynamics.saddles.skipping.certificate import Certificate, certify
 from learning_dynamics.saddles.skipping.active_descent import descend
-from learning_dynamics.saddles.skipping.dormant_units import balance
-from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
+from learning_dynamics.saddles.skipping.certificate import Certificate, certify
+from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
 from learning_dynamics.saddles.skipping.dormant_units import (
     DormantCoordinates,
-    Escape,
     DormantModes,
     DormantUnits,
+    Escape,
+    balance,
 )
-from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
+from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Saddle", "Skipped", "skip_plateaus"]
@@ -89,14 +90,26 @@ class Skipped:
 
 
 def _check(
-    problem: Problem, objective: Objective, width: int, phase: str, architecture: str,
-    choice: str, step_size: float | None, jump: float, tolerance: float, rate_tolerance: float,
-) -> None:  # fmt: skip
+    problem: Problem,
+    objective: Objective,
+    width: int,
+    phase: str,
+    architecture: str,
+    choice: str,
+    step_size: float | None,
+    jump: float,
+    tolerance: float,
+    rate_tolerance: float,
+) -> None:
     check_integer("width", width, least=1)
     check_choice("phase", phase, ("gradient_descent", "fast"))
     check_choice("architecture", architecture, ("dense", "diagonal"))
     check_choice("choice", choice, ("gradient_descent", "best"))
-    for name, value in (("jump", jump), ("tolerance", tolerance), ("rate_tolerance", rate_tolerance)):
+    for name, value in (
+        ("jump", jump),
+        ("tolerance", tolerance),
+        ("rate_tolerance", rate_tolerance),
+    ):
         check_positive(name, value)
     if step_size is not None:
         check_positive("step_size", step_size)
@@ -123,9 +136,14 @@ def _check(
 
 
 def _dormant(
-    objective: Objective, width: int, architecture: str, choice: str, step_size: float | None,
-    starts: Tensor | None, generator: torch.Generator | None,
-) -> DormantModes | DormantUnits | DormantCoordinates:  # fmt: skip
+    objective: Objective,
+    width: int,
+    architecture: str,
+    choice: str,
+    step_size: float | None,
+    starts: Tensor | None,
+    generator: torch.Generator | None,
+) -> DormantModes | DormantUnits | DormantCoordinates:
     m0, m2 = objective.problem.inputs.shape[-2], objective.problem.targets.shape[-2]
     if architecture == "diagonal":
         return DormantCoordinates(m0, step_size)
@@ -134,7 +152,7 @@ def _dormant(
     if starts is None:
         if generator is None:
             raise ValueError(
-                "starts = None, generator = None: a net with a piecewise linear activation needs the "
+                "starts = None, generator = None: a piecewise linear activation needs the "
                 "directions of its dormant units, or a generator to draw them"
             )
         starts = torch.randn(
@@ -148,8 +166,7 @@ def _dormant(
 def _add(weights: Weights, unit: Tensor) -> Weights:
     m0 = weights.w1.shape[-1]
     return Weights(
-        torch.cat([weights.w1, unit[None, :m0]]),
-        torch.cat([weights.w2, unit[m0:, None]], dim=1),
+        torch.cat([weights.w1, unit[None, :m0]]), torch.cat([weights.w2, unit[m0:, None]], dim=1)
     )
 
 
@@ -191,8 +208,8 @@ def skip_plateaus(
     phase      : "fast" (quasi-Newton) or "gradient_descent" with `step_size` (also used in the
                  finite-step growth log(1 + eta r)/eta that decides which unit becomes active).
     architecture : "dense", or "diagonal" for f = sum_i u_i v_i x_i (one output).
-    choice     : piecewise linear activations: activate the unit that "gradient_descent" activates first, or the
-                 "best" one over all starts.
+    choice     : piecewise linear activations: activate the unit that "gradient_descent" activates
+                 first, or the "best" one over all starts.
     starts     : (s, m0+m2) directions of the dormant units, rows (a, b): those of the net that
                  is to be followed. Default: `width` Gaussian ones from `generator`.
     jump       : size of the activated unit in units of the balance size (`escape.balance`).
@@ -203,7 +220,8 @@ def skip_plateaus(
     dormant_tolerance : units with |a||b| below this share of the largest are dormant and removed.
     max_stages : stop after so many descents. max_steps : per descent.
     Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
-    Smooth activations: one unit becomes active at a time, where a wide net activates a group of copies.
+    Smooth activations: one unit becomes active at a time, where a wide net activates a group of
+                        copies.
     Status "minimum" is proved (see `Skipped`): squared loss and a linear net, or a loss of zero.
 
     >>> from learning_dynamics import generator, linear_teacher, saddles
@@ -214,9 +232,17 @@ def skip_plateaus(
     """
     objective = Objective(problem, activation=activation, loss=loss)
     _check(
-        problem, objective, width, phase, architecture, choice, step_size, jump, tolerance,
+        problem,
+        objective,
+        width,
+        phase,
+        architecture,
+        choice,
+        step_size,
+        jump,
+        tolerance,
         rate_tolerance,
-    )  # fmt: skip
+    )
     dormant = _dormant(objective, width, architecture, choice, step_size, starts, generator)
     diagonal = architecture == "diagonal"
     weights = no_units(problem)
@@ -229,10 +255,16 @@ def skip_plateaus(
         escape = dormant.next(objective, state, least)
         saddles.append(
             Saddle(
-                weights, float(state.loss), weights.w1.shape[0], removed, reached, escape,
-                objective.gradients, objective.svds,
+                weights,
+                float(state.loss),
+                weights.w1.shape[0],
+                removed,
+                reached,
+                escape,
+                objective.gradients,
+                objective.svds,
             )
-        )  # fmt: skip
+        )
         if not reached:
             status = "stuck"
             break
@@ -252,10 +284,17 @@ def skip_plateaus(
         weights = _add(weights, size * escape.direction)
         mask: Bool[Tensor, "m1 m0"] | None = weights.w1 != 0 if diagonal else None
         done = descend(
-            weights, objective, phase=phase, step_size=step_size, mask=mask, max_steps=max_steps,
-            tolerance=tolerance * escape.rate * found.size, curvature=found.curvature,
-            rate=escape.rate, known=found.outputs,
-        )  # fmt: skip
+            weights,
+            objective,
+            phase=phase,
+            step_size=step_size,
+            mask=mask,
+            max_steps=max_steps,
+            tolerance=tolerance * escape.rate * found.size,
+            curvature=found.curvature,
+            rate=escape.rate,
+            known=found.outputs,
+        )
         reached = done.reached
         weights, state, gone = _without_dormant(
             done.weights, objective, done.state, dormant_tolerance

@@ -105,7 +105,10 @@ def certify(objective: Objective, outputs: Tensor, *, diagonal: bool = False) ->
         why = "second order among active units is not tested: only a loss of zero proves a minimum"
     else:
         return Certificate(
-            False, None, None, None,
+            False,
+            None,
+            None,
+            None,
             f"loss {loss.name!r}: no lower bound is computed, and it need not have a minimum",
-        )  # fmt: skip
+        )
     return Certificate(gap <= allowed, least, gap, allowed, why)

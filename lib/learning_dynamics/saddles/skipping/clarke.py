@@ -24,7 +24,9 @@ __all__ = ["ClarkeTest", "clarke_test", "is_piecewise_linear", "near_kinks", "pu
 def is_piecewise_linear(activation: Activation) -> bool:
     """Whether sigma is 1-homogeneous with a kink at zero (ReLU and its kin)."""
     one = torch.ones((), dtype=torch.float64)
-    return activation.homogeneous and bool(activation.derivative(one) != activation.derivative(-one))
+    return activation.homogeneous and bool(
+        activation.derivative(one) != activation.derivative(-one)
+    )
 
 
 @checked

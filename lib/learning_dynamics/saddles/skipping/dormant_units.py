@@ -2,33 +2,35 @@
 
 A dormant unit has size epsilon^p with its own exponent p (1 at the start). During a plateau
 that lasts waiting * log(1/epsilon) units of time a unit that grows at rate r goes from p to
-p - r * waiting; the unit whose exponent reaches zero first becomes active. Only exponents and directions
-are kept, so that nothing here depends on epsilon.
+p - r * waiting; the unit whose exponent reaches zero first becomes active. Only exponents and
+directions are kept, so that nothing here depends on epsilon.
 """
 
 import math
 from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from learning_dynamics.saddles.skipping.objective import Objective
-from learning_dynamics.saddles.two_layer import State
-from dataclasses import dataclass
+
 from learning_dynamics.activations import Activation
 from learning_dynamics.kernels.weights import unit_force
+from learning_dynamics.saddles.skipping.objective import Objective
+from learning_dynamics.saddles.two_layer import State
 
 __all__ = [
     "Balance",
     "DormantCoordinates",
-    "Escape",
-    "Followed",
     "DormantModes",
     "DormantUnits",
+    "Escape",
+    "Followed",
     "balance",
     "balance_size",
     "follow_dormant",
     "pair_of_linear_unit",
 ]
+
 
 @dataclass(frozen=True)
 class Balance:
@@ -294,7 +296,7 @@ class DormantModes:
 
 @dataclass
 class DormantUnits:
-    """Dormant units of a net with a piecewise linear activation, each with its direction and exponent.
+    """Dormant units under a piecewise linear activation, each with direction and exponent.
 
     units : (s, m0+m2) start directions; only directions count.
     choice : "gradient_descent", the unit that plain gradient descent activates first, each unit
@@ -348,8 +350,8 @@ class DormantCoordinates:
     """Dormant coordinates of a diagonal net f = sum_i u_i v_i x_i (m2 = 1).
 
     Coordinate i has two dormant modes, u + v and u - v, with exponents 1 - s_i and 1 + s_i,
-    s_i <- s_i + rate_i waiting, rate_i = (X R')_i; it becomes active with the sign at which s_i reaches
-    +-1 (Pesme and Flammarion 2023). A coordinate that became dormant again keeps its s_i.
+    s_i <- s_i + rate_i waiting, rate_i = (X R')_i; it becomes active with the sign at which s_i
+    reaches +-1 (Pesme and Flammarion 2023). A coordinate that became dormant again keeps its s_i.
     """
 
     size: int
@@ -367,7 +369,9 @@ class DormantCoordinates:
             pull[i] = 0.0
         rates = _finite_step(pull.abs(), self.step_size) * pull.sign()
         times = torch.where(
-            pull.abs() > least, (1 - self.levels * pull.sign()).clamp(min=0) / rates.abs(), torch.inf
+            pull.abs() > least,
+            (1 - self.levels * pull.sign()).clamp(min=0) / rates.abs(),
+            torch.inf,
         )
         chosen = int(times.argmin())
         if not bool(torch.isfinite(times[chosen])):

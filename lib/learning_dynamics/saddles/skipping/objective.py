@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.weights import state_of
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.losses import Loss
+from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Diverged, check_alike
 from learning_dynamics.saddles.two_layer import State, Weights

@@ -17,10 +17,12 @@ from jaxtyping import Float, Int
 from scipy.optimize import lsq_linear
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.weights import unit_force
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.losses import Loss
+from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive, check_shape
 from learning_dynamics.saddles.two_layer import Weights, forward
@@ -29,9 +31,9 @@ __all__ = [
     "ExtremalDirections",
     "count_directions",
     "distinct_directions",
+    "dormant_activation",
     "escape_directions",
     "extremal_directions",
-    "dormant_activation",
 ]
 
 
@@ -234,8 +236,6 @@ def distinct_directions(
     return torch.stack(chosen) if chosen else units[:0], kind
 
 
-def count_directions(
-    units: Float[Tensor, "runs m1 coordinate"], **options
-) -> Int[Tensor, " runs"]:
+def count_directions(units: Float[Tensor, "runs m1 coordinate"], **options) -> Int[Tensor, " runs"]:
     """Number of distinct directions of active units of each run; see `distinct_directions`."""
     return torch.tensor([len(distinct_directions(u, **options)[0]) for u in units])

@@ -1,17 +1,17 @@
 """Plateaus and drops of a measured run, with or without predicted levels."""
 
+import math
 from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.signal import find_peaks
 from torch import Tensor
+
 from learning_dynamics.contracts import checked
-from learning_dynamics.runtime import check_finite, check_positive, check_shape
-import math
-from jaxtyping import Float
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.runtime import check_finite, check_integer, check_positive, check_shape
 from learning_dynamics.saddles.theory.staircase import Staircase, finite_step_rate, rank_k_map
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "first_record",
     "log_excess",
 ]
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -53,7 +54,9 @@ def first_record(reached: Bool[Tensor, "*runs records"]) -> Int[Tensor, "*runs"]
     never = ~reached.any(-1)
     if bool(never.any()):
         run = never.nonzero()[0].tolist()
-        raise ValueError(f"reached: run {run} never does in {reached.shape[-1]} records; run longer")
+        raise ValueError(
+            f"reached: run {run} never does in {reached.shape[-1]} records; run longer"
+        )
     return reached.long().argmax(-1)
 
 
@@ -126,9 +129,7 @@ def find_stages(
 
 @checked
 def find_drops(
-    losses: Float[Tensor, " records"],
-    steps: Int[Tensor, " records"],
-    prominence: float = 1.0,
+    losses: Float[Tensor, " records"], steps: Int[Tensor, " records"], prominence: float = 1.0
 ) -> tuple[Int[Tensor, " drops"], Int[Tensor, " plateaus"]]:
     """Drops and plateaus of one loss curve whose levels are not known.
 
@@ -153,7 +154,9 @@ def find_drops(
     peaks, _ = find_peaks(np.pad(log_speed, 1, mode="minimum"), prominence=prominence)
     drops = peaks - 1
     edges = [0, *drops.tolist(), len(log_speed) - 1]
-    rests = [a + int(np.argmin(log_speed[a : b + 1])) for a, b in zip(edges, edges[1:], strict=False)]
+    rests = [
+        a + int(np.argmin(log_speed[a : b + 1])) for a, b in zip(edges, edges[1:], strict=False)
+    ]
     return torch.from_numpy(drops), torch.tensor(rests)
 
 
@@ -185,9 +188,7 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
         w = b.reshape(w2.shape) @ a.reshape(w1.shape)
         return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
 
-    hessian = torch.autograd.functional.hessian(
-        loss, torch.cat([w1.flatten(), w2.flatten()])
-    )
+    hessian = torch.autograd.functional.hessian(loss, torch.cat([w1.flatten(), w2.flatten()]))
     h = torch.linalg.eigvalsh(hessian)[k * k]
     if step_size is None:
         return h

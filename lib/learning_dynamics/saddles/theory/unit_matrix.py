@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation, activation as find_activation
+from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.losses import Loss, loss as find_loss
+from learning_dynamics.losses import Loss
+from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice
 from learning_dynamics.saddles.two_layer import Weights, gradient

@@ -12,8 +12,6 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.records import write_record
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.deep_nets import (
@@ -22,9 +20,21 @@ from learning_dynamics.saddles.deep_nets import (
     limit_of_first_layer,
     rank_ratios,
 )
+from paper.claims import Evidence
+from paper.records import write_record
 
-__all__ = ["NETS", "Deep", "DeepScaling", "alone_limits", "from_dataset", "main",
-           "measure_escape_time", "measure_rank_one", "run", "to_dataset"]
+__all__ = [
+    "NETS",
+    "Deep",
+    "DeepScaling",
+    "alone_limits",
+    "from_dataset",
+    "main",
+    "measure_escape_time",
+    "measure_rank_one",
+    "run",
+    "to_dataset",
+]
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,8 @@ class Deep:
 
     depth      : L, number of weight matrices; hidden layers have `width` units.
     schedule   : "cyclic", "simultaneous", or "alone" (only W_1 is trained).
-    scales     : epsilon, a falling geometric sequence; entries of W_l have standard deviation epsilon gain / sqrt(m_{l-1}),
-                 gain = sqrt(2) for ReLU, 1 otherwise.
+    scales     : epsilon, a falling geometric sequence; entries of W_l have standard deviation
+                 epsilon gain / sqrt(m_{l-1}), gain = sqrt(2) for ReLU, 1 otherwise.
     escaped    : the run has escaped once it has lost this share of the initial loss.
     """
 
@@ -50,11 +60,7 @@ class Deep:
 
 
 #: What the chapter shows: depth 3 to 5, linear and ReLU, and W_1 trained alone.
-_SCALES = {
-    3: (0.04, 0.012, 0.0036),
-    4: (0.12, 0.0696, 0.040368),
-    5: (0.12, 0.09, 0.0675),
-}
+_SCALES = {3: (0.04, 0.012, 0.0036), 4: (0.12, 0.0696, 0.040368), 5: (0.12, 0.09, 0.0675)}
 #: Scales of the limits of W_1 alone, which are exact and cost no steps.
 _LIMIT_SCALES = (0.5, 0.05, 0.005)
 NETS: tuple[Deep, ...] = (
@@ -177,8 +183,10 @@ def alone_limits(
 def to_dataset(results: list[DeepScaling]) -> xr.Dataset:
     """Results of several nets in one dataset; missing layers are NaN."""
     depth = max(r.config.depth for r in results)
-    pad = [torch.nn.functional.pad(r.ratios, (0, depth - r.config.depth), value=torch.nan)
-           for r in results]
+    pad = [
+        torch.nn.functional.pad(r.ratios, (0, depth - r.config.depth), value=torch.nan)
+        for r in results
+    ]
     return xr.Dataset(
         {
             "sweeps": (("net", "seed", "scale"), torch.stack([r.sweeps for r in results]).numpy()),
@@ -186,8 +194,9 @@ def to_dataset(results: list[DeepScaling]) -> xr.Dataset:
             "epsilon": (("net", "scale"), np.array([r.config.scales for r in results])),
             "depth": ("net", np.array([r.config.depth for r in results])),
         },
-        coords={"net": [f"{r.config.activation}/{r.config.schedule}/{r.config.depth}"
-                        for r in results]},
+        coords={
+            "net": [f"{r.config.activation}/{r.config.schedule}/{r.config.depth}" for r in results]
+        },
         attrs={"computed by": "paper.saddles.deep.schedules"},
     )
 
@@ -199,7 +208,10 @@ def from_dataset(data: xr.Dataset) -> dict[str, DeepScaling]:
         activation, schedule, depth = name.split("/")
         one = data.isel(net=i)
         config = Deep(
-            int(depth), activation, schedule, tuple(one["epsilon"].values.tolist()),
+            int(depth),
+            activation,
+            schedule,
+            tuple(one["epsilon"].values.tolist()),
             seeds=one.sizes["seed"],
         )
         found[name] = DeepScaling(
@@ -260,7 +272,10 @@ def measure_rank_one(*, quick: bool = False) -> Evidence:
             "relu_first": first,
             "relu_least": least,
             "alone_limit": slopes,
-            "alone_ratio": [min(r.min().item() for r in limits), max(r.max().item() for r in limits)],
+            "alone_ratio": [
+                min(r.min().item() for r in limits),
+                max(r.max().item() for r in limits),
+            ],
         },
     )
 

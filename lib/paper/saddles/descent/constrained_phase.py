@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from learning_dynamics.problems import Moments
+from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.theory import staircase
+from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
 from paper.saddles.random_linear import problems_with_gaps, unit_starts
-from learning_dynamics.problems import Moments
-from learning_dynamics.saddles.theory import staircase
-from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
-from learning_dynamics.saddles.theory.stages import first_record
 
 __all__ = [
     "Config",
@@ -72,9 +72,7 @@ def confined_map(
     a, b = basis[..., :m0, :], basis[..., m0:, :]
     inside, outside = a.mT @ moments.xx @ a, b.mT @ b
     linear = b.mT @ moments.yx @ a
-    step = 1 / (
-        torch.linalg.matrix_norm(inside, ord=2) * torch.linalg.matrix_norm(outside, ord=2)
-    )
+    step = 1 / (torch.linalg.matrix_norm(inside, ord=2) * torch.linalg.matrix_norm(outside, ord=2))
     q = torch.zeros_like(inside)
     ahead, momentum = q, 1.0
     for _ in range(iterations):
@@ -119,10 +117,7 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
 def run(config: Config | None = None) -> Phases:
     """Losses and angles at the end of each phase."""
     config = config or Config()
-    batch = [
-        p.moments()
-        for p in problems_with_gaps(config.problems, covariance=config.covariance)
-    ]
+    batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
     each = stack_moments(batch)
     eta = config.relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
     theory = staircase.predict_staircase(each, eta)
@@ -170,9 +165,7 @@ def evidence(quick: bool = False) -> Evidence:
     commuting = run(Config(problems=few, covariance="commuting"))
     tasks = problems_with_gaps(few, covariance="commuting")
     return Evidence(
-        measured=[
-            float(found.reached.abs().max()) for found in (generic, isotropic, commuting)
-        ],
+        measured=[float(found.reached.abs().max()) for found in (generic, isotropic, commuting)],
         predicted=[0.0, 0.0, 0.0],
         tolerance=0.01,
         seeds=list(range(count)),

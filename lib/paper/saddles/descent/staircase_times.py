@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.theory import staircase
+from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence
 from paper.fits import fit_slope
 from paper.saddles.random_linear import problems_with_gaps, unit_starts
-from learning_dynamics.saddles.theory import staircase
-from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
-from learning_dynamics.saddles.theory.stages import crossing_steps
 
 __all__ = ["Config", "Times", "evidence", "run", "without_recursion"]
 
@@ -60,10 +60,7 @@ def without_recursion(
 def run(config: Config | None = None) -> Times:
     """Run every problem at every scale until after its last drop."""
     config = config or Config()
-    batch = [
-        p.moments()
-        for p in problems_with_gaps(config.problems, covariance=config.covariance)
-    ]
+    batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
     each, count = stack_moments(batch), len(config.scales)
     eta = config.relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
     theory = staircase.predict_staircase(each, eta)

@@ -6,17 +6,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.saddles.random_linear import problems_with_gaps, unit_starts
+from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
+from learning_dynamics.saddles.theory.alignment import update_matrix
 from learning_dynamics.saddles.theory.growth_bound import (
     growth_bound,
     leading_projector,
     outside_norm,
 )
-from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
-from learning_dynamics.saddles.theory.alignment import update_matrix
 from learning_dynamics.saddles.theory.stages import first_record
+from paper.claims import Evidence
+from paper.saddles.random_linear import problems_with_gaps, unit_starts
 
 __all__ = ["Config", "Window", "evidence", "run"]
 
@@ -68,10 +68,7 @@ def run(config: Config | None = None) -> Window:
     `curves` holds, for the first run, what grows outside and its three bounds in the window.
     """
     config = config or Config()
-    batch = [
-        p.moments()
-        for p in problems_with_gaps(config.problems, covariance=config.covariance)
-    ]
+    batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
     runs = stack_moments(batch, config.starts)
     eta = config.relative_step / staircase.predict_staircase(runs).escape_rates[:, 0]
     last = staircase.predict_staircase(runs, eta).drop_steps(config.scale)[:, 1]
@@ -134,9 +131,7 @@ def evidence(quick: bool = False) -> Evidence:
     often the printed form is broken, by eta s_1, for commuting and for generic inputs."""
     size = {"problems": 3, "starts": 2} if quick else {"problems": 14, "starts": 12}
     groups = {
-        (covariance, relative): run(
-            Config(covariance=covariance, relative_step=relative, **size)
-        )
+        (covariance, relative): run(Config(covariance=covariance, relative_step=relative, **size))
         for covariance in ("generic", "commuting")
         for relative in RELATIVE_STEPS
     }
@@ -144,9 +139,7 @@ def evidence(quick: bool = False) -> Evidence:
     slack = max(float(w.slack.max()) for w in groups.values())
 
     def rate(name: str, covariance: str) -> list[float]:
-        return [
-            float(getattr(groups[covariance, r], name).double().mean()) for r in RELATIVE_STEPS
-        ]
+        return [float(getattr(groups[covariance, r], name).double().mean()) for r in RELATIVE_STEPS]
 
     return Evidence(
         measured=[float(broken), slack],

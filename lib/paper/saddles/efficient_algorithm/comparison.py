@@ -1,8 +1,8 @@
 """The full comparison: every method on every problem at its own best settings, as one record.
 
 results/baselines.json holds one entry per problem and method, written as soon as it is measured:
-an interrupted run goes on where it stopped. `python -m paper.saddles.efficient_algorithm.comparison`
-runs what is missing (about half an hour on one core).
+an interrupted run goes on where it stopped. `python -m
+paper.saddles.efficient_algorithm.comparison` runs what is missing (about half an hour on one core).
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from learning_dynamics.files import write_atomically
+from learning_dynamics.saddles.skipping.objective import Path
 from paper.records import RESULTS
 from paper.saddles.efficient_algorithm.measures import measures
 from paper.saddles.efficient_algorithm.methods import METHODS, best_settings, kind_of
 from paper.saddles.efficient_algorithm.problems import CASES, case
-from learning_dynamics.files import write_atomically
-from learning_dynamics.saddles.skipping.objective import Path
 
 __all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison", "rounded"]
 
@@ -91,11 +91,17 @@ def compare_all(record: File = RECORD, problems: Sequence[str] = CASES) -> dict[
 def markdown_table(entries: dict[str, dict[str, Any]], columns: Sequence[str]) -> str:
     """The measures of one problem as a Markdown table, one method a row; lists by their worst."""
     titles = {
-        "evaluations": "evaluations", "svds": "SVDs", "saddle_gap": "worst distance to a saddle",
-        "loss_gap": "worst loss gap", "angle": "worst angle (deg)", "excess_rank": "next mode",
-        "final_rank": "final rank", "distance": "distance to path", "in_order": "in order",
+        "evaluations": "evaluations",
+        "svds": "SVDs",
+        "saddle_gap": "worst distance to a saddle",
+        "loss_gap": "worst loss gap",
+        "angle": "worst angle (deg)",
+        "excess_rank": "next mode",
+        "final_rank": "final rank",
+        "distance": "distance to path",
+        "in_order": "in order",
         "seconds": "seconds",
-    }  # fmt: skip
+    }
     lines = ["| method | " + " | ".join(titles[c] for c in columns) + " |"]
     lines.append("| --- |" + " ---: |" * len(columns))
     for name, method in METHODS.items():

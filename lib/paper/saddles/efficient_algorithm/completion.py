@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.fits import mean_interval
 from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.baselines.optimizers import gradient_descent
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
+from paper.claims import Evidence
+from paper.fits import mean_interval
 
 __all__ = ["Recovery", "measure_generalises", "recover", "table"]
 
@@ -59,15 +59,25 @@ def recover(seeds: int, steps: int = 600) -> Recovery:
         step = 0.5 * n / float(torch.linalg.matrix_norm(seen * values, 2))
         paths = {
             name: gradient_descent(
-                problem, width=30, generator=generator("skip/recovery/start", seed),
-                step_size=step, init_scale=scale, loss=loss, max_steps=steps,
+                problem,
+                width=30,
+                generator=generator("skip/recovery/start", seed),
+                step_size=step,
+                init_scale=scale,
+                loss=loss,
+                max_steps=steps,
             )
             for name, scale in (("large", 0.3), ("middle", 1e-2), ("small", 1e-6))
-        }  # fmt: skip
+        }
         paths["skip"] = skip_plateaus(
-            problem, width=30, loss=loss, max_stages=4, tolerance=0.1, rate_tolerance=0.2,
+            problem,
+            width=30,
+            loss=loss,
+            max_stages=4,
+            tolerance=0.1,
+            rate_tolerance=0.2,
             max_steps=200,
-        ).path  # fmt: skip
+        ).path
         for name, path in paths.items():
             missed = (path.outputs - values).square()
             at = int((validation * missed).sum((1, 2)).argmin())
@@ -90,17 +100,29 @@ def measure_generalises(*, quick: bool = False) -> Evidence:
         found.large[:, 0] / found.skip[:, 0],
         found.small[:, 1] / found.skip[:, 1],
     )
-    means, lows, highs = (list(v) for v in zip(*(mean_interval(r.log()) for r in ratios), strict=True))
+    means, lows, highs = (
+        list(v) for v in zip(*(mean_interval(r.log()) for r in ratios), strict=True)
+    )
     worse = mean_interval((found.skip[:, 0] / found.small[:, 0]).log())
     middle = mean_interval((found.small[:, 0] / found.middle[:, 0]).log())
     return Evidence(
-        measured=means, predicted=0.0, tolerance=0.0, seeds=list(range(seeds)),
+        measured=means,
+        predicted=0.0,
+        tolerance=0.0,
+        seeds=list(range(seeds)),
         details={
-            "low": lows, "high": highs, "worse": worse[0], "worse_low": worse[1],
-            "worse_high": worse[2], "middle": middle[0],
-            "errors": [float(np.mean(e[:, 0].numpy())) for e in
-                       (found.large, found.middle, found.small, found.skip)],
-            "evaluations": [float(e[:, 1].mean()) for e in
-                            (found.large, found.middle, found.small, found.skip)],
+            "low": lows,
+            "high": highs,
+            "worse": worse[0],
+            "worse_low": worse[1],
+            "worse_high": worse[2],
+            "middle": middle[0],
+            "errors": [
+                float(np.mean(e[:, 0].numpy()))
+                for e in (found.large, found.middle, found.small, found.skip)
+            ],
+            "evaluations": [
+                float(e[:, 1].mean()) for e in (found.large, found.middle, found.small, found.skip)
+            ],
         },
-    )  # fmt: skip
+    )

@@ -11,8 +11,18 @@ from paper.saddles.efficient_algorithm.comparison import RECORD, read_comparison
 from paper.saddles.efficient_algorithm.methods import METHODS
 from paper.saddles.efficient_algorithm.seeds import SEEDS_RECORD, read_seeds
 
-__all__ = ["STATEMENTS", "Spread", "Statement", "count_of", "counts", "faithful", "read_draws", "spread",
-           "spread_table", "verdict_table"]
+__all__ = [
+    "STATEMENTS",
+    "Spread",
+    "Statement",
+    "count_of",
+    "counts",
+    "faithful",
+    "read_draws",
+    "spread",
+    "spread_table",
+    "verdict_table",
+]
 
 #: problem -> method -> seed (as text) -> measures.
 Draws = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
@@ -30,9 +40,10 @@ def read_draws(comparison: File = RECORD, seeds: File = SEEDS_RECORD) -> dict[st
         common = set.intersection(*(set(v) for v in drawn.values())) if drawn else {"0"}
         draws[problem] = {
             name: {s: drawn.get(name, {"0": entry})[s] for s in sorted(common)}
-            if name in drawn else {"0": entry}
+            if name in drawn
+            else {"0": entry}
             for name, entry in methods.items()
-        }  # fmt: skip
+        }
     return draws
 
 
@@ -68,10 +79,13 @@ def spread(entries: Mapping[str, Mapping[str, Any]], column: str = "evaluations"
     """Of one measure over draws; lists by their worst, "visited" for the share of saddles."""
     values = [_value(e, column) for e in entries.values()]
     return Spread(
-        statistics.median(values), min(values), max(values), len(values),
+        statistics.median(values),
+        min(values),
+        max(values),
+        len(values),
         sum(e.get("evaluations") is not None for e in entries.values()),
         sum(faithful(e) for e in entries.values()),
-    )  # fmt: skip
+    )
 
 
 def _ev(name: str) -> Callable[[Mapping[str, Any]], float]:
@@ -109,32 +123,53 @@ LINEAR = ("P1", "P2", "P3")
 GREEDY = (*LINEAR, "P4", "P9")
 
 STATEMENTS: tuple[Statement, ...] = (
-    Statement("gradient descent, 1e-1", "at the end before ours", (*LINEAR, "P9"),
-              _cheaper("gd-1e-1", "ours")),
-    Statement("gradient descent, 1e-14", "misses a saddle by more than 1 %", LINEAR,
-              _misses("gd-1e-14")),
-    Statement("heavy ball", "cheaper than gradient descent, 1e-8", (*LINEAR, "P5", "P9"),
-              _cheaper("heavy-ball", "gd-1e-8")),
+    Statement(
+        "gradient descent, 1e-1",
+        "at the end before ours",
+        (*LINEAR, "P9"),
+        _cheaper("gd-1e-1", "ours"),
+    ),
+    Statement(
+        "gradient descent, 1e-14", "misses a saddle by more than 1 %", LINEAR, _misses("gd-1e-14")
+    ),
+    Statement(
+        "heavy ball",
+        "cheaper than gradient descent, 1e-8",
+        (*LINEAR, "P5", "P9"),
+        _cheaper("heavy-ball", "gd-1e-8"),
+    ),
     Statement("heavy ball", "misses a saddle", (*LINEAR, "P9"), _misses("heavy-ball")),
-    Statement("normalised descent", "cheaper than gradient descent, 1e-8", (*LINEAR, "P5", "P9"),
-              _cheaper("normalised", "gd-1e-8")),
+    Statement(
+        "normalised descent",
+        "cheaper than gradient descent, 1e-8",
+        (*LINEAR, "P5", "P9"),
+        _cheaper("normalised", "gd-1e-8"),
+    ),
     Statement("normalised descent", "misses a saddle", (*LINEAR, "P9"), _misses("normalised")),
-    Statement("Muon-style", "next mode above a tenth of the last", (*LINEAR, "P9"),
-              lambda e: _value(e["muon"], "excess_rank") > 0.1),
+    Statement(
+        "Muon-style",
+        "next mode above a tenth of the last",
+        (*LINEAR, "P9"),
+        lambda e: _value(e["muon"], "excess_rank") > 0.1,
+    ),
     Statement("GLRL", "visits every saddle", GREEDY, _visits("glrl")),
     Statement("AGF", "visits every saddle", (*GREEDY, "P5"), _visits("agf")),
-    Statement("Neuron Pursuit", "visits every saddle", (*GREEDY, "P5"),
-              _visits("neuron-pursuit")),
+    Statement("Neuron Pursuit", "visits every saddle", (*GREEDY, "P5"), _visits("neuron-pursuit")),
     Statement("thesis's algorithm", "visits every saddle", (*GREEDY, "P5"), _visits("thesis")),
     Statement("A(eps, T, eta)", "misses a saddle at its cheapest T", LINEAR, _misses("jacot")),
     Statement("GradMax", "visits every saddle", GREEDY, _visits("gradmax")),
-    Statement("TINY", "every saddle, no method cheaper", LINEAR,
-              lambda e: faithful(e["tiny"]) and all(_ev("tiny")(e) <= _ev(n)(e) for n in e)),
+    Statement(
+        "TINY",
+        "every saddle, no method cheaper",
+        LINEAR,
+        lambda e: faithful(e["tiny"]) and all(_ev("tiny")(e) <= _ev(n)(e) for n in e),
+    ),
     Statement("rank-one pursuit", "visits every saddle", GREEDY, _visits("rank-one")),
     Statement("ours", "visits every saddle", (*GREEDY, "P5", "P6", "P7"), _visits("ours")),
-    Statement("ours", "the cheapest that visits every saddle",
-              (*GREEDY, "P5", "P6", "P7"), _cheapest),
-)  # fmt: skip
+    Statement(
+        "ours", "the cheapest that visits every saddle", (*GREEDY, "P5", "P6", "P7"), _cheapest
+    ),
+)
 
 
 def counts(statement: Statement, draws: Draws) -> dict[str, tuple[int, int]]:
@@ -176,9 +211,12 @@ def _number(value: float, column: str) -> str:
 def spread_table(entries: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
     """median [least, most] over the draws of one problem, one method a row; × where missed."""
     titles = {
-        "evaluations": "evaluations", "svds": "SVDs", "visited": "saddles visited",
-        "excess_rank": "next mode", "distance": "distance to path",
-    }  # fmt: skip
+        "evaluations": "evaluations",
+        "svds": "SVDs",
+        "visited": "saddles visited",
+        "excess_rank": "next mode",
+        "distance": "distance to path",
+    }
     lines = ["| method | " + " | ".join(titles[c] for c in columns) + " | in order |"]
     lines.append("| --- |" + " ---: |" * (len(columns) + 1))
     for name, method in METHODS.items():

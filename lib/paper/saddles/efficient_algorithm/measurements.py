@@ -9,29 +9,40 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.saddles.efficient_algorithm.problems import Case, case
-from paper.saddles.saddle_to_saddle.path import SaddleToSaddle, problem_of, start_of
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
+from paper.claims import Evidence
+from paper.saddles.efficient_algorithm.problems import Case, case
+from paper.saddles.saddle_to_saddle.path import SaddleToSaddle, problem_of, start_of
 
 __all__ = [
-    "ScaleCost", "SecondFigure", "level_gaps", "measure_cost", "measure_visits", "scale_cost",
-    "second_figure", "sensitivity", "skip_case",
-]  # fmt: skip
+    "ScaleCost",
+    "SecondFigure",
+    "level_gaps",
+    "measure_cost",
+    "measure_visits",
+    "scale_cost",
+    "second_figure",
+    "sensitivity",
+    "skip_case",
+]
 
 
 def skip_case(c: Case, *, seed: int = 0, **options) -> Skipped:
     """`skip_plateaus` on a case of the comparison; dormant units drawn from `seed`."""
     return skip_plateaus(
-        c.problem, width=c.width, activation=c.activation, loss=c.loss,
+        c.problem,
+        width=c.width,
+        activation=c.activation,
+        loss=c.loss,
         architecture="diagonal" if c.diagonal else "dense",
-        generator=generator("rivals/start", seed), **options,
-    )  # fmt: skip
+        generator=generator("rivals/start", seed),
+        **options,
+    )
 
 
 def level_gaps(found: Skipped, c: Case) -> list[float]:
@@ -67,16 +78,26 @@ def second_figure(config: SaddleToSaddle = SaddleToSaddle(), jump: float = 0.1) 
     """
     problem = problem_of(config)
     run = gradient_descent(
-        start_of(config, problem), problem, step_size=config.step_size, steps=config.steps,
-        record_at=torch.arange(config.steps + 1), observables=("loss",),
-    )  # fmt: skip
+        start_of(config, problem),
+        problem,
+        step_size=config.step_size,
+        steps=config.steps,
+        record_at=torch.arange(config.steps + 1),
+        observables=("loss",),
+    )
     skipped = skip_plateaus(
-        problem, width=config.units, phase="gradient_descent", step_size=config.step_size,
-        jump=jump, tolerance=1e-3,
-    )  # fmt: skip
+        problem,
+        width=config.units,
+        phase="gradient_descent",
+        step_size=config.step_size,
+        jump=jump,
+        tolerance=1e-3,
+    )
     fast = skip_plateaus(problem, width=config.units)
     rank = len(config.target_spectrum)
-    return SecondFigure(config, run["loss"][0], skipped, fast, levels(problem.moments())[: rank + 1])
+    return SecondFigure(
+        config, run["loss"][0], skipped, fast, levels(problem.moments())[: rank + 1]
+    )
 
 
 def measure_visits(*, quick: bool = False) -> Evidence:
@@ -106,12 +127,18 @@ def measure_visits(*, quick: bool = False) -> Evidence:
         worst.append(max(gaps))
         uncertified.append(open_ends)
     return Evidence(
-        measured=worst, predicted=0.0, tolerance=1e-6, seeds=list(range(draws)),
+        measured=worst,
+        predicted=0.0,
+        tolerance=1e-6,
+        seeds=list(range(draws)),
         details={
-            "missed": missed, "extra": extra, "instances": draws,
-            "uncertified": uncertified, "ends": draws * len(phases),
+            "missed": missed,
+            "extra": extra,
+            "instances": draws,
+            "uncertified": uncertified,
+            "ends": draws * len(phases),
         },
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -162,9 +189,14 @@ def scale_cost(
     fast = skip_case(c)
     thesis = skip_case(c, phase="gradient_descent", step_size=eta)
     return ScaleCost(
-        scales, steps, slope, predicted, fast.saddles[-1].evaluations,
-        thesis.saddles[-1].evaluations, eta,
-    )  # fmt: skip
+        scales,
+        steps,
+        slope,
+        predicted,
+        fast.saddles[-1].evaluations,
+        thesis.saddles[-1].evaluations,
+        eta,
+    )
 
 
 def measure_cost(*, quick: bool = False) -> Evidence:
@@ -179,12 +211,18 @@ def measure_cost(*, quick: bool = False) -> Evidence:
     cost = scale_cost(scales)
     at = dict(zip(cost.scales, cost.descent, strict=True))
     return Evidence(
-        measured=cost.slope / cost.predicted, predicted=1.0, tolerance=0.03, seeds=[0],
+        measured=cost.slope / cost.predicted,
+        predicted=1.0,
+        tolerance=0.03,
+        seeds=[0],
         details={
-            "descent_1e2": at[1e-2], "descent_1e8": at[1e-8], "descent_1e100": at[1e-100],
-            "skip": cost.skip, "thesis": cost.thesis,
+            "descent_1e2": at[1e-2],
+            "descent_1e8": at[1e-8],
+            "descent_1e100": at[1e-100],
+            "skip": cost.skip,
+            "thesis": cost.thesis,
         },
-    )  # fmt: skip
+    )
 
 
 def sensitivity(name: str = "P3") -> list[dict[str, float | str]]:
@@ -210,6 +248,13 @@ def sensitivity(name: str = "P3") -> list[dict[str, float | str]]:
         options["rate_tolerance"] = max(1e-3, 3 * options["tolerance"])
         found = skip_case(c, phase=phase, **options)
         gap = max(level_gaps(found, c))
-        rows.append({"phase": phase, "what": what, "value": float(value), "gap": gap,
-                     "evaluations": found.saddles[-1].evaluations})
+        rows.append(
+            {
+                "phase": phase,
+                "what": what,
+                "value": float(value),
+                "gap": gap,
+                "evaluations": found.saddles[-1].evaluations,
+            }
+        )
     return rows

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.saddles.skipping.objective import Path
 from paper.saddles.efficient_algorithm.methods import arrival
 from paper.saddles.efficient_algorithm.problems import Case
-from learning_dynamics.saddles.skipping.objective import Path
 
 __all__ = ["distance_to_path", "measures"]
 

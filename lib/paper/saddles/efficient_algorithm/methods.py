@@ -5,24 +5,37 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paper.saddles.efficient_algorithm.problems import Case
 from learning_dynamics.runtime import Diverged, check_choice, generator
-from learning_dynamics.saddles.skipping.objective import Path
-from learning_dynamics.saddles.baselines.growing_networks import alternating_flows
-from learning_dynamics.saddles.baselines.growing_networks import greedy_low_rank
-from learning_dynamics.saddles.baselines.optimizers import gradient_descent
-from learning_dynamics.saddles.baselines.growing_networks import gradmax
-from learning_dynamics.saddles.baselines.optimizers import heavy_ball
-from learning_dynamics.saddles.baselines.growing_networks import greedy_steps
-from learning_dynamics.saddles.baselines.optimizers import spectral_descent
-from learning_dynamics.saddles.baselines.growing_networks import neuron_pursuit
-from learning_dynamics.saddles.baselines.optimizers import normalised_descent
+from learning_dynamics.saddles.baselines.growing_networks import (
+    alternating_flows,
+    gradmax,
+    greedy_low_rank,
+    greedy_steps,
+    neuron_pursuit,
+    tiny,
+)
+from learning_dynamics.saddles.baselines.optimizers import (
+    gradient_descent,
+    heavy_ball,
+    normalised_descent,
+    spectral_descent,
+)
 from learning_dynamics.saddles.baselines.rank_one_pursuit import rank_one_pursuit
-from learning_dynamics.saddles.baselines.growing_networks import tiny
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
+from learning_dynamics.saddles.skipping.objective import Path
+from paper.saddles.efficient_algorithm.problems import Case
 
-__all__ = ["METHODS", "NO_SEED", "Method", "arrival", "best_settings", "goal", "kind_of", "run_method",
-           "try_settings"]
+__all__ = [
+    "METHODS",
+    "NO_SEED",
+    "Method",
+    "arrival",
+    "best_settings",
+    "goal",
+    "kind_of",
+    "run_method",
+    "try_settings",
+]
 
 
 @dataclass(frozen=True)
@@ -46,14 +59,21 @@ DENSE = ("linear", "relu")
 ALL = ("linear", "relu", "diagonal")
 
 
-def _skip(problem, *, activation, loss, width, generator, stop_loss, max_steps,
-          diagonal=False, **kw):
+def _skip(
+    problem, *, activation, loss, width, generator, stop_loss, max_steps, diagonal=False, **kw
+):
     """`skip_plateaus` as the others are called; it stops by itself, not at `stop_loss`."""
     kw.setdefault("phase", "gradient_descent" if "step_size" in kw else "fast")
     return skip_plateaus(
-        problem, activation=activation, loss=loss, width=width, generator=generator,
-        architecture="diagonal" if diagonal else "dense", max_steps=max_steps, **kw,
-    ).path  # fmt: skip
+        problem,
+        activation=activation,
+        loss=loss,
+        width=width,
+        generator=generator,
+        architecture="diagonal" if diagonal else "dense",
+        max_steps=max_steps,
+        **kw,
+    ).path
 
 
 def _descent(title: str, init_scale: float) -> Method:
@@ -70,29 +90,36 @@ METHODS: dict[str, Method] = {
         "heavy ball", heavy_ball, {"step": STEPS, "momentum": (0.5, 0.8, 0.9)}, ALL, {}
     ),
     "normalised": Method(
-        "normalised descent", normalised_descent,
-        {"step": STEPS[1:6:2], "length": (0.03, 0.01, 0.003)}, ALL, {},
+        "normalised descent",
+        normalised_descent,
+        {"step": STEPS[1:6:2], "length": (0.03, 0.01, 0.003)},
+        ALL,
+        {},
     ),
     "muon": Method(
-        "Muon-style", spectral_descent,
-        {"spectral": (0.1, 0.03, 0.01), "max_steps": (50, 100, 200)}, DENSE, {},
+        "Muon-style",
+        spectral_descent,
+        {"spectral": (0.1, 0.03, 0.01), "max_steps": (50, 100, 200)},
+        DENSE,
+        {},
     ),
     "glrl": Method("GLRL", greedy_low_rank, {"step": STEPS}, ("linear",), {"scale": 1e-6}),
     "jacot": Method(
-        "A(eps, T, eta)", greedy_steps, {"step": STEPS[::2], "steps": (50, 100, 200, 400)},
-        ("linear",), {"scale": 1e-2},
+        "A(eps, T, eta)",
+        greedy_steps,
+        {"step": STEPS[::2], "steps": (50, 100, 200, 400)},
+        ("linear",),
+        {"scale": 1e-2},
     ),
     "agf": Method("AGF", alternating_flows, {"step": STEPS}, DENSE, {}),
     "neuron-pursuit": Method("Neuron Pursuit", neuron_pursuit, {"step": STEPS}, DENSE, {}),
-    "gradmax": Method(
-        "GradMax", gradmax, {"step": STEPS, "size": (0.3, 1.0)}, DENSE, {}
-    ),
+    "gradmax": Method("GradMax", gradmax, {"step": STEPS, "size": (0.3, 1.0)}, DENSE, {}),
     "tiny": Method("TINY", tiny, {"step": STEPS}, DENSE, {}),
     "rank-one": Method("rank-one pursuit", rank_one_pursuit, {}, ("linear",), {}),
     "thesis": Method("thesis's algorithm", _skip, {"step": STEPS}, ALL, {}),
     "ours": Method("ours", _skip, {}, ALL, {}),
     "ours-best": Method("ours, best unit", _skip, {}, ("relu",), {"choice": "best"}),
-}  # fmt: skip
+}
 
 NEEDS_TOLERANCE = {"glrl", "agf", "neuron-pursuit", "gradmax", "tiny"}
 #: Methods that start without a draw.

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from learning_dynamics.losses import Loss, loss as find_loss, squared
-from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.data.published import diagonal_pair, five_point, orthogonal_pair, three_point
+from learning_dynamics.losses import Loss, squared
+from learning_dynamics.losses import loss as find_loss
+from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import check_choice, generator
 from learning_dynamics.saddles.skipping.objective import Objective
 from learning_dynamics.saddles.theory.staircase import rank_k_map
@@ -110,9 +111,12 @@ def _rank_constrained(
 
             start = torch.randn(rank * (m0 + m2), generator=draw, dtype=torch.float64).numpy()
             found = minimize(
-                function, 0.5 * start, jac=True, method="L-BFGS-B",
+                function,
+                0.5 * start,
+                jac=True,
+                method="L-BFGS-B",
                 options={"gtol": 1e-9, "ftol": 0.0, "maxiter": 3000, "maxfun": 5000, "maxcor": 30},
-            )  # fmt: skip
+            )
             if found.fun < best_loss:
                 a = torch.from_numpy(found.x[: rank * m0].reshape(rank, m0).copy())
                 b = torch.from_numpy(found.x[rank * m0 :].reshape(m2, rank).copy())
@@ -153,9 +157,11 @@ def case(name: str, seed: int = 0) -> Case:
     if name in ("P1", "P2", "P3"):
         kind = {"P1": "isotropic", "P2": "commuting", "P3": "generic"}[name]
         problem = linear_teacher(
-            generator=generator("rivals", seed), covariance=kind, noise=0.1,
+            generator=generator("rivals", seed),
+            covariance=kind,
+            noise=0.1,
             target_spectrum=(3.0, 1.8, 1.0, 0.5),
-        )  # fmt: skip
+        )
         return Case(name, problem, _regression(problem, 4))
     if name in ("P4", "P4'"):
         problem, criterion = _completion(seed, connected=name == "P4")
@@ -166,12 +172,16 @@ def case(name: str, seed: int = 0) -> Case:
         return Case(name, problem, outputs, loss=criterion)
     if name == "P9":
         base = linear_teacher(
-            generator=generator("rivals", seed), samples=80, target_spectrum=(3.0, 1.5),
-            output_dim=3, noise=2.0,
-        )  # fmt: skip
+            generator=generator("rivals", seed),
+            samples=80,
+            target_spectrum=(3.0, 1.5),
+            output_dim=3,
+            noise=2.0,
+        )
         problem = Problem(base.inputs, base.targets.sign())
-        return Case(name, problem, _rank_constrained(problem, "logistic", 3, 6, seed),
-                    loss="logistic")
+        return Case(
+            name, problem, _rank_constrained(problem, "logistic", 3, 6, seed), loss="logistic"
+        )
     if name == "P8":
         problem = diagonal_pair()
         # coordinate 0 becomes active, then 1 (and 0 dormant), then 0 again (pesme2023)

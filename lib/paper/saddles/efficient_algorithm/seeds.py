@@ -3,7 +3,8 @@
 P1 to P4', P9: problem and start are drawn anew. P5 to P7: published data, only the start is drawn,
 and only methods that have one are run. P8: published data and a published start, nothing is random.
 Each draw searches its own best settings on the grid of the comparison, by descent from those of
-seed 0: neighbours are tried until none is better. results/baselines_seeds.json is written after each
+seed 0: neighbours are tried until none is better. results/baselines_seeds.json is written after
+        each
 method; `python -m paper.saddles.efficient_algorithm.seeds` runs what is missing or belongs to
 another `VERSION`.
 """
@@ -15,16 +16,27 @@ from typing import Any
 
 import torch
 
+from learning_dynamics.files import write_atomically
+from learning_dynamics.saddles.skipping.objective import Path
 from paper.records import RESULTS
 from paper.saddles.efficient_algorithm.comparison import REFERENCE, read_comparison, rounded
 from paper.saddles.efficient_algorithm.measures import measures
 from paper.saddles.efficient_algorithm.methods import METHODS, NO_SEED, kind_of, try_settings
 from paper.saddles.efficient_algorithm.problems import CASES, Case, case
-from learning_dynamics.files import write_atomically
-from learning_dynamics.saddles.skipping.objective import Path
 
-__all__ = ["FIXED", "RANDOM", "SEEDS", "SEEDS_RECORD", "STARTS", "VERSION", "nearby_best", "read_seeds",
-           "run_one", "run_seeds", "wanted"]
+__all__ = [
+    "FIXED",
+    "RANDOM",
+    "SEEDS",
+    "SEEDS_RECORD",
+    "STARTS",
+    "VERSION",
+    "nearby_best",
+    "read_seeds",
+    "run_one",
+    "run_seeds",
+    "wanted",
+]
 
 #: The record.
 SEEDS_RECORD = RESULTS / "baselines_seeds.json"
@@ -80,12 +92,14 @@ def nearby_best(
                 limit = min(limit, int(min(tried[key][0][0], max_steps)) + 2)
         return tried[key]
 
-    here = {k: min(v, key=lambda x, k=k: abs(x - start[k]))
-            for k, v in METHODS[name].settings.items()}  # fmt: skip
+    here = {
+        k: min(v, key=lambda x, k=k: abs(x - start[k])) for k, v in METHODS[name].settings.items()
+    }
     best = attempt(here)
     while best is None:  # unstable: a smaller step
-        smaller = next((s for s in _neighbours(name, here) if sum(s.values()) < sum(here.values())),
-                       None)  # fmt: skip
+        smaller = next(
+            (s for s in _neighbours(name, here) if sum(s.values()) < sum(here.values())), None
+        )
         if smaller is None:
             return {}, None
         here, best = smaller, attempt(smaller)
@@ -119,9 +133,7 @@ def read_seeds(record: File = SEEDS_RECORD) -> dict[str, Any]:
     table = json.loads(record.read_text())["problems"]
     first = read_comparison()
     return {
-        problem: {
-            name: {"0": first[problem][name], **seeds} for name, seeds in methods.items()
-        }
+        problem: {name: {"0": first[problem][name], **seeds} for name, seeds in methods.items()}
         for problem, methods in table.items()
     }
 

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.saddles.efficient_algorithm.methods import arrival, best_settings, run_method
-from paper.saddles.efficient_algorithm.problems import Case, case
-from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
 from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.linear_nets.modes import steps_until
 from learning_dynamics.saddles.two_layer import Weights, initialise
+from paper.claims import Evidence
+from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
+from paper.saddles.efficient_algorithm.methods import arrival, best_settings, run_method
+from paper.saddles.efficient_algorithm.problems import Case, case
 
 __all__ = ["Cheapest", "cheapest_skip", "descent_cost", "measure_speed"]
 
@@ -43,14 +43,19 @@ class Cheapest:
     stages: tuple[int, ...]
 
 
-def _try(c: Case, phase: str, tolerance: float, step: float | None, gap: float, most: int
-         ) -> Cheapest | None:  # fmt: skip
+def _try(
+    c: Case, phase: str, tolerance: float, step: float | None, gap: float, most: int
+) -> Cheapest | None:
     options = {} if step is None else {"step_size": step * c.largest_step}
     try:
         found = skip_case(
-            c, phase=phase, tolerance=tolerance, rate_tolerance=max(1e-3, 3 * tolerance),
-            max_steps=most, **options,
-        )  # fmt: skip
+            c,
+            phase=phase,
+            tolerance=tolerance,
+            rate_tolerance=max(1e-3, 3 * tolerance),
+            max_steps=most,
+            **options,
+        )
     except Diverged:
         return None
     if len(found.saddles) != len(c.levels) or max(level_gaps(found, c)) > gap:
@@ -60,7 +65,11 @@ def _try(c: Case, phase: str, tolerance: float, step: float | None, gap: float, 
 
 
 def cheapest_skip(
-    c: Case, phase: str, *, tolerances: tuple[float, ...] = TOLERANCES, gap: float = 1e-6,
+    c: Case,
+    phase: str,
+    *,
+    tolerances: tuple[float, ...] = TOLERANCES,
+    gap: float = 1e-6,
     max_steps: int = 3000,
 ) -> Cheapest:
     """Fewest gradient evaluations with which `phase` visits all saddles of `c` to `gap`.
@@ -93,12 +102,25 @@ def cheapest_skip(
     best = attempt(*here)
     while True:
         i, k = here
-        moves = [(i, k - 4), (i, k - 2), (i, k - 1), (i - 1, k), (i + 1, k), (i - 1, k + 1),
-                 (i + 1, k - 1), (i - 2, k), (i - 2, k + 1)]  # fmt: skip
+        moves = [
+            (i, k - 4),
+            (i, k - 2),
+            (i, k - 1),
+            (i - 1, k),
+            (i + 1, k),
+            (i - 1, k + 1),
+            (i + 1, k - 1),
+            (i - 2, k),
+            (i - 2, k + 1),
+        ]
         better = next(
-            (m for m in moves if (t := attempt(*m)) is not None
-             and t.evaluations < best.evaluations), None,
-        )  # fmt: skip
+            (
+                m
+                for m in moves
+                if (t := attempt(*m)) is not None and t.evaluations < best.evaluations
+            ),
+            None,
+        )
         if better is None:
             return best
         here, best = better, attempt(*better)
@@ -122,14 +144,19 @@ def descent_cost(c: Case, init_scale: float, step: float, *, seed: int = 0) -> i
     """
     if c.activation == "linear" and not c.diagonal:
         w = initialise(
-            (len(c.problem.inputs), c.width, len(c.problem.targets)), init_scale,
+            (len(c.problem.inputs), c.width, len(c.problem.targets)),
+            init_scale,
             [generator("rivals/start", seed)],
-        )  # fmt: skip
+        )
         eta = step * c.largest_step
         return 1 + steps_until(
-            Weights(w.w1[0], w.w2[0]), c.problem, _there(c), step_size=eta, loss=c.loss,
+            Weights(w.w1[0], w.w2[0]),
+            c.problem,
+            _there(c),
+            step_size=eta,
+            loss=c.loss,
             max_steps=20_000,
-        )  # fmt: skip
+        )
     path = run_method(
         "gd-1e-8", c, {"step": step, "init_scale": init_scale}, seed=seed, max_steps=20_000
     )
@@ -180,6 +207,9 @@ def measure_speed(*, quick: bool = False) -> Evidence:
             per_log = (costs[2] - costs[1]) / math.log(SCALES[1] / SCALES[2])
             details["slope_P9"] = per_log * eta / sum(waits)
     return Evidence(
-        measured=[*medians, details["descent_P5"][0]], predicted=[5.0, 4.0, 2.0],
-        tolerance=0.0, seeds=[0, 1] if quick else list(seeds), details=details,
-    )  # fmt: skip
+        measured=[*medians, details["descent_P5"][0]],
+        predicted=[5.0, 4.0, 2.0],
+        tolerance=0.0,
+        seeds=[0, 1] if quick else list(seeds),
+        details=details,
+    )

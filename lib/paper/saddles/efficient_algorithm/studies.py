@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from paper.records import RESULTS
-from paper.saddles.efficient_algorithm.measurements import measure_visits, sensitivity
-from paper.saddles.efficient_algorithm.completion import Recovery, recover
-from paper.saddles.efficient_algorithm.speed import measure_speed
 from learning_dynamics.files import write_atomically
+from paper.records import RESULTS
+from paper.saddles.efficient_algorithm.completion import Recovery, recover
+from paper.saddles.efficient_algorithm.measurements import measure_visits, sensitivity
+from paper.saddles.efficient_algorithm.speed import measure_speed
 
 __all__ = ["STUDIES", "read_recovery", "read_studies", "run_studies"]
 

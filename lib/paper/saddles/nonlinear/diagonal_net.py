@@ -14,15 +14,22 @@ from jaxtyping import Float
 from scipy.optimize import nnls
 from torch import Tensor
 
-from paper.claims import Evidence
-from learning_dynamics.problems import Moments
 from learning_dynamics.data.published import diagonal_pair
+from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import check_positive
-from learning_dynamics.saddles.theory.staircase import finite_step_rate
 from learning_dynamics.saddles.theory.stages import crossing_steps
+from learning_dynamics.saddles.theory.staircase import finite_step_rate
+from paper.claims import Evidence
 
-__all__ = ["PUBLISHED_TIMES", "DiagonalRun", "Jumps", "descend_in_logarithms", "jumps", "measure",
-           "measured_times"]
+__all__ = [
+    "PUBLISHED_TIMES",
+    "DiagonalRun",
+    "Jumps",
+    "descend_in_logarithms",
+    "jumps",
+    "measure",
+    "measured_times",
+]
 
 #: Jump times over log(1/alpha) (pesme2023; numbers as in kunin2025: 2.667, 8.292, 47.765).
 PUBLISHED_TIMES = (0.1930, 0.6002, 3.4574)

@@ -13,17 +13,25 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
 from learning_dynamics.data.digits import digits_pair
-from paper.records import write_record
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from learning_dynamics.saddles.theory.staircase import recursion
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
+from paper.claims import Evidence
+from paper.records import write_record
 
-__all__ = ["PAIRS", "DigitPairs", "DigitRuns", "main", "measure", "pair_problems", "run",
-           "to_dataset"]
+__all__ = [
+    "PAIRS",
+    "DigitPairs",
+    "DigitRuns",
+    "main",
+    "measure",
+    "pair_problems",
+    "run",
+    "to_dataset",
+]
 
 PAIRS: tuple[tuple[int, int], ...] = tuple(combinations(range(10), 2))
 

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paper.claims import Evidence
 from learning_dynamics.data.published import five_point, orthogonal_pair, three_point
 from learning_dynamics.runtime import Trajectory, generator
 from learning_dynamics.saddles.theory.extremal_directions import (
@@ -26,15 +25,16 @@ from learning_dynamics.saddles.two_layer import (
     initialise,
     uniform_grid,
 )
+from paper.claims import Evidence
 
 __all__ = [
     "FIVE_POINT_LEVELS",
     "THREE_POINT_ERROR",
     "UnitsBefore",
     "balanced",
-    "five_point_run",
     "distance_from_first",
     "five_point_directions",
+    "five_point_run",
     "five_point_stages",
     "measure_five_point",
     "measure_orthogonal_pair",
@@ -52,9 +52,7 @@ FIVE_POINT_LEVELS = (0.03812, 0.030185279, 0.0278859611)
 THREE_POINT_ERROR = 0.175043
 
 
-def balanced(
-    units: int, scales: Sequence[float], seeds: Sequence[int], name: str
-) -> Weights:
+def balanced(units: int, scales: Sequence[float], seeds: Sequence[int], name: str) -> Weights:
     """Starts with |a_i| = |b_i|, two inputs and one output: entries of a of size epsilon.
 
     scales, seeds : one per run. Equal seeds give equal directions.
@@ -65,7 +63,11 @@ def balanced(
 
 
 def five_point_run(
-    *, init_scale: float = 1e-8, step_size: float = 0.6, seeds: int = 5, span: float = 1800.0,
+    *,
+    init_scale: float = 1e-8,
+    step_size: float = 0.6,
+    seeds: int = 5,
+    span: float = 1800.0,
     observables: Sequence[str] = ("loss",),
 ) -> Trajectory:
     """Fifty ReLU units on the five points, `span` / `step_size` steps (loss with 1/2)."""
@@ -96,7 +98,7 @@ def five_point_stages(
 
 def five_point_directions(run: Trajectory) -> Int[Tensor, "runs stages"]:
     """Number of distinct directions of active units: while dormant, half way between the drops, at
-    the end. `run` holds units; a unit is active if |b| |a| exceeds 1e-3 of the target's size, 0.1."""
+    the end. `run` holds units; active: |b| |a| exceeds 1e-3 of the target's size, 0.1."""
     drops, _, _ = five_point_stages(run)
     ends = torch.tensor([float(run.steps[-1])], dtype=drops.dtype)
     found = []
@@ -195,7 +197,10 @@ def distance_from_first(
 
 
 def orthogonal_pair_run(
-    scales: Sequence[float] = (1e-3, 1e-6, 1e-12), *, seeds: int = 1, step_size: float = 0.01,
+    scales: Sequence[float] = (1e-3, 1e-6, 1e-12),
+    *,
+    seeds: int = 1,
+    step_size: float = 0.01,
     observables: Sequence[str] = ("loss",),
 ) -> Trajectory:
     """Twenty ReLU units on the orthogonal pair through both drops; run = seed * scales + scale."""
@@ -203,11 +208,17 @@ def orthogonal_pair_run(
     steps = round(1.8 * float(longest) / step_size) + 500
     return gradient_descent(
         balanced(
-            20, [e for _ in range(seeds) for e in scales],
-            [s for s in range(seeds) for _ in scales], "orthogonal-pair",
+            20,
+            [e for _ in range(seeds) for e in scales],
+            [s for s in range(seeds) for _ in scales],
+            "orthogonal-pair",
         ),
-        orthogonal_pair(), step_size=step_size, steps=steps, activation="relu",
-        record_at=uniform_grid(steps, 1), observables=observables,
+        orthogonal_pair(),
+        step_size=step_size,
+        steps=steps,
+        activation="relu",
+        record_at=uniform_grid(steps, 1),
+        observables=observables,
     )
 
 
@@ -244,14 +255,20 @@ def measure_orthogonal_pair(*, quick: bool = False) -> Evidence:
 
 
 def three_point_run(
-    scales: Sequence[float] = (1e-3, 1e-6, 0.13), *, seeds: int = 3, units: int = 60,
-    step_size: float = 0.2, steps: int = 10_000,
+    scales: Sequence[float] = (1e-3, 1e-6, 0.13),
+    *,
+    seeds: int = 3,
+    units: int = 60,
+    step_size: float = 0.2,
+    steps: int = 10_000,
 ) -> Trajectory:
     """ReLU units on the three points from several scales; run = seed * len(scales) + scale."""
     return gradient_descent(
         balanced(
-            units, [e for _ in range(seeds) for e in scales],
-            [s for s in range(seeds) for _ in scales], "three-point",
+            units,
+            [e for _ in range(seeds) for e in scales],
+            [s for s in range(seeds) for _ in scales],
+            "three-point",
         ),
         three_point(),
         step_size=step_size,

@@ -14,19 +14,30 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import activation as find_activation, leaky_relu
-from paper.claims import Evidence
-from paper.saddles.random_linear import problems_with_gaps
-from paper.records import write_record
+from learning_dynamics.activations import activation as find_activation
+from learning_dynamics.activations import leaky_relu
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.extremal_directions import extremal_directions
 from learning_dynamics.saddles.theory.stages import find_stages
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise, uniform_grid
+from paper.claims import Evidence
+from paper.records import write_record
+from paper.saddles.random_linear import problems_with_gaps
 
-__all__ = ["ACTIVATIONS", "Comparison", "NonlinearStages", "compare", "data", "kappa", "main",
-           "measure", "sample_run", "to_dataset"]
+__all__ = [
+    "ACTIVATIONS",
+    "Comparison",
+    "NonlinearStages",
+    "compare",
+    "data",
+    "kappa",
+    "main",
+    "measure",
+    "sample_run",
+    "to_dataset",
+]
 
 ACTIVATIONS = ("tanh", "gelu", "leaky_relu", "relu")
 
@@ -80,7 +91,6 @@ class Comparison:
         level = ((self.rests - self.twin_rests).abs() <= share * height).double()
         return torch.cat([times, level[:, None]], dim=1)
 
-
     @property
     def extremal_ratio(self) -> Float[Tensor, " problems"]:
         """Steps of drop 1 over those of the twin rescaled to the fastest extremal rate."""
@@ -107,11 +117,14 @@ def data(config: NonlinearStages) -> Problem:
     y = torch.stack([p.targets for p in problems])
     if config.inputs == "symmetric":
         return Problem(torch.cat([x, -x], -1), torch.cat([y, -y], -1))
-    move = torch.stack([
-        torch.randn(x.shape[1], 1, generator=generator("nonlinear-stages/shift", i),
-                    dtype=torch.float64)
-        for i in range(config.problems)
-    ])
+    move = torch.stack(
+        [
+            torch.randn(
+                x.shape[1], 1, generator=generator("nonlinear-stages/shift", i), dtype=torch.float64
+            )
+            for i in range(config.problems)
+        ]
+    )
     move = config.shift * move / move.norm(dim=1, keepdim=True)
     teacher = torch.stack([p.teacher for p in problems])
     return Problem(x + move, y + teacher @ move)
@@ -130,28 +143,38 @@ def compare(config: NonlinearStages) -> Comparison:
     )
     run = gradient_descent(start, problem, activation=act, step_size=config.step_size, **options)
     twin = gradient_descent(
-        Weights(k**0.5 * start.w1, k**0.5 * start.w2), problem,
-        step_size=k * config.step_size, **options,
+        Weights(k**0.5 * start.w1, k**0.5 * start.w2),
+        problem,
+        step_size=k * config.step_size,
+        **options,
     )
     moments = problem.moments()
     levels = staircase.levels(moments)[:, :3]
-    found, expected = (
-        find_stages(t["loss"].nan_to_num(1e9), levels, t.steps) for t in (run, twin)
-    )
+    found, expected = (find_stages(t["loss"].nan_to_num(1e9), levels, t.steps) for t in (run, twin))
     n = problem.inputs.shape[-1]
     # A smooth sigma has one extremal pair, which any start finds; a kinked one needs all units.
     few = None if act.homogeneous else 8
     rates = []
     for i in range(config.problems):
         directions = extremal_directions(
-            problem.inputs[i], problem.targets[i] / n, activation=act,
-            starts=start.units[i, :few], iterations=600, tolerance=1e-3,
+            problem.inputs[i],
+            problem.targets[i] / n,
+            activation=act,
+            starts=start.units[i, :few],
+            iterations=600,
+            tolerance=1e-3,
         )
         rates.append(float(directions.rates[0]) if len(directions.rates) else 0.0)
     return Comparison(
-        config, run.steps, run["loss"], twin["loss"], levels,
-        found.drop_steps, expected.drop_steps,
-        found.plateau_losses[:, 1], expected.plateau_losses[:, 1],
+        config,
+        run.steps,
+        run["loss"],
+        twin["loss"],
+        levels,
+        found.drop_steps,
+        expected.drop_steps,
+        found.plateau_losses[:, 1],
+        expected.plateau_losses[:, 1],
         torch.tensor(rates, dtype=torch.float64),
         k * torch.linalg.matrix_norm(moments.yx, 2),
     )

@@ -85,7 +85,10 @@ def run(config: Config = Config()) -> xr.Dataset:
     coords = {"problem": range(len(batch)), "scale": list(config.scales), "escape": ESCAPES}
     found = xr.concat(parts, "relative_step").assign_coords(coords)
     found["relative_step"] = list(config.relative_steps)
-    found["flow"] = ("problem", "escape"), staircase.predict_staircase(stack_moments(batch)).exponents[:, :3]
+    found["flow"] = (
+        ("problem", "escape"),
+        staircase.predict_staircase(stack_moments(batch)).exponents[:, :3],
+    )
     power = fit_slope(np.log(found.scale), np.log(found.ratio))
     growth = fit_slope(-np.log(found.scale), found.steps)
     found = found.assign(measured=power.slope, half_width=power.half_width)
@@ -98,7 +101,9 @@ def first_ratios(
     """sigma_2(S)/sigma_1(S) at the first escape (problem, step_size, scale), one random start."""
     coords = {"problem": range(len(batch)), "step_size": list(step_sizes), "scale": list(scales)}
     a, b, c = (len(values) for values in coords.values())
-    slow = staircase.predict_staircase(stack_moments(batch), min(step_sizes)).drop_steps(min(scales))
+    slow = staircase.predict_staircase(stack_moments(batch), min(step_sizes)).drop_steps(
+        min(scales)
+    )
     track = follow_modes(
         stack_moments(batch, b * c),
         unit_starts(1, scales, (10, 10)).repeat(a * b, 1, 1),
@@ -118,7 +123,9 @@ def step_table(config: Config = Config()) -> xr.Dataset:
     ratios = first_ratios(batch, config.table_scales, steps)
     small = ratios[..., 1:]
     power = fit_slope(np.log(small.scale), np.log(small)).slope
-    theory = [staircase.predict_staircase(stack_moments(batch), eta).exponents[:, 0] for eta in steps]
+    theory = [
+        staircase.predict_staircase(stack_moments(batch), eta).exponents[:, 0] for eta in steps
+    ]
     predicted = ("problem", "step_size"), torch.stack(theory, dim=-1)
     return xr.Dataset({"ratio": ratios, "measured": power, "predicted": predicted})
 

@@ -73,8 +73,11 @@ def make_problem(name: str, problems: int) -> tuple[Problem, Loss]:
 
 
 def find_stages(
-    x: Float[Tensor, "m0 n"], y: Float[Tensor, "m2 n"], criterion: Loss,
-    w: Float[Tensor, "plateau m2 m0"], step_size: Tensor,
+    x: Float[Tensor, "m0 n"],
+    y: Float[Tensor, "m2 n"],
+    criterion: Loss,
+    w: Float[Tensor, "plateau m2 m0"],
+    step_size: Tensor,
 ) -> Float[Tensor, " stage"]:
     """Times of the drops, in log(1/epsilon) steps, from the rates on the plateaus W before them,
     as long as each plateau has one rank more than the one before."""
@@ -103,8 +106,13 @@ def _one_loss(name: str, config: Config) -> xr.Dataset:
         start = initialise((6, 10, RANK), torch.tensor(scales * config.problems).double(), seeds)
         data = (t.repeat_interleave(copies, 0) for t in (problem.inputs, problem.targets))
         return gradient_descent(
-            start, Problem(*data), step_size=eta.repeat_interleave(copies), steps=steps,
-            loss=criterion, record_at=uniform_grid(steps, every), observables=observables,
+            start,
+            Problem(*data),
+            step_size=eta.repeat_interleave(copies),
+            steps=steps,
+            loss=criterion,
+            record_at=uniform_grid(steps, every),
+            observables=observables,
         )
 
     short = int(1.1 * math.log(1 / min(config.scales)) / math.log1p(config.relative_step))

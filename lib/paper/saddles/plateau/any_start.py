@@ -87,8 +87,9 @@ def run(config: Config = Config()) -> xr.Dataset:
     for name in names:
         for i, moments in enumerate(batch):
             noise = STARTS.get(name, _normal)(generator("any-start", name, i))
-            near = (lambda s, m=moments, k=SADDLES.get(name, 0): near_saddle(m, k, s) if k else s)
-            starts += [near(e * noise) for e in torch.tensor(config.scales, dtype=torch.float64)]
+            k = SADDLES.get(name, 0)
+            for e in torch.tensor(config.scales, dtype=torch.float64):
+                starts.append(near_saddle(moments, k, e * noise) if k else e * noise)
     starts, scales = torch.stack(starts), config.scales
     track, theory = follow_grid(batch, starts, scales, config.relative_step, drop=3)
     grid = (len(names), len(batch), len(scales), len(ESCAPES))

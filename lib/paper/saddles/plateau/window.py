@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 import xarray as xr
 
 from learning_dynamics.saddles.linear_nets.modes import stack_moments

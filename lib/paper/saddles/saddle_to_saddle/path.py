@@ -57,8 +57,7 @@ class Picture:
 def problem_of(config: SaddleToSaddle) -> Problem:
     """The learning problem of `config`, one run: X (m0, n), Y (m2, n)."""
     return linear_teacher(
-        generator=generator("saddle-to-saddle", config.seed),
-        target_spectrum=config.target_spectrum,
+        generator=generator("saddle-to-saddle", config.seed), target_spectrum=config.target_spectrum
     )
 
 
@@ -93,6 +92,4 @@ def run(config: SaddleToSaddle = SaddleToSaddle()) -> Picture:
     length = path.norm(dim=1)
     away = length > 0.1 * length[-1]
     share = (coordinates.norm(dim=1) / length).square()[away]
-    return Picture(
-        config, problem, trajectory, staircase, stages, coordinates, float(share.min())
-    )
+    return Picture(config, problem, trajectory, staircase, stages, coordinates, float(share.min()))

@@ -7,13 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.theory.stages import log_excess
-from learning_dynamics.saddles.theory.stages import Stages, find_drops, find_stages
+from learning_dynamics.saddles.theory.stages import Stages, find_drops, find_stages, log_excess
 from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
+from paper.claims import Evidence
 
 __all__ = ["RankKSaddles", "Rests", "measure", "measure_three_drops", "run"]
 
@@ -98,8 +97,11 @@ def run(config: RankKSaddles = RankKSaddles()) -> Rests:
             log_excess(
                 Moments(moments.xx[s], moments.yx[s], moments.yy[s]),
                 Staircase(
-                    staircase.levels[s], staircase.rates[s], staircase.times[s],
-                    staircase.exponents[s], staircase.step_size,
+                    staircase.levels[s],
+                    staircase.rates[s],
+                    staircase.times[s],
+                    staircase.exponents[s],
+                    staircase.step_size,
                 ),
                 k,
                 config.init_scale,

@@ -1,4 +1,6 @@
-"""Utsunomiya's thesis, figures 3.2 and 3.3: how much each layer's change lowers the loss in the first step.
+"""How much each layer's change lowers the loss in the first step.
+
+Figures 3.2 and 3.3 of Utsunomiya's thesis.
 
 Six-layer ReLU nets with n_1 = n_3 = n_5 = n and bottlenecks n_2 = n_4 = m(n), one image, one step
 of gradient descent with eta = 0.1 on 1/2 |f - y|^2. Inputs have the scale of flattened CIFAR-10
@@ -16,17 +18,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paper.claims import Evidence
-from paper.records import RESULTS
 from learning_dynamics.losses import squared
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.coordinate_check import fit_slope
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.parametrizations import Parametrization, scheme
+from paper.claims import Evidence
+from paper.records import RESULTS
 from paper.workers import worker
 
-__all__ = ["FULL", "MORE", "MORE_RECORD", "PUBLISHED", "QUICK", "RECORD", "SETTINGS", "Config",
-           "Contributions", "evidence", "read", "run", "write"]
+__all__ = [
+    "FULL",
+    "MORE",
+    "MORE_RECORD",
+    "PUBLISHED",
+    "QUICK",
+    "RECORD",
+    "SETTINGS",
+    "Config",
+    "Contributions",
+    "evidence",
+    "read",
+    "run",
+    "write",
+]
 
 LAYERS = 6
 
@@ -36,7 +51,8 @@ class Setting:
     """One curve family: scheme, bottleneck width m(n), and what Utsunomiya's thesis publishes.
 
     literal : sigma_1 = max(n_0, n_1)^-1/2 as the rule says. Here n_0 = 3072 exceeds n in part of
-              the range; the published slopes are those of sigma_1 = n_1^-1/2, the rule for n >= n_0.
+              the range; the published slopes are those of sigma_1 = n_1^-1/2, the rule for n >=
+              n_0.
     """
 
     scheme: str
@@ -56,23 +72,25 @@ class Setting:
 #: Published slopes: layers 1..6 of figures 3.2 (two settings) and 3.3 (two).
 SETTINGS: dict[str, Setting] = {
     "Spectral, m = n/5": Setting(
-        "spectral", lambda n: round(n / 5), 1.0, (-0.05, -0.05, -0.05, -0.05, -0.06, -0.06)),
+        "spectral", lambda n: round(n / 5), 1.0, (-0.05, -0.05, -0.05, -0.05, -0.06, -0.06)
+    ),
     "Spectral, m = 6 n^(1/2)": Setting(
-        "spectral", lambda n: round(6 * n**0.5), 0.5, (-0.98, -0.98, -0.97, -0.97, -0.96, -0.96)),
+        "spectral", lambda n: round(6 * n**0.5), 0.5, (-0.98, -0.98, -0.97, -0.97, -0.96, -0.96)
+    ),
     "Spectral, m = 150 n^(1/5)": Setting(
-        "spectral", lambda n: round(150 * n**0.2), 0.2,
-        (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)),
-    "DP(1/2), m = 150 n^(1/5)": Setting(
-        "dp(1/2)", lambda n: round(150 * n**0.2), 0.2, (0.02,) * 6),
+        "spectral", lambda n: round(150 * n**0.2), 0.2, (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)
+    ),
+    "DP(1/2), m = 150 n^(1/5)": Setting("dp(1/2)", lambda n: round(150 * n**0.2), 0.2, (0.02,) * 6),
     "Spectral to the letter, m = 150 n^(1/5)": Setting(
-        "spectral", lambda n: round(150 * n**0.2), 0.2, (), literal=True),
+        "spectral", lambda n: round(150 * n**0.2), 0.2, (), literal=True
+    ),
 }
 PUBLISHED = tuple(name for name, s in SETTINGS.items() if s.published)
 
 
 @dataclass(frozen=True)
 class Config:
-    """The experiment's numbers; the defaults are those of Utsunomiya's thesis. settings: those that are computed."""
+    """Numbers of the experiment, by default Utsunomiya's; settings: those computed."""
 
     sizes: tuple[int, ...] = tuple(range(1000, 10001, 1000))
     trials: int = 30
@@ -153,9 +171,7 @@ def trial(config: Config, n: int, number: int) -> tuple[list[list[float]], float
     g = generator(config.seed, n, number)
     widest = max(s.bottleneck(n) for s in SETTINGS.values())
     widths = (config.inputs, n, widest, n, widest, n, config.outputs)
-    draw = [
-        torch.randn(b, a, generator=g) for a, b in zip(widths[:-1], widths[1:], strict=True)
-    ]
+    draw = [torch.randn(b, a, generator=g) for a, b in zip(widths[:-1], widths[1:], strict=True)]
     x = torch.rand(config.inputs, 1, generator=g)
     x = x * (config.mean_square * config.inputs) ** 0.5 / x.norm()
     target = torch.zeros(config.outputs, 1)
@@ -167,8 +183,13 @@ def trial(config: Config, n: int, number: int) -> tuple[list[list[float]], float
         sliced = [draw[0], draw[1][:m], draw[2][:, :m], draw[3][:m], draw[4][:, :m], draw[5]]
         p = s.parametrization((config.inputs, n, m, n, m, n, config.outputs))
         step = first_step(
-            sliced, p, x, lambda f: loss.gradient(f, target), step_size=config.step_size,
-            drawn=True, norms=[zero] * LAYERS,
+            sliced,
+            p,
+            x,
+            lambda f: loss.gradient(f, target),
+            step_size=config.step_size,
+            drawn=True,
+            norms=[zero] * LAYERS,
         )
         rows.append(step["contribution"].tolist())
     return rows, time.process_time() - start
@@ -238,8 +259,11 @@ def evidence(*, quick: bool) -> Evidence:
         tolerance=[0.07 + e for e in extra],
         seeds=list(range(result.config.trials)),
         details={
-            "theory": [2 * (s.growth - 1) if s.scheme == "spectral" else 0.0
-                       for s in map(SETTINGS.get, PUBLISHED) for _ in range(LAYERS)],
+            "theory": [
+                2 * (s.growth - 1) if s.scheme == "spectral" else 0.0
+                for s in map(SETTINGS.get, PUBLISHED)
+                for _ in range(LAYERS)
+            ],
             "interval": intervals,
             "lowest_level_ratio": min(ratios),
             "highest_level_ratio": max(ratios),

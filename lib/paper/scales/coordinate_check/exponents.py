@@ -1,10 +1,11 @@
 """Predicted exponents against measured ones: the table of Part II, and the ends of r.
 
-Five width patterns: the two bottlenecks of Utsunomiya's thesis (n^(1/5) with a small prefactor, so that the
+Five width patterns: the two bottlenecks of Utsunomiya's thesis (n^(1/5) with a small prefactor,
+                     so that the
 asymptotic slopes are developed), equal widths, the slides' n^2, n, n^2, three bottlenecks, and a
 funnel that only narrows. Neighbouring widths of a pattern differ by at least n^(1/4): a slope needs
-its leading term to lead, and in a funnel n, n^(3/4), n^(1/2), n^(1/4) it does not do so at n = 16384
-(`CLOSE`: slopes of total changes are then 0.12 off).
+its leading term to lead, and in a funnel n, n^(3/4), n^(1/2), n^(1/4) it does not do so at n =
+16384 (`CLOSE`: slopes of total changes are then 0.12 off).
 """
 
 import argparse
@@ -14,17 +15,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paper.claims import Evidence
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.coordinate_check import Check, Line, WidthFamily, coordinate_check
-from learning_dynamics.scales.coordinate_check import fit_slope
+from learning_dynamics.scales.coordinate_check import (
+    Check,
+    Line,
+    WidthFamily,
+    coordinate_check,
+    fit_slope,
+)
 from learning_dynamics.scales.network import MLP
 from learning_dynamics.scales.orders import QUANTITIES
 from learning_dynamics.scales.parametrizations import SCHEMES, Parametrization, dynamic
+from paper.claims import Evidence
 
 __all__ = [
-    "CLOSE", "PATTERNS", "Pattern", "Richness", "change_norms", "check", "exponent_table",
-    "initial_outputs", "main", "r_bounds", "richness_ends",
+    "CLOSE",
+    "PATTERNS",
+    "Pattern",
+    "Richness",
+    "change_norms",
+    "check",
+    "exponent_table",
+    "initial_outputs",
+    "main",
+    "r_bounds",
+    "richness_ends",
 ]
 
 
@@ -39,22 +54,24 @@ class Pattern:
 PATTERNS: dict[str, Pattern] = {
     "two bottlenecks": Pattern(
         WidthFamily((0, 1, "1/5", 1, "1/5", 1, 0), (8, 1, 8, 1, 8, 1, 2)),
-        (1024, 2048, 4096, 8192, 16384, 32768)),
+        (1024, 2048, 4096, 8192, 16384, 32768),
+    ),
     "equal widths": Pattern(
-        WidthFamily((0, 1, 1, 1, 1, 0), (8, 1, 1, 1, 1, 2)), (128, 256, 512, 1024)),
-    "n^2, n, n^2": Pattern(
-        WidthFamily((0, 2, 1, 2, 0), (8, 1, 1, 1, 2)), (24, 48, 96, 192)),
+        WidthFamily((0, 1, 1, 1, 1, 0), (8, 1, 1, 1, 1, 2)), (128, 256, 512, 1024)
+    ),
+    "n^2, n, n^2": Pattern(WidthFamily((0, 2, 1, 2, 0), (8, 1, 1, 1, 2)), (24, 48, 96, 192)),
     "three bottlenecks": Pattern(
         WidthFamily((0, 1, "1/4", 1, "1/4", 1, "1/4", 1, 0), (8, 1, 8, 1, 8, 1, 8, 1, 2)),
-        (1024, 4096, 16384)),
-    "funnel": Pattern(
-        WidthFamily((0, 1, "1/2", "1/4", 0), (8, 1, 1, 4, 2)), (1024, 4096, 16384)),
+        (1024, 4096, 16384),
+    ),
+    "funnel": Pattern(WidthFamily((0, 1, "1/2", "1/4", 0), (8, 1, 1, 4, 2)), (1024, 4096, 16384)),
 }
 
 
 #: Outside the range of the claim: neighbouring widths too close for their order to show.
 CLOSE = Pattern(
-    WidthFamily((0, 1, "3/4", "1/2", "1/4", 0), (8, 1, 1, 1, 4, 2)), (1024, 4096, 16384))
+    WidthFamily((0, 1, "3/4", "1/2", "1/4", 0), (8, 1, 1, 1, 4, 2)), (1024, 4096, 16384)
+)
 
 
 def check(
@@ -68,7 +85,11 @@ def check(
     """The coordinate check of the book's schemes on one of `PATTERNS`."""
     p = PATTERNS[pattern]
     return coordinate_check(
-        list(schemes), p.family, sizes or p.sizes, runs=runs, seed=f"pattern {pattern}",
+        list(schemes),
+        p.family,
+        sizes or p.sizes,
+        runs=runs,
+        seed=f"pattern {pattern}",
         quantities=quantities,
     )
 
@@ -92,32 +113,43 @@ def exponent_table(*, quick: bool) -> Evidence:
         result = check(name, sizes=small[name] if quick else None, runs=runs)
         count += len(result.lines)
         wide.append(max(line.interval for line in result.lines))
-        worst += [
-            max(excess(line) for line in result.select(quantity=q)) for q in QUANTITIES
-        ]
+        worst += [max(excess(line) for line in result.select(quantity=q)) for q in QUANTITIES]
     details = {"entries": float(count), "widest_interval": max(wide)}
     if not quick:
         close = coordinate_check(
-            ("standard", "mup-package", "dp(1/2)"), CLOSE.family, CLOSE.sizes, runs=runs,
-            seed="close widths", quantities=("change_norm",))
+            ("standard", "mup-package", "dp(1/2)"),
+            CLOSE.family,
+            CLOSE.sizes,
+            runs=runs,
+            seed="close widths",
+            quantities=("change_norm",),
+        )
         details["close_widths_gap"] = max(
-            abs(line.slope - float(line.predicted)) for line in close.lines)
+            abs(line.slope - float(line.predicted)) for line in close.lines
+        )
     return Evidence(
-        measured=worst, predicted=[0.0] * len(worst), tolerance=[0.05] * len(worst),
-        seeds=list(range(runs)), details=details,
+        measured=worst,
+        predicted=[0.0] * len(worst),
+        tolerance=[0.05] * len(worst),
+        seeds=list(range(runs)),
+        details=details,
     )
 
 
 def change_norms(*, quick: bool) -> Evidence:
     """Slopes of |Delta h~_l|, l = 1..5, for DP(1/2): own parts first, totals second."""
     result = check(
-        "two bottlenecks", ("dp(1/2)",), runs=24,
+        "two bottlenecks",
+        ("dp(1/2)",),
+        runs=24,
         sizes=(512, 2048, 8192) if quick else None,
         quantities=("own_change_norm", "change_norm"),
     )
     lines = [
-        line for q in ("own_change_norm", "change_norm")
-        for line in result.select(quantity=q) if line.layer <= 5
+        line
+        for q in ("own_change_norm", "change_norm")
+        for line in result.select(quantity=q)
+        if line.layer <= 5
     ]
     return Evidence(
         measured=[line.slope for line in lines],
@@ -157,7 +189,11 @@ def richness_ends(
     family = WidthFamily((0, 1, 1, 1, 0), (8, 1, 1, 1, 1))
     schemes = [dynamic(r, any_r=True) for r in richness]
     result = coordinate_check(
-        schemes, family, sizes, runs=runs, seed="ends of r",
+        schemes,
+        family,
+        sizes,
+        runs=runs,
+        seed="ends of r",
         quantities=("preactivation_rms", "backward_update_ratio"),
     )
     names = [s.name for s in schemes]
@@ -217,10 +253,12 @@ def r_bounds(*, quick: bool) -> Evidence:
     result = richness_ends(values, sizes, 32, steps=0)
     family = WidthFamily((0, 1, 1, 1, 0), (8, 1, 1, 1, 1))
     output = [
-        torch.stack([
-            initial_outputs(dynamic(v, any_r=True)(family(n)), 4000, generator("output", v, n))
-            for n in sizes
-        ])
+        torch.stack(
+            [
+                initial_outputs(dynamic(v, any_r=True)(family(n)), 4000, generator("output", v, n))
+                for n in sizes
+            ]
+        )
         for v in values
     ]
     fits = [fit_slope(sizes, table) for table in (*output, *result.ratio)]
@@ -240,17 +278,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="coordinate-check",
         description="Measured growth exponents of the book's schemes beside the predicted ones.",
     )
-    parser.add_argument("schemes", nargs="*", default=["dp(1/2)", "spectral"],
-                        help=f"any of {', '.join(SCHEMES)}, dp(r)")
+    parser.add_argument(
+        "schemes",
+        nargs="*",
+        default=["dp(1/2)", "spectral"],
+        help=f"any of {', '.join(SCHEMES)}, dp(r)",
+    )
     parser.add_argument("--pattern", choices=list(PATTERNS), default="two bottlenecks")
     parser.add_argument("--sizes", type=int, nargs="+", default=None, metavar="N")
     parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--quantities", nargs="+", choices=list(QUANTITIES), metavar="QUANTITY",
-                        default=["preactivation_rms", "change_rms", "own_contribution", "cosine"])
+    parser.add_argument(
+        "--quantities",
+        nargs="+",
+        choices=list(QUANTITIES),
+        metavar="QUANTITY",
+        default=["preactivation_rms", "change_rms", "own_contribution", "cosine"],
+    )
     given = parser.parse_args(argv)
     try:
-        result = check(given.pattern, given.schemes, sizes=given.sizes, runs=given.runs,
-                       quantities=given.quantities)
+        result = check(
+            given.pattern,
+            given.schemes,
+            sizes=given.sizes,
+            runs=given.runs,
+            quantities=given.quantities,
+        )
     except ValueError as error:
         parser.error(str(error))
     print(result.table())

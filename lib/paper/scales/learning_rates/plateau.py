@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from learning_dynamics.data.images import Images, load
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence
 from paper.fits import fit_slope
-from learning_dynamics.data.images import Images, load
 from paper.records import read_record
 from paper.scales.simulations.settings import bottleneck_widths, training_run
 from paper.sweep import sweep
@@ -39,7 +39,9 @@ class Plateau:
 
 
 QUICK = Plateau(
-    widths=(512, 1024, 2048, 4096), seeds=(0, 1, 2), longest=48,
+    widths=(512, 1024, 2048, 4096),
+    seeds=(0, 1, 2),
+    longest=48,
     images=Images(source="sklearn", pool=1, train=32),
 )
 
@@ -51,7 +53,7 @@ def plateau_lengths(
     executor: Executor | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Steps until the loss has fallen half-way from |y|^2/2 = 0.5 to that of the best constant, 0.25
+    """Steps until the loss has fallen half-way from |y|^2/2 = 0.5 to the best constant's, 0.25
     (NaN if it never does).
 
     Dimensions width and seed; `loss` (width, seed, record) at `at_step` (width, record). For
@@ -72,8 +74,14 @@ def plateau_lengths(
         steps.append(records)
         runs += [
             training_run(
-                config.scheme, widths, step_size=config.step_size, seed=s, steps=last,
-                images=config.images, batch_size=train.inputs.shape[1], records=records,
+                config.scheme,
+                widths,
+                step_size=config.step_size,
+                seed=s,
+                steps=last,
+                images=config.images,
+                batch_size=train.inputs.shape[1],
+                records=records,
             )
             for s in config.seeds
         ]
@@ -85,19 +93,30 @@ def plateau_lengths(
     size = (len(config.widths), len(config.seeds))
     loss = np.array([r.train_loss.values for r in results], dtype=float).reshape(*size, -1)
     level = torch.full((size[1], 1), 0.375, dtype=torch.float64)
-    length = np.array([
-        crossing_steps(torch.from_numpy(curves), level, torch.tensor(at))[:, 0]
-        for curves, at in zip(loss, steps, strict=True)
-    ])
+    length = np.array(
+        [
+            crossing_steps(torch.from_numpy(curves), level, torch.tensor(at))[:, 0]
+            for curves, at in zip(loss, steps, strict=True)
+        ]
+    )
     dims = ("width", "seed")
     return xr.Dataset(
-        {"length": (dims, length, {"units": "steps"}),
-         "loss": ((*dims, "record"), loss), "at_step": (("width", "record"), np.array(steps)),
-         "bottleneck": ("width", [
-             bottleneck_widths(n, 1, prefactor=config.prefactor)[2] for n in config.widths])},
+        {
+            "length": (dims, length, {"units": "steps"}),
+            "loss": ((*dims, "record"), loss),
+            "at_step": (("width", "record"), np.array(steps)),
+            "bottleneck": (
+                "width",
+                [bottleneck_widths(n, 1, prefactor=config.prefactor)[2] for n in config.widths],
+            ),
+        },
         coords={"width": list(config.widths), "seed": list(config.seeds)},
-        attrs={"scheme": config.scheme, "step_size": config.step_size,
-               "images": str(config.images), "prefactor": config.prefactor},
+        attrs={
+            "scheme": config.scheme,
+            "step_size": config.step_size,
+            "images": str(config.images),
+            "prefactor": config.prefactor,
+        },
     )
 
 
@@ -122,6 +141,9 @@ def spectral_plateau(*, quick: bool = False) -> Evidence:
     lengths = plateau_lengths(QUICK) if quick else read_record("simulations-plateau")
     slope, half, in_ratio = plateau_exponent(lengths)
     return Evidence(
-        measured=slope, predicted=0.4, tolerance=0.1, seeds=[int(s) for s in lengths.seed],
+        measured=slope,
+        predicted=0.4,
+        tolerance=0.1,
+        seeds=[int(s) for s in lengths.seed],
         details={"half_width": half, "slope_in_sqrt_ratio": in_ratio},
     )

@@ -9,18 +9,25 @@ import numpy as np
 import torch
 import xarray as xr
 
-from paper.claims import Evidence
 from learning_dynamics.data.images import Images, load
+from learning_dynamics.runtime import generator
+from paper.claims import Evidence
 from paper.records import read_record
 from paper.scales.simulations.settings import SCHEMES, bottleneck_widths, grid, training_run
 from paper.store import Store
 from paper.sweep import Experiment, sweep
 from paper.training_runs import TRAINING, TrainingRun, run_many
-from learning_dynamics.runtime import generator
 
 __all__ = [
-    "BETWEEN", "LARGE", "QUICK", "Transfer", "best_step_size", "learning_rate_sweep",
-    "shift_per_doubling", "swept_widths", "transfer_claim",
+    "BETWEEN",
+    "LARGE",
+    "QUICK",
+    "Transfer",
+    "best_step_size",
+    "learning_rate_sweep",
+    "shift_per_doubling",
+    "swept_widths",
+    "transfer_claim",
 ]
 
 #: Octaves log2(step size) searched, scheme by scheme.
@@ -63,8 +70,12 @@ def _octaves(scheme: str, config: Transfer) -> np.ndarray:
 
 
 def _results(
-    experiment: Experiment, runs: Sequence[TrainingRun], store: Path | str | None,
-    executor: Executor | None, progress: bool, compute: bool,
+    experiment: Experiment,
+    runs: Sequence[TrainingRun],
+    store: Path | str | None,
+    executor: Executor | None,
+    progress: bool,
+    compute: bool,
 ) -> list[xr.Dataset | None]:
     """One result a run, in order; None where it is not stored and may not be computed."""
     if not compute:
@@ -102,15 +113,21 @@ def learning_rate_sweep(
         for i, scheme in enumerate(config.schemes):
             mine = _octaves(scheme, config)
             base = training_run(
-                scheme, widths, step_size=1.0, seed=0, steps=config.steps, images=config.images,
-                batch_size=config.batch_size, dtype=config.dtype,
-                records=sorted({0, config.steps // 20, config.steps // 6, config.steps // 2,
-                                config.steps}),
+                scheme,
+                widths,
+                step_size=1.0,
+                seed=0,
+                steps=config.steps,
+                images=config.images,
+                batch_size=config.batch_size,
+                dtype=config.dtype,
+                records=sorted(
+                    {0, config.steps // 20, config.steps // 6, config.steps // 2, config.steps}
+                ),
             )
             runs += grid(base, 2.0**mine, config.seeds)
             places += [
-                (i, j, octaves.index(float(o)), s)
-                for o in mine for s in range(len(config.seeds))
+                (i, j, octaves.index(float(o)), s) for o in mine for s in range(len(config.seeds))
             ]
     results = _results(TRAINING, runs, store, executor, progress, compute)
     for place, result in zip(places, results, strict=True):
@@ -123,11 +140,21 @@ def learning_rate_sweep(
     seconds = sum(float(r.attrs.get("wall_seconds", 0)) for r in done)
     return xr.Dataset(
         {name: (dims, values) for name, values in data.items()},
-        coords={"scheme": list(config.schemes), "width": list(config.widths), "octave": octaves,
-                "seed": list(config.seeds)},
-        attrs={"steps": config.steps, "batch_size": config.batch_size, "images": str(config.images),
-               "prefactor": config.prefactor, "runs": len(done), "runs_wanted": len(runs),
-               "run_seconds": seconds},
+        coords={
+            "scheme": list(config.schemes),
+            "width": list(config.widths),
+            "octave": octaves,
+            "seed": list(config.seeds),
+        },
+        attrs={
+            "steps": config.steps,
+            "batch_size": config.batch_size,
+            "images": str(config.images),
+            "prefactor": config.prefactor,
+            "runs": len(done),
+            "runs_wanted": len(runs),
+            "run_seconds": seconds,
+        },
     )
 
 
@@ -174,7 +201,9 @@ def shift_per_doubling(
         chosen = chosen.sel(width=list(widths))
     chosen = chosen.sel(width=[w for w in swept_widths(sweep_result, scheme) if w in chosen.width])
     if chosen.sizes["width"] < 2:
-        raise ValueError(f"scheme = {scheme!r}: {chosen.sizes['width']} widths were swept, two needed")
+        raise ValueError(
+            f"scheme = {scheme!r}: {chosen.sizes['width']} widths were swept, two needed"
+        )
     octaves = chosen.octave.values
     values = chosen[loss].transpose("width", "octave", "seed").values
     x = np.log2(chosen.width.values.astype(float))
@@ -190,21 +219,33 @@ def shift_per_doubling(
     for _ in range(resamples):
         pick = torch.randint(seeds, (len(values), seeds), generator=stream).numpy()
         slopes.append(
-            slope(np.array([
-                best_step_size(octaves, v[:, p].mean(-1))
-                for v, p in zip(values, pick, strict=True)
-            ]))
+            slope(
+                np.array(
+                    [
+                        best_step_size(octaves, v[:, p].mean(-1))
+                        for v, p in zip(values, pick, strict=True)
+                    ]
+                )
+            )
         )
     low, high = np.quantile(slopes, [0.025, 0.975])
     tried = [octaves[~np.isnan(v.mean(-1))] for v in values]
     edge = sum(b in (t[0], t[-1]) for b, t in zip(best, tried, strict=True))
-    return {"widths": chosen.width.values, "best": best, "shift": slope(best),
-            "low": float(low), "high": float(high), "edge": edge}
+    return {
+        "widths": chosen.width.values,
+        "best": best,
+        "shift": slope(best),
+        "low": float(low),
+        "high": float(high),
+        "edge": edge,
+    }
 
 
 #: One doubling more, for three schemes and whole octaves.
 LARGE = Transfer(
-    schemes=("standard", "spectral", "dp(1/2)"), widths=(4096, 8192), spacing=1.0,
+    schemes=("standard", "spectral", "dp(1/2)"),
+    widths=(4096, 8192),
+    spacing=1.0,
     ranges=(("standard", -12, -8), ("spectral", -3, 0), ("dp(1/2)", -3, 1)),
 )
 
@@ -213,11 +254,19 @@ BETWEEN = Transfer(schemes=("dp(1/8)", "dp(3/8)"))
 
 #: A small sweep on 8 x 8 digits, for the chapter and the tests.
 QUICK = Transfer(
-    schemes=("standard", "mup-fan-in", "spectral", "ntk", "dp(1/2)"), widths=(64, 128, 256),
-    seeds=(0, 1, 2), steps=50, spacing=1.0,
+    schemes=("standard", "mup-fan-in", "spectral", "ntk", "dp(1/2)"),
+    widths=(64, 128, 256),
+    seeds=(0, 1, 2),
+    steps=50,
+    spacing=1.0,
     images=Images(source="sklearn", classes=(3, 8), pool=1),
-    ranges=(("standard", -8, -1), ("mup-fan-in", -5, 0), ("spectral", -3, 1), ("ntk", -1, 4),
-            ("dp(1/2)", -3, 1)),
+    ranges=(
+        ("standard", -8, -1),
+        ("mup-fan-in", -5, 0),
+        ("spectral", -3, 1),
+        ("ntk", -1, 4),
+        ("dp(1/2)", -3, 1),
+    ),
     dtype="float64",  # large steps amplify rounding: the chapter's numbers repeat everywhere
 )
 
@@ -238,9 +287,15 @@ def transfer_claim(*, quick: bool = False) -> Evidence:
         "at_the_edge": sum(int(f["edge"]) for f in found.values()),
     }
     for name, scheme in (("standard", "standard"), ("fan_in", "mup-fan-in"), ("dp", "dp(1/2)")):
-        details |= {name: float(found[scheme]["shift"]), f"{name}_low": found[scheme]["low"],
-                    f"{name}_high": found[scheme]["high"]}
+        details |= {
+            name: float(found[scheme]["shift"]),
+            f"{name}_low": found[scheme]["low"],
+            f"{name}_high": found[scheme]["high"],
+        }
     return Evidence(
-        measured=[float(f["shift"]) for f in found.values()], predicted=[0.0] * len(found),
-        tolerance=[0.25] * len(found), seeds=[int(s) for s in result.seed], details=details,
+        measured=[float(f["shift"]) for f in found.values()],
+        predicted=[0.0] * len(found),
+        tolerance=[0.25] * len(found),
+        seeds=[int(s) for s in result.seed],
+        details=details,
     )

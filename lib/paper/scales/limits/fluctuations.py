@@ -6,7 +6,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from paper.claims import Evidence
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.fluctuations import (
     contributions,
@@ -15,6 +14,7 @@ from learning_dynamics.scales.fluctuations import (
     spread,
     tangent_kernel_spread,
 )
+from paper.claims import Evidence
 
 __all__ = ["Fluctuations", "fluctuation_law", "fluctuations", "slope_through_origin"]
 
@@ -24,7 +24,14 @@ class Fluctuations:
     """Widths (n, m), alternating n, m, n, m, n, and the number of random networks at each."""
 
     widths: tuple[tuple[int, int], ...] = (
-        (48, 16), (96, 16), (64, 24), (96, 32), (128, 32), (128, 48), (192, 48), (256, 64),
+        (48, 16),
+        (96, 16),
+        (64, 24),
+        (96, 32),
+        (128, 32),
+        (128, 48),
+        (192, 48),
+        (256, 64),
     )
     draws: int = 6000
     blocks: int = 20
@@ -58,19 +65,25 @@ def fluctuations(config: Fluctuations) -> xr.Dataset:
             else:
                 without_layer[i, b], without_total[i, b] = layers, whole
     return xr.Dataset(
-        {"layer_spread": (("pair", "layer"), per_layer), "total_spread": ("pair", total),
-         "layer_without": (("pair", "block", "layer"), without_layer),
-         "total_without": (("pair", "block"), without_total),
-         "beta": ("pair", beta), "exact": ("pair", exact), "kernel": ("pair", kernel)},
-        coords={"layer": range(1, 7), "n": ("pair", [n for n, _ in config.widths]),
-                "m": ("pair", [m for _, m in config.widths])},
+        {
+            "layer_spread": (("pair", "layer"), per_layer),
+            "total_spread": ("pair", total),
+            "layer_without": (("pair", "block", "layer"), without_layer),
+            "total_without": (("pair", "block"), without_total),
+            "beta": ("pair", beta),
+            "exact": ("pair", exact),
+            "kernel": ("pair", kernel),
+        },
+        coords={
+            "layer": range(1, 7),
+            "n": ("pair", [n for n, _ in config.widths]),
+            "m": ("pair", [m for _, m in config.widths]),
+        },
         attrs={"draws": config.draws},
     )
 
 
-def slope_through_origin(
-    x: np.ndarray, y: np.ndarray, without: np.ndarray
-) -> tuple[float, float]:
+def slope_through_origin(x: np.ndarray, y: np.ndarray, without: np.ndarray) -> tuple[float, float]:
     """Slope of y = slope x and the half-width of its 95 % interval.
 
     y : (points,); without : (points, blocks), the same with one block of draws left out. The
@@ -102,7 +115,13 @@ def fluctuation_law(*, quick: bool = False) -> Evidence:
         found.beta.values, found.total_spread.values, found.total_without.values
     )
     return Evidence(
-        measured=[one, two], predicted=[1.0, 1.0], tolerance=[0.08, 0.1],
-        details={"half_width": [one_half, two_half], "layer_slope_in_beta": beta_layer,
-                 "sum_slope_in_beta": beta_total, "sum_half_width_in_beta": beta_half},
+        measured=[one, two],
+        predicted=[1.0, 1.0],
+        tolerance=[0.08, 0.1],
+        details={
+            "half_width": [one_half, two_half],
+            "layer_slope_in_beta": beta_layer,
+            "sum_slope_in_beta": beta_total,
+            "sum_half_width_in_beta": beta_half,
+        },
     )

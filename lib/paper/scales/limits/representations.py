@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from paper.claims import Evidence
 from learning_dynamics.data.images import Images, load
+from paper.claims import Evidence
 from paper.records import read_record
 from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, training_run
 from paper.sweep import sweep
@@ -19,8 +19,13 @@ __all__ = ["Representations", "representation_claim", "representations"]
 
 #: Step sizes near each scheme's best at the record's width (see the sweep over widths).
 STEP_SIZES: Mapping[str, float] = {
-    "standard": 2.0**-6, "mup-fan-in": 2.0**-3, "mup-package": 2.0**-3, "spectral": 2.0**-1,
-    "ntk": 2.0**1, "dp(1/4)": 2.0**0, "dp(1/2)": 2.0**-1,
+    "standard": 2.0**-6,
+    "mup-fan-in": 2.0**-3,
+    "mup-package": 2.0**-3,
+    "spectral": 2.0**-1,
+    "ntk": 2.0**1,
+    "dp(1/4)": 2.0**0,
+    "dp(1/2)": 2.0**-1,
 }
 
 
@@ -39,7 +44,11 @@ class Representations:
 
 
 QUICK = Representations(
-    schemes=("spectral", "ntk", "dp(1/2)"), n=128, seeds=(0, 1, 2), steps=150, records=5,
+    schemes=("spectral", "ntk", "dp(1/2)"),
+    n=128,
+    seeds=(0, 1, 2),
+    steps=150,
+    records=5,
     images=Images(source="sklearn", classes=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), pool=1),
 )
 
@@ -63,10 +72,18 @@ def representations(
     records = geometric_steps(config.steps, config.records)
     runs = [
         training_run(
-            scheme, widths, step_size=STEP_SIZES[scheme], seed=seed, steps=config.steps,
-            images=config.images, batch_size=config.batch_size, records=records, represent=True,
+            scheme,
+            widths,
+            step_size=STEP_SIZES[scheme],
+            seed=seed,
+            steps=config.steps,
+            images=config.images,
+            batch_size=config.batch_size,
+            records=records,
+            represent=True,
         )
-        for scheme in config.schemes for seed in config.seeds
+        for scheme in config.schemes
+        for seed in config.seeds
     ]
     if store is None:
         many = len(config.seeds)
@@ -74,17 +91,26 @@ def representations(
     else:
         results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
     size, dims = (len(config.schemes), len(config.seeds)), ("scheme", "seed", "step")
-    last = {"train_loss": (), "test_accuracy": (), "rank": ("layer",), "probe": ("layer",),
-            "alignment": ("pair",)}
+    last = {
+        "train_loss": (),
+        "test_accuracy": (),
+        "rank": ("layer",),
+        "probe": ("layer",),
+        "alignment": ("pair",),
+    }
     data = {}
     for name, extra in last.items():
         values = np.array([r[name].values for r in results], dtype=float)
         data[name] = ((*dims, *extra), values.reshape(*size, *values.shape[1:]))
     return xr.Dataset(
         data,
-        coords={"scheme": list(config.schemes), "seed": list(config.seeds),
-                "step": list(records), "layer": [2, 4],
-                "pair": ["layers 2 and 4", "layer 4 and inputs", "layer 4 and targets"]},
+        coords={
+            "scheme": list(config.schemes),
+            "seed": list(config.seeds),
+            "step": list(records),
+            "layer": [2, 4],
+            "pair": ["layers 2 and 4", "layer 4 and inputs", "layer 4 and targets"],
+        },
         attrs={"n": config.n, "widths": str(widths), "images": str(config.images)},
     )
 
@@ -107,7 +133,8 @@ def representation_claim(*, quick: bool = False) -> Evidence:
     aligned = mean.alignment.sel(pair="layer 4 and targets")
     return Evidence(
         measured=of(probe.isel(step=-1) - probe.isel(step=0)),
-        predicted=[0.0] * 3, tolerance=[0.0] * 3,
+        predicted=[0.0] * 3,
+        tolerance=[0.0] * 3,
         seeds=[int(s) for s in found.seed],
         details={
             "rank_ratio": of(rank.isel(step=-1) / rank.isel(step=0)),

@@ -1,1 +1,1 @@
-"""Bottleneck networks trained on real data: settings, loss curves, and how the records are computed."""
+"""Bottleneck networks trained on real data: settings, loss curves, the command for records."""

@@ -18,10 +18,10 @@ import xarray as xr
 
 from learning_dynamics.data.images import CIFAR_FOLDER
 from paper.records import RESULTS, provenance, write_record
-from paper.scales.simulations.loss_curves import THESIS, LossCurves, loss_curves
 from paper.scales.learning_rates.plateau import Plateau, plateau_lengths
-from paper.scales.limits.representations import Representations, representations
 from paper.scales.learning_rates.transfer import BETWEEN, LARGE, Transfer, learning_rate_sweep
+from paper.scales.limits.representations import Representations, representations
+from paper.scales.simulations.loss_curves import THESIS, LossCurves, loss_curves
 from paper.training_runs import TRAINING
 from paper.workers import worker
 
@@ -75,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _record(
-    name: str, compute: Compute, config: object, store: Path, executor: Executor | None,
+    name: str,
+    compute: Compute,
+    config: object,
+    store: Path,
+    executor: Executor | None,
     folder: Path,
 ) -> None:
     started = time.perf_counter()

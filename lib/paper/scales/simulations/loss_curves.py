@@ -1,4 +1,4 @@
-"""Loss curves of figures 3.4 to 3.7 of Utsunomiya's thesis: DP against Spectral, as set there and tuned."""
+"""Loss curves of DP and Spectral, as set in Utsunomiya's figures 3.4 to 3.7 and tuned."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -8,16 +8,21 @@ import numpy as np
 import torch
 import xarray as xr
 
-from paper.claims import Evidence
 from learning_dynamics.data.images import Images, load
+from learning_dynamics.runtime import generator
+from paper.claims import Evidence
 from paper.records import read_record
 from paper.scales.simulations.settings import training_run
 from paper.sweep import sweep
 from paper.training_runs import TRAINING, run_many
-from learning_dynamics.runtime import generator
 
 __all__ = [
-    "LossCurves", "THESIS", "epochs_to", "loss_curves", "loss_curves_claim", "mean_interval",
+    "THESIS",
+    "LossCurves",
+    "epochs_to",
+    "loss_curves",
+    "loss_curves_claim",
+    "mean_interval",
     "tuned",
 ]
 
@@ -45,12 +50,19 @@ class LossCurves:
 
 #: Exactly the thesis's setting, for a machine with a GPU and the folder of CIFAR-10.
 THESIS = LossCurves(
-    n=10_000, m=500, step_sizes=(0.1,), seeds=tuple(range(100)), epochs=200,
+    n=10_000,
+    m=500,
+    step_sizes=(0.1,),
+    seeds=tuple(range(100)),
+    epochs=200,
     images=Images(source="cifar10", classes=("airplane", "automobile"), pool=1, level=None),
 )
 
 QUICK = LossCurves(
-    n=200, m=10, step_sizes=(0.1, 0.2, 0.4, 0.8), epochs=40,
+    n=200,
+    m=10,
+    step_sizes=(0.1, 0.2, 0.4, 0.8),
+    epochs=40,
     images=Images(source="sklearn", classes=(3, 8), pool=1),
     dtype="float64",  # a printed end of an interval hangs on the last digits of a run in single
 )
@@ -74,11 +86,20 @@ def loss_curves(
     steps = per_epoch * config.epochs
     runs = [
         training_run(
-            scheme, widths, step_size=eta, seed=seed, steps=steps, images=config.images,
-            batch_size=config.batch_size, momentum=config.momentum, dtype=config.dtype,
+            scheme,
+            widths,
+            step_size=eta,
+            seed=seed,
+            steps=steps,
+            images=config.images,
+            batch_size=config.batch_size,
+            momentum=config.momentum,
+            dtype=config.dtype,
             records=range(0, steps + 1, per_epoch),
         )
-        for scheme in config.schemes for eta in config.step_sizes for seed in config.seeds
+        for scheme in config.schemes
+        for eta in config.step_sizes
+        for seed in config.seeds
     ]
     if store is None:
         many = len(config.step_sizes) * len(config.seeds)
@@ -93,10 +114,19 @@ def loss_curves(
     }
     return xr.Dataset(
         data,
-        coords={"scheme": list(config.schemes), "step_size": list(config.step_sizes),
-                "seed": list(config.seeds), "epoch": range(config.epochs + 1)},
-        attrs={"n": config.n, "m": config.m, "batch_size": config.batch_size,
-               "momentum": config.momentum, "images": str(config.images)},
+        coords={
+            "scheme": list(config.schemes),
+            "step_size": list(config.step_sizes),
+            "seed": list(config.seeds),
+            "epoch": range(config.epochs + 1),
+        },
+        attrs={
+            "n": config.n,
+            "m": config.m,
+            "batch_size": config.batch_size,
+            "momentum": config.momentum,
+            "images": str(config.images),
+        },
     )
 
 
@@ -153,7 +183,9 @@ def loss_curves_claim(*, quick: bool = False) -> Evidence:
         for s in ("dp(1/2)", "spectral")
     ]
     return Evidence(
-        measured=early + [numbers["tuned_epochs"][0], numbers["tuned_epochs"][3]],
-        predicted=[0.0] * 4, tolerance=[0.0] * 4, seeds=[int(s) for s in curves.seed],
+        measured=[*early, numbers["tuned_epochs"][0], numbers["tuned_epochs"][3]],
+        predicted=[0.0] * 4,
+        tolerance=[0.0] * 4,
+        seeds=[int(s) for s in curves.seed],
         details=numbers,
     )

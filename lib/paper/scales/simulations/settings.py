@@ -1,4 +1,4 @@
-"""Bottleneck networks of Utsunomiya's thesis trained on real data: which runs, and what to read off them."""
+"""Bottleneck networks of Utsunomiya's thesis on real data: which runs, what to read off."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -6,23 +6,21 @@ from dataclasses import replace
 import numpy as np
 
 from learning_dynamics.data.images import Images
-from paper.training_runs import TrainingRun
 from learning_dynamics.runtime import check_positive
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
+from paper.training_runs import TrainingRun
 
 __all__ = ["SCHEMES", "bottleneck_widths", "geometric_steps", "grid", "training_run"]
 
 #: Compared schemes. Spectral stands for muP with the wide n everywhere (equal up to a constant
 #: for these widths), "ntk" is DP(0).
-SCHEMES = (
-    "standard", "mup-fan-in", "mup-package", "spectral", "ntk", "dp(1/4)", "dp(1/2)",
-)
+SCHEMES = ("standard", "mup-fan-in", "mup-package", "spectral", "ntk", "dp(1/4)", "dp(1/2)")
 
 
 def bottleneck_widths(
     n: int, inputs: int, outputs: int = 2, *, prefactor: float = 8.0
 ) -> tuple[int, ...]:
-    """(n_0, n, m, n, m, n, n_6) with m = prefactor n^(1/5), rounded; Utsunomiya's thesis uses 150."""
+    """(n_0, n, m, n, m, n, n_6), m = prefactor n^(1/5), rounded; Utsunomiya's thesis has 150."""
     check_positive("prefactor", prefactor)
     m = max(1, round(prefactor * n**0.2))
     return (inputs, n, m, n, m, n, outputs)

@@ -20,8 +20,15 @@ from learning_dynamics.saddles.two_layer import Weights, gradient_descent
 from learning_dynamics.scales.parametrizations import Parametrization
 from learning_dynamics.scales.training import initialise, sgd
 
-__all__ = ["Position", "SameRun", "losses_of", "losses_of_part_one", "position", "same_run",
-           "two_layer_start"]
+__all__ = [
+    "Position",
+    "SameRun",
+    "losses_of",
+    "losses_of_part_one",
+    "position",
+    "same_run",
+    "two_layer_start",
+]
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,15 @@ def same_run(p: Parametrization, other: Parametrization) -> SameRun:
 
 
 def losses_of(
-    p: Parametrization, problem: Problem, *, seed: int, step_size: float, steps: int,
-    weight_factor: float = 1.0, output_factor: float = 1.0, activation: str | Activation = "relu",
+    p: Parametrization,
+    problem: Problem,
+    *,
+    seed: int,
+    step_size: float,
+    steps: int,
+    weight_factor: float = 1.0,
+    output_factor: float = 1.0,
+    activation: str | Activation = "relu",
 ) -> Float[Tensor, " records"]:
     """Training loss at steps 0..steps, full-batch, float64.
 
@@ -94,10 +108,17 @@ def losses_of(
     for w in state.weights:
         w.mul_(weight_factor)
     run = sgd(
-        problem, state, [*p.multipliers[:-1], p.multipliers[-1] * output_factor], seeds=[seed],
-        step_size=step_size, steps=steps, batch_size=problem.inputs.shape[-1],
-        activation=activation, evaluate={"train": problem}, record=range(steps + 1),
-    )  # fmt: skip
+        problem,
+        state,
+        [*p.multipliers[:-1], p.multipliers[-1] * output_factor],
+        seeds=[seed],
+        step_size=step_size,
+        steps=steps,
+        batch_size=problem.inputs.shape[-1],
+        activation=activation,
+        evaluate={"train": problem},
+        record=range(steps + 1),
+    )
     return run["train_loss"][0]
 
 
@@ -114,15 +135,24 @@ def two_layer_start(p: Parametrization, seed: int) -> tuple[Weights, float]:
 
 
 def losses_of_part_one(
-    p: Parametrization, problem: Problem, *, seed: int, step_size: float, steps: int,
+    p: Parametrization,
+    problem: Problem,
+    *,
+    seed: int,
+    step_size: float,
+    steps: int,
     activation: str | Activation = "relu",
 ) -> Float[Tensor, " records"]:
     """The same run by the kernel of Part I, f = W2 sigma(W1 X) from a start of scale epsilon."""
     start, factor = two_layer_start(p, seed)
     run = gradient_descent(
-        start, problem, step_size=factor * step_size, steps=steps, activation=activation,
+        start,
+        problem,
+        step_size=factor * step_size,
+        steps=steps,
+        activation=activation,
         record_at=torch.arange(steps + 1),
-    )  # fmt: skip
+    )
     return run["loss"][0]
 
 

@@ -11,8 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
+from learning_dynamics.data.digits import small_digits
+from learning_dynamics.problems import Problem, linear_teacher
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import draw_modules, train_modules
+from learning_dynamics.saddles.theory.stages import crossing_steps
+from learning_dynamics.scales.parametrizations import dynamic, scheme
+from learning_dynamics.scales.training import initialise, sgd
+from paper.claims import Evidence
 from paper.together.one_axis.dial import (
     largest_gap,
     losses_of,
@@ -20,15 +26,18 @@ from paper.together.one_axis.dial import (
     position,
     same_run,
 )
-from learning_dynamics.data.digits import small_digits
-from learning_dynamics.problems import Problem, linear_teacher
-from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.theory.stages import crossing_steps
-from learning_dynamics.scales.parametrizations import dynamic, scheme
-from learning_dynamics.scales.training import initialise, sgd
 
-__all__ = ["Axis", "AxisSweep", "LinearAxis", "LinearSweep", "identities", "linear_sweep",
-           "measure", "step_for", "sweep"]
+__all__ = [
+    "Axis",
+    "AxisSweep",
+    "LinearAxis",
+    "LinearSweep",
+    "identities",
+    "linear_sweep",
+    "measure",
+    "step_for",
+    "sweep",
+]
 
 
 @dataclass(frozen=True)
@@ -119,9 +128,11 @@ def step_for(laziness: Float[Tensor, " runs"], modules: int) -> Float[Tensor, " 
 def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     """Train the linear net at every place on the dial, from the same draws."""
     problem = linear_teacher(
-        generator=generator("one-axis"), input_spectrum=(1.0,) * 6, target_spectrum=(3, 1.5, 0.75),
+        generator=generator("one-axis"),
+        input_spectrum=(1.0,) * 6,
+        target_spectrum=(3, 1.5, 0.75),
         covariance="isotropic",
-    )  # fmt: skip
+    )
     moments = problem.moments()
     outputs, inputs = moments.yx.shape
     hidden_widths = [config.wide, *[config.bottleneck, config.wide] * (config.modules - 1)]
@@ -133,9 +144,14 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     factor = rho ** (1 / ntk.depth)  # of all initial weights, which are those of NTK
     speed = config.speed * step_for(laziness, config.modules)
     modules = draw_modules(
-        inputs, config.bottleneck, outputs, config.modules, wide=[config.wide] * len(rho),
-        init_std=factor.tolist(), seeds=list(range(config.seeds)) * len(config.laziness),
-    )  # fmt: skip
+        inputs,
+        config.bottleneck,
+        outputs,
+        config.modules,
+        wide=[config.wide] * len(rho),
+        init_std=factor.tolist(),
+        seeds=list(range(config.seeds)) * len(config.laziness),
+    )
     course = train_modules(
         modules,
         moments,
@@ -167,9 +183,7 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
 
     In double precision: in single a step that ends a plateau differs between processors.
     """
-    train, test = data or small_digits(
-        config.samples, config.test_samples, dtype=torch.float64
-    )
+    train, test = data or small_digits(config.samples, config.test_samples, dtype=torch.float64)
     widths = (train.inputs.shape[0], *config.widths, train.targets.shape[0])
     ntk = scheme("dp(0)")(widths)
     seeds = list(range(config.seeds))
@@ -183,18 +197,29 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
         w.mul_(factor.to(w.dtype)[:, None, None])
     first = [w.clone() for w in start.weights]
     run = sgd(
-        train, start, ntk.multipliers, seeds=everyone, step_size=step_size, steps=config.steps,
-        batch_size=train.inputs.shape[1], evaluate={"train": train, "test": test},
+        train,
+        start,
+        ntk.multipliers,
+        seeds=everyone,
+        step_size=step_size,
+        steps=config.steps,
+        batch_size=train.inputs.shape[1],
+        evaluate={"train": train, "test": test},
         record=range(0, config.steps + 1, config.every),
-    )  # fmt: skip
+    )
     loss = run["train_loss"].double()
     level = 0.5 * float(train.targets.square().sum(0).mean())
     marks = torch.tensor([0.95, 0.5], dtype=torch.float64).expand(len(loss), 2) * level
     crossed = crossing_steps(loss, marks, run.steps)
     change = [w - w0 for w, w0 in zip(run.final.weights, first, strict=True)]
     shape = (len(config.laziness), config.seeds)
-    size = torch.stack([c.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
-                        for c, w in zip(change, first, strict=True)], -1)
+    size = torch.stack(
+        [
+            c.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
+            for c, w in zip(change, first, strict=True)
+        ],
+        -1,
+    )
     return AxisSweep(
         config,
         run.steps,
@@ -219,7 +244,8 @@ def identities(steps: int = 20, seed: int = 0) -> dict[str, float]:
 
     ReLU, float64, full batch. "dp(1/4)", "dp(1/2)": against NTK with its output multiplied by
     n_min^-r and step size n_min^2r; "spectral": Spectral with its initial weights times
-    (n/m)^(1/4) n_L^(-1/4K) against DP(1/2); "part one": a two-layer DP(1/2) net against f = W2 sigma(W1 X) of
+    (n/m)^(1/4) n_L^(-1/4K) against DP(1/2); "part one": a two-layer DP(1/2) net against f = W2
+    sigma(W1 X) of
     Part I. Controls that must differ: "tanh" (Spectral with tanh), "unscaled" (Spectral as it is).
     """
     stream = generator("one-axis/identities", seed)
@@ -268,9 +294,9 @@ def measure(*, quick: bool = False) -> Evidence:
     places = (10**0.5, 1.0, 0.1, 0.01, 0.001)
     seeds = 4
     second = {
-        name: linear_sweep(
-            LinearAxis(modules=k, laziness=places, seeds=seeds)
-        ).second.mean(1).tolist()
+        name: linear_sweep(LinearAxis(modules=k, laziness=places, seeds=seeds))
+        .second.mean(1)
+        .tolist()
         for name, k in (("second_two_layer", 1), ("second_bottleneck", 3))
     }
     widths = (49, 256, 16, 256, 16, 256, 10)

@@ -15,23 +15,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paper.claims import Evidence
+from learning_dynamics.data.digits import small_digits
+from learning_dynamics.problems import Moments, linear_teacher
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import (
     Module,
     chain,
     draw_modules,
     train_modules,
 )
-from paper.together.spectral_plateau.time_reparametrisation import reparametrised_descent
-from learning_dynamics.data.digits import small_digits
-from learning_dynamics.problems import Moments, linear_teacher
-from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise
+from paper.claims import Evidence
+from paper.together.spectral_plateau.time_reparametrisation import reparametrised_descent
 
-__all__ = ["LinearPlateau", "Plateaus", "ReluPlateau", "ReluPlateaus", "frozen_escape",
-           "linear_plateaus", "measure", "relu_plateaus", "slope"]
+__all__ = [
+    "LinearPlateau",
+    "Plateaus",
+    "ReluPlateau",
+    "ReluPlateaus",
+    "frozen_escape",
+    "linear_plateaus",
+    "measure",
+    "relu_plateaus",
+    "slope",
+]
 
 
 @dataclass(frozen=True)
@@ -83,21 +92,29 @@ def slope(x: Sequence[float], y: Float[Tensor, "points seeds"]) -> Float[Tensor,
 
 def _teacher(config: LinearPlateau) -> Moments:
     return linear_teacher(
-        generator=generator("spectral-plateau"), input_spectrum=(2.0, 1.2, 0.8, 0.5),
-        target_spectrum=config.target_spectrum, output_dim=3, samples=12,
-    ).moments()  # fmt: skip
+        generator=generator("spectral-plateau"),
+        input_spectrum=(2.0, 1.2, 0.8, 0.5),
+        target_spectrum=config.target_spectrum,
+        output_dim=3,
+        samples=12,
+    ).moments()
 
 
 def frozen_escape(
-    modules: Sequence[Module], correlation: Float[Tensor, "m2 m0"],
-    multiplier: Float[Tensor, " runs"], level: float, *, step_size: float, growth: float = 0.02,
+    modules: Sequence[Module],
+    correlation: Float[Tensor, "m2 m0"],
+    multiplier: Float[Tensor, " runs"],
+    level: float,
+    *,
+    step_size: float,
+    growth: float = 0.02,
 ) -> Float[Tensor, " runs"]:
     """Step at which the leading direction of G V_K ... V_1 reaches `level` at the frozen saddle.
 
     dV_j/dt = Q_j F_j + F_j P_j with P, Q as at the start and F_j = G (V_K...V_{j+1})' C
     (V_{j-1}...V_1)', C the correlation that is left to learn; midpoint rule with steps in which no
-    V_j grows by more than the share `growth`. Where the flow grows at rate a, gradient descent grows
-    at log(1 + eta a)/eta, as in Part I. Nothing is fitted.
+    V_j grows by more than the share `growth`. Where the flow grows at rate a, gradient descent
+    grows at log(1 + eta a)/eta, as in Part I. Nothing is fitted.
     """
     u, _, v = torch.linalg.svd(correlation)
     scale = multiplier[:, None, None]
@@ -124,10 +141,12 @@ def frozen_escape(
     reached = torch.zeros_like(multiplier, dtype=torch.bool)
     for _ in range(round(60 / growth)):
         d = speed(state)
-        rate = torch.stack([
-            g.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
-            for g, w in zip(d, state, strict=True)
-        ]).amax(0)
+        rate = torch.stack(
+            [
+                g.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
+                for g, w in zip(d, state, strict=True)
+            ]
+        ).amax(0)
         dt = torch.where(reached, 0.0, growth / rate)
         half = [w + 0.5 * dt[:, None, None] * g for w, g in zip(state, d, strict=True)]
         state = [w + dt[:, None, None] * g for w, g in zip(state, speed(half), strict=True)]
@@ -154,7 +173,7 @@ def linear_plateaus(config: LinearPlateau = LinearPlateau()) -> Plateaus:
     seeds = list(range(config.seeds)) * len(config.ratios)
     modules = draw_modules(inputs, m, outputs, k, wide=wide, init_std=stds, seeds=seeds)
     g = torch.tensor(multipliers, dtype=torch.float64)
-    u, s, v = torch.linalg.svd(moments.yx)
+    u, _, v = torch.linalg.svd(moments.yx)
     best = moments.yx @ torch.linalg.inv(moments.xx)
     level = 0.5 * float(u[:, 0] @ best @ v[0])
     predicted = frozen_escape(modules, moments.yx, g, level, step_size=config.step_size)
@@ -163,9 +182,14 @@ def linear_plateaus(config: LinearPlateau = LinearPlateau()) -> Plateaus:
         return torch.einsum("o,...oi,i->...", u[:, 0], maps, v[0])
 
     course = train_modules(
-        modules, moments, multiplier=g, step_size=config.step_size, steps=config.most_steps,
-        time_power=config.time_power, stop=lambda f: height(f) >= level,
-    )  # fmt: skip
+        modules,
+        moments,
+        multiplier=g,
+        step_size=config.step_size,
+        steps=config.most_steps,
+        time_power=config.time_power,
+        stop=lambda f: height(f) >= level,
+    )
     marks = torch.full((len(g), 1), -level, dtype=torch.float64)
     crossed = crossing_steps(-height(course.maps), marks, course.steps)[:, 0]
     if bool(crossed.isnan().any()):
@@ -222,9 +246,13 @@ def relu_plateaus(config: ReluPlateau = ReluPlateau()) -> ReluPlateaus:
         for seed in range(config.seeds):
             start = [w[0] for w in initialise(p.widths, p.weight_stds, [seed]).weights]
             run = reparametrised_descent(
-                start, p.multipliers, train, step_size=config.step_size, steps=config.most_steps,
+                start,
+                p.multipliers,
+                train,
+                step_size=config.step_size,
+                steps=config.most_steps,
                 stop=config.level,
-            )  # fmt: skip
+            )
             if run.loss[-1] > config.level:
                 raise ValueError(f"most_steps = {config.most_steps}: too few at n = {n}")
             found.append(len(run.loss) - 1)
@@ -238,9 +266,11 @@ def measure(*, quick: bool = False) -> Evidence:
     """`together/spectral-plateau-predicted`: length, direction and exponent of the plateau.
 
     measured: exponent of the length in n/m for K = 2, 3, 4 wide layers (linear nets, n/m >= 256 for
-    K = 2, 3), mean over seeds. predicted: (K-2)/2. ratio: measured over predicted length at the largest
+    K = 2, 3), mean over seeds. predicted: (K-2)/2. ratio: measured over predicted length at the
+    largest
     n/m, mean. overlap: of the escaping map with the top pair of Sigma_yx, K = 3, median over
-    seeds, at the smallest and largest n/m. second: sigma_2/sigma_1 there. wide: change of the wide layers'
+    seeds, at the smallest and largest n/m. second: sigma_2/sigma_1 there. wide: change of the
+    wide layers'
     own weights at the escape, Spectral, then DP(1/2). rich: exponent of DP(1/2). relu: exponent of
     ReLU nets on digits, mean over seeds, and its standard error.
     """
@@ -248,12 +278,14 @@ def measure(*, quick: bool = False) -> Evidence:
     runs = {
         2: linear_plateaus(LinearPlateau(2, ratios=(16, 4096, 2**20), seeds=seeds)),
         3: linear_plateaus(LinearPlateau(3, ratios=(16, 256, 1024, 4096), seeds=seeds)),
-        4: linear_plateaus(LinearPlateau(
-            4, ratios=(16, 64, 256), seeds=seeds, step_size=0.04, most_steps=20000
-        )),
+        4: linear_plateaus(
+            LinearPlateau(4, ratios=(16, 64, 256), seeds=seeds, step_size=0.04, most_steps=20000)
+        ),
     }
     rich = linear_plateaus(LinearPlateau(3, "dp(1/2)", ratios=(16, 256, 4096), seeds=seeds))
-    relu = relu_plateaus(ReluPlateau(wide=(128, 256, 512), seeds=3) if quick else ReluPlateau(seeds=8))
+    relu = relu_plateaus(
+        ReluPlateau(wide=(128, 256, 512), seeds=3) if quick else ReluPlateau(seeds=8)
+    )
     exponents = slope(relu.config.wide, relu.steps)
     last = {k: slope(r.config.ratios[1:], r.measured[1:]) for k, r in runs.items() if k < 4}
     last[4] = slope(runs[4].config.ratios, runs[4].measured)

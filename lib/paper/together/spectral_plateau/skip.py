@@ -1,7 +1,9 @@
 """Skipping Spectral's start-up plateau: by a larger start, and by a time reparametrisation.
 
-*Jump*: multiply all initial weights by (n/m)^(1/4) and the step by sqrt(m/n) (one output): the run is
-then DP(1/2), step for step (`dial.same_run`). *Time reparametrisation*: keep Spectral's start and take steps that are
+*Jump*: multiply all initial weights by (n/m)^(1/4) and the step by sqrt(m/n) (one output): the
+        run is
+then DP(1/2), step for step (`dial.same_run`). *Time reparametrisation*: keep Spectral's start and
+take steps that are
 long where the plateau is flat (`changed_clock`), along the path that gradient descent itself takes.
 """
 
@@ -10,17 +12,17 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 
+from learning_dynamics.data.digits import small_digits
+from learning_dynamics.scales.parametrizations import scheme
+from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence
+from paper.together.one_axis.sweep import identities
+from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 from paper.together.spectral_plateau.time_reparametrisation import (
     Descent,
     reparametrisation_power,
     reparametrised_descent,
 )
-from paper.together.one_axis.sweep import identities
-from learning_dynamics.data.digits import small_digits
-from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
-from learning_dynamics.scales.parametrizations import scheme
-from learning_dynamics.scales.training import initialise
 
 __all__ = ["METHODS", "Skip", "compare", "compare_digits", "measure"]
 
@@ -45,16 +47,25 @@ class Skip:
 
 
 def compare(
-    modules: int = 3, ratios: tuple[int, ...] = (16, 64, 256, 1024, 4096), seeds: int = 4,
+    modules: int = 3,
+    ratios: tuple[int, ...] = (16, 64, 256, 1024, 4096),
+    seeds: int = 4,
     step_size: float = 0.08,
 ) -> dict[str, Float[torch.Tensor, "ratios seeds"]]:
     """Steps until a linear alternating net has half learned its first direction; by method."""
     power = reparametrisation_power(modules)
     return {
-        name: linear_plateaus(LinearPlateau(
-            modules, which, ratios=ratios, seeds=seeds, step_size=step_size,
-            time_power=power if changed else 0.0, most_steps=20000,
-        )).measured
+        name: linear_plateaus(
+            LinearPlateau(
+                modules,
+                which,
+                ratios=ratios,
+                seeds=seeds,
+                step_size=step_size,
+                time_power=power if changed else 0.0,
+                most_steps=20000,
+            )
+        ).measured
         for name, (which, changed) in METHODS.items()
     }
 
@@ -70,24 +81,32 @@ def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Descent]:
         state = initialise(widths, p.weight_stds, [seed]).to(torch.float64)
         start = [w[0] for w in state.weights]
         found[name] = reparametrised_descent(
-            start, p.multipliers, train, step_size=config.step_size, steps=config.most_steps,
-            time_power=reparametrisation_power(3) if changed else 0.0, stop=config.level,
-        )  # fmt: skip
+            start,
+            p.multipliers,
+            train,
+            step_size=config.step_size,
+            steps=config.most_steps,
+            time_power=reparametrisation_power(3) if changed else 0.0,
+            stop=config.level,
+        )
     return found
 
 
 def measure(*, quick: bool = False) -> Evidence:
-    """`together/skip-spectral`: the jump is exact, the reparametrisation makes the plateau a logarithm.
+    """`together/skip-spectral`: the jump is exact, reparametrised plateaus grow like a logarithm.
 
-    measured: steps at n/m = 16, 64, ..., 4096 with time reparametrised, mean over seeds. predicted: the
+    measured: steps at n/m = 16, 64, ..., 4096 with time reparametrised, mean over seeds.
+              predicted: the
     line in log(n/m) through the first and the last. plain: without it. rich: DP(1/2). gap: largest
-    relative difference between Spectral jumped and DP(1/2), ReLU. digits: steps of one ReLU net on digits to
-    a quarter of the loss: plain, time_power, DP(1/2).
+    relative difference between Spectral jumped and DP(1/2), ReLU. digits: steps of one ReLU net
+    on digits to a quarter of the loss: plain, time_power, DP(1/2).
     """
     seeds = 4 if quick else 8
     found = {name: v.mean(1) for name, v in compare(seeds=seeds).items()}
     time_power = found["Spectral, time reparametrised"]
-    line = torch.linspace(float(time_power[0]), float(time_power[-1]), len(time_power), dtype=torch.float64)
+    line = torch.linspace(
+        float(time_power[0]), float(time_power[-1]), len(time_power), dtype=torch.float64
+    )
     digits = compare_digits(Skip(wide=256 if quick else 1024))
     return Evidence(
         measured=time_power.tolist(),

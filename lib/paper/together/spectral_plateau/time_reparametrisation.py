@@ -1,8 +1,8 @@
 """Gradient descent with a time reparametrisation: long steps where a deep net hardly moves.
 
 Near the saddle at its origin a chain of K maps obeys a flow of degree K - 1: plain gradient descent
-needs |V|^-(K-2) steps. Steps proportional to |V|^-(K-2) grow the maps by a fixed share each and follow
-the same path; |V| is read off the size of the gradient.
+needs |V|^-(K-2) steps. Steps proportional to |V|^-(K-2) grow the maps by a fixed share each and
+follow the same path; |V| is read off the size of the gradient.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
-from learning_dynamics.kernels.mlp_torch import hidden
 
 __all__ = ["Descent", "reparametrisation_power", "reparametrised_descent"]
 
@@ -36,15 +36,22 @@ class Descent:
 
 
 def reparametrised_descent(
-    weights: Sequence[Float[Tensor, "_ _"]], multipliers: Sequence[float], problem: Problem, *,
-    step_size: float, steps: int, time_power: float = 0.0, stop: float = 0.0,
+    weights: Sequence[Float[Tensor, "_ _"]],
+    multipliers: Sequence[float],
+    problem: Problem,
+    *,
+    step_size: float,
+    steps: int,
+    time_power: float = 0.0,
+    stop: float = 0.0,
 ) -> Descent:
-    """Full-batch gradient descent on the squared loss; ReLU; with or without the time reparametrisation.
+    """Full-batch descent on the squared loss; ReLU; with or without time reparametrisation.
 
-    time_power : power q of the change of time, the step is step_size max(1, (step_size a)^-q), where
+    time_power : power q of the change of time, the step is step_size max(1, (step_size a)^-q),
+                 where
     a = sum_l |dL/dW_l|^2 / (2 L), the activity, is of order |V|^(2(K-1)) on the plateau of a chain
-    of K maps V; 0 is plain. `reparametrisation_power` gives q. stop : at this share of the loss of f = 0.
-    Stops early, above `stop`, if the loss explodes or every unit is switched off.
+    of K maps V; 0 is plain. `reparametrisation_power` gives q. stop : at this share of the loss
+    of f = 0. Stops early, above `stop`, if the loss explodes or every unit is switched off.
     """
     check_positive("step_size", step_size)
     w = [v.clone() for v in weights]

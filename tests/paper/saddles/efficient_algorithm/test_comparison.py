@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from paper.saddles.efficient_algorithm.comparison import compare, markdown_table, read_comparison
-from paper.saddles.efficient_algorithm.measures import measures
-from paper.saddles.efficient_algorithm.methods import METHODS, arrival, run_method
-from paper.saddles.efficient_algorithm.problems import CASES, case
-from paper.saddles.efficient_algorithm.studies import read_recovery, read_studies
+from paper.saddles.efficient_algorithm.completion import table
 from paper.saddles.efficient_algorithm.measurements import (
     level_gaps,
     scale_cost,
     second_figure,
     skip_case,
 )
-from paper.saddles.efficient_algorithm.completion import table
+from paper.saddles.efficient_algorithm.measures import measures
+from paper.saddles.efficient_algorithm.methods import METHODS, arrival, run_method
+from paper.saddles.efficient_algorithm.problems import CASES, case
+from paper.saddles.efficient_algorithm.studies import read_recovery, read_studies
 
 
 def test_passing_the_last_level_elsewhere_is_not_arriving():

@@ -5,6 +5,15 @@ import math
 
 import pytest
 
+from paper.saddles.efficient_algorithm.draws import (
+    STATEMENTS,
+    count_of,
+    counts,
+    read_draws,
+    spread,
+    spread_table,
+    verdict_table,
+)
 from paper.saddles.efficient_algorithm.methods import METHODS, NO_SEED
 from paper.saddles.efficient_algorithm.problems import CASES, case
 from paper.saddles.efficient_algorithm.seeds import (
@@ -19,15 +28,6 @@ from paper.saddles.efficient_algorithm.seeds import (
     run_one,
     wanted,
 )
-from paper.saddles.efficient_algorithm.draws import (
-    STATEMENTS,
-    count_of,
-    counts,
-    read_draws,
-    spread,
-    spread_table,
-    verdict_table,
-)
 
 
 def entry(evaluations, gaps, **more):
@@ -35,7 +35,11 @@ def entry(evaluations, gaps, **more):
 
 
 def test_a_missed_end_counts_as_infinite_and_a_blurred_saddle_as_not_visited():
-    draws = {"0": entry(10.0, [0.001, 0.0]), "1": entry(None, [0.0, 0.5]), "2": entry(30.0, [0.02, 0])}
+    draws = {
+        "0": entry(10.0, [0.001, 0.0]),
+        "1": entry(None, [0.0, 0.5]),
+        "2": entry(30.0, [0.02, 0]),
+    }
     s = spread(draws)
     assert (s.median, s.least, s.most) == (30.0, 10.0, math.inf)
     assert (s.draws, s.arrived, s.faithful) == (3, 2, 1)
@@ -78,8 +82,12 @@ def test_verdicts_of_the_text_hold_on_every_draw():
     for statement in STATEMENTS:
         found = counts(statement, draws)
         if statement.words == "visits every saddle" and statement.method in (
-            "ours", "thesis's algorithm", "GLRL", "AGF", "Neuron Pursuit"
-        ):  # fmt: skip
+            "ours",
+            "thesis's algorithm",
+            "GLRL",
+            "AGF",
+            "Neuron Pursuit",
+        ):
             assert all(k == n for k, n in found.values()), statement
     for problem in ("P4", "P5", "P9"):
         kept, of = count_of(draws, problem, "ours", "the cheapest that visits every saddle")

@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from paper.saddles.efficient_algorithm.problems import case
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.baselines.optimizers import gradient_descent
+from learning_dynamics.saddles.linear_nets.linear import linear_descent
+from learning_dynamics.saddles.linear_nets.modes import steps_until
+from learning_dynamics.saddles.skipping import active_descent as descent_phase
+from learning_dynamics.saddles.two_layer import Weights, initialise
 from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
+from paper.saddles.efficient_algorithm.problems import case
 from paper.saddles.efficient_algorithm.speed import (
     COARSE,
     SCALES,
@@ -15,12 +21,6 @@ from paper.saddles.efficient_algorithm.speed import (
     cheapest_skip,
     descent_cost,
 )
-from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.skipping import active_descent as descent_phase
-from learning_dynamics.saddles.linear_nets.modes import steps_until
-from learning_dynamics.saddles.linear_nets.linear import linear_descent
-from learning_dynamics.saddles.baselines.optimizers import gradient_descent
-from learning_dynamics.saddles.two_layer import Weights, initialise
 
 
 def test_the_baseline_is_at_its_best_step_and_tolerance():
@@ -30,9 +30,13 @@ def test_the_baseline_is_at_its_best_step_and_tolerance():
     for step, tolerance in ((i - 1, k), (i + 1, k), (i, k - 1)):
         try:
             found = skip_case(
-                c, phase="gradient_descent", step_size=STEPS[step] * c.largest_step,
-                tolerance=TOLERANCES[tolerance], rate_tolerance=3e-3, max_steps=400,
-            )  # fmt: skip
+                c,
+                phase="gradient_descent",
+                step_size=STEPS[step] * c.largest_step,
+                tolerance=TOLERANCES[tolerance],
+                rate_tolerance=3e-3,
+                max_steps=400,
+            )
         except ValueError:
             continue
         met = len(found.saddles) == len(c.levels) and max(level_gaps(found, c)) <= 1e-6
@@ -57,18 +61,27 @@ def test_steps_from_tiny_scales_are_those_of_the_moments():
     )
     assert (run["loss"][0] <= goal).tolist() == [False, True]
     plain = steps_until(
-        thin, c.problem, lambda loss, f: float(loss) <= goal, step_size=eta, max_steps=4000,
+        thin,
+        c.problem,
+        lambda loss, f: float(loss) <= goal,
+        step_size=eta,
+        max_steps=4000,
         rotate_every=None,
-    )  # fmt: skip
+    )
     assert plain < count - 20  # rounding activates the second mode early
 
 
 def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():
     c = case("P9")
     path = gradient_descent(
-        c.problem, width=10, generator=generator("rivals/start", 0), loss="logistic",
-        step_size=c.largest_step, init_scale=1e-8, max_steps=200,
-    )  # fmt: skip
+        c.problem,
+        width=10,
+        generator=generator("rivals/start", 0),
+        loss="logistic",
+        step_size=c.largest_step,
+        init_scale=1e-8,
+        max_steps=200,
+    )
     first = descent_cost(c, 1e-8, 1.0)
     close = (path.losses - c.levels[-1]).abs() <= 1e-6 * c.levels[0]
     near = (path.outputs - c.outputs[-1]).flatten(1).norm(dim=1) <= 1e-2 * c.outputs[-1].norm()
@@ -81,8 +94,9 @@ def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():
 def test_too_few_steps_are_an_error():
     c = case("P3")
     with pytest.raises(ValueError, match="max_steps = 3: too few"):
-        steps_until(_weights(c, 0.1)[0], c.problem, lambda loss, f: False, step_size=0.01,
-                    max_steps=3)  # fmt: skip
+        steps_until(
+            _weights(c, 0.1)[0], c.problem, lambda loss, f: False, step_size=0.01, max_steps=3
+        )
 
 
 def test_curvature_of_every_sample_saves_less_than_it_costs(monkeypatch):

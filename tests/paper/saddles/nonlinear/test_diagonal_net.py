@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from learning_dynamics.data.published import diagonal_pair
+from learning_dynamics.problems import Problem
 from paper.saddles.nonlinear.diagonal_net import (
     PUBLISHED_TIMES,
     descend_in_logarithms,
     jumps,
     measured_times,
 )
-from learning_dynamics.problems import Problem
-from learning_dynamics.data.published import diagonal_pair
 
 
 def test_recursion_gives_the_published_times():

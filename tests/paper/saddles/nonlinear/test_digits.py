@@ -2,8 +2,8 @@
 
 import torch
 
-from paper.saddles.nonlinear.digits import DigitPairs, pair_problems, run
 from paper.records import read_record
+from paper.saddles.nonlinear.digits import DigitPairs, pair_problems, run
 
 
 def test_both_drops_follow_the_singular_values():

@@ -2,8 +2,8 @@
 
 import torch
 
-from paper.saddles.nonlinear.stages import NonlinearStages, compare, data, kappa
 from learning_dynamics.runtime import generator
+from paper.saddles.nonlinear.stages import NonlinearStages, compare, data, kappa
 
 
 def test_symmetric_data_hide_the_pattern_of_a_relu():
@@ -22,7 +22,12 @@ def test_symmetric_data_hide_the_pattern_of_a_relu():
 
 
 def test_slopes_that_dormant_units_feel():
-    assert [round(kappa(n), 6) for n in ("tanh", "gelu", "relu", "leaky_relu")] == [1, 0.5, 0.5, 0.6]
+    assert [round(kappa(n), 6) for n in ("tanh", "gelu", "relu", "leaky_relu")] == [
+        1,
+        0.5,
+        0.5,
+        0.6,
+    ]
 
 
 def test_relu_matches_its_twin_on_symmetric_inputs_only():

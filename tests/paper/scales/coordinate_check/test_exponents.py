@@ -5,6 +5,10 @@ from fractions import Fraction
 import pytest
 import torch
 
+from learning_dynamics.runtime import generator
+from learning_dynamics.scales.coordinate_check import Line
+from learning_dynamics.scales.network import MLP
+from learning_dynamics.scales.parametrizations import dynamic
 from paper.scales.coordinate_check.exponents import (
     change_norms,
     excess,
@@ -13,10 +17,6 @@ from paper.scales.coordinate_check.exponents import (
     richness_ends,
 )
 from paper.scales.order_analysis import mean_square_output
-from learning_dynamics.runtime import generator
-from learning_dynamics.scales.coordinate_check import Line
-from learning_dynamics.scales.network import MLP
-from learning_dynamics.scales.parametrizations import dynamic
 
 
 def test_total_change_is_larger_after_a_bottleneck():
@@ -39,10 +39,12 @@ def test_outputs_drawn_by_their_law_are_those_of_networks():
     draws = initial_outputs(p, 40000, generator("law"))
     assert float(draws.square().mean()) == pytest.approx(mean_square_output(p, 1.0), rel=0.05)
     x = torch.ones(1, 5, dtype=torch.float64)
-    real = torch.stack([
-        MLP(p, generator=generator("real", k), dtype=torch.float64)(x).detach().abs().squeeze()
-        for k in range(1500)
-    ])
+    real = torch.stack(
+        [
+            MLP(p, generator=generator("real", k), dtype=torch.float64)(x).detach().abs().squeeze()
+            for k in range(1500)
+        ]
+    )
     for share in (0.25, 0.5, 0.75):
         assert float(draws.quantile(share)) == pytest.approx(float(real.quantile(share)), rel=0.12)
 
@@ -53,8 +55,7 @@ def test_excess_counts_what_lies_beyond_the_interval():
 
 
 def test_command_line(capsys):
-    code = main(["dp(1/2)", "--sizes", "512", "4096", "--runs", "16",
-                 "--quantities", "change_rms"])
+    code = main(["dp(1/2)", "--sizes", "512", "4096", "--runs", "16", "--quantities", "change_rms"])
     printed = capsys.readouterr().out
     assert code == 0 and "all agree" in printed and "change_rms" in printed
 
