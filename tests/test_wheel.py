@@ -1,0 +1,77 @@
+"""What is declared is what is imported, and the library installs alone, C++ included."""
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+#: Where a module is not called as its distribution.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "mpl_toolkits": "matplotlib"}
+
+
+def declared(*extras):
+    wanted = [*PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in extras)]
+    flat = [w for item in wanted for w in ([item] if isinstance(item, str) else item)]
+    return {w.split("=")[0].split(">")[0].replace("_", "-").lower() for w in flat}
+
+
+def imported(package):
+    """Distributions that the package imports, at the top of a module or inside a function."""
+    found = set()
+    for path in (ROOT / "lib" / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    found -= {*sys.stdlib_module_names, "learning_dynamics", "paper"}
+    return {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in found}
+
+
+@pytest.mark.parametrize(("package", "extras"), [("learning_dynamics", ()), ("paper", ("paper",))])
+def test_what_is_imported_is_declared(package, extras):
+    assert imported(package) <= declared(*extras)
+
+
+def test_what_is_declared_is_imported():
+    assert declared() <= imported("learning_dynamics")
+
+
+def test_the_wheel_installs_alone(tmp_path):
+    """Built and unpacked without what it needs; its own files are all there, the paper is not."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf8"), encoding="utf8")
+    here = "lib/learning_dynamics"
+    shutil.copytree(ROOT / here, tmp_path / here, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('out'))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", build], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    wheel = tmp_path / "out" / done.stdout.split()[-1]
+    with zipfile.ZipFile(wheel) as archive:
+        names = {n for n in archive.namelist() if ".dist-info/" not in n}
+        archive.extractall(tmp_path / "site")
+    own = {
+        p for s in ("py", "cpp", "hpp") for p in (ROOT / "lib/learning_dynamics").rglob(f"*.{s}")
+    }
+    assert names == {p.relative_to(ROOT / "lib").as_posix() for p in own}
+    code = (
+        "import learning_dynamics; from learning_dynamics import saddles, scales, data;"
+        "print(learning_dynamics.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(str(tmp_path / "site")), done.stderr
