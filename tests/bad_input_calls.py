@@ -7,12 +7,11 @@ One table with one entry a function, and therefore longer than a file of code.
 import torch
 
 from learning_dynamics import activations, losses, problems
-from learning_dynamics.data import published
 from learning_dynamics.kernels import weights
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import deep_nets as layerwise
-from learning_dynamics.saddles import diagonal, two_layer
+from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles import two_layer as observables
 from learning_dynamics.saddles.linear_nets import linear, modes, reductions
 from learning_dynamics.saddles.skipping import algorithm as skipping
@@ -238,15 +237,6 @@ CALLS = {
             "most_steps": 3,
             "order": (0, 1),
             "tolerance": 1e-3,
-        },
-    ),
-    "saddles.diagonal.diagonal_descent": (
-        diagonal.diagonal_descent,
-        {
-            "weights": diagonal.DiagonalWeights(rand(1, 1, 2), rand(1, 1, 2)),
-            "problem": published.diagonal_pair(),
-            "step_size": 0.02,
-            "steps": 3,
         },
     ),
     "saddles.directions.extremal_directions": (

@@ -12,7 +12,7 @@ from learning_dynamics.losses import squared
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import deep_nets as layerwise
-from learning_dynamics.saddles import diagonal, two_layer
+from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles.linear_nets import linear
 from learning_dynamics.scales import coordinate_check, network, parametrizations, training
 from learning_dynamics.scales import parametrizations as width_family
@@ -25,7 +25,6 @@ NET = weights.initialise((4, 5, 3), 0.1, STREAMS)
 DEEP = layerwise.initialise_deep((4, 5, 5, 3), 0.1, STREAMS)
 STATE = training.initialise((4, 6, 3), (1.0, 1.0), [0], dtype=torch.float64)
 MOVING = training.initialise((4, 6, 3), (1.0, 1.0), [0], momentum=True, dtype=torch.float64)
-PAIR = diagonal.DiagonalWeights(torch.rand(1, 1, 4).double(), torch.rand(1, 1, 4).double())
 
 
 def descend(net=NET, problem=P, **options):
@@ -47,12 +46,6 @@ def with_middle(change):
 
 CASES = {
     "an observable twice": (lambda: descend(observables=("loss", "w1", "loss")), "observables"),
-    "the same of a diagonal net": (
-        lambda: diagonal.diagonal_descent(
-            PAIR, Problem(X, Y[:1]), step_size=0.1, steps=2, observables=("u", "u")
-        ),
-        "observables",
-    ),
     "the same of a linear net": (
         lambda: linear.linear_descent(NET, P, step_size=0.1, steps=2, observables=("loss", "loss")),
         "observables",

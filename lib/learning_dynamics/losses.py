@@ -45,6 +45,10 @@ class Loss:
         """G = dL/df, (..., m2, n)."""
         return self.residual(outputs, targets) / outputs.shape[-1]
 
+    def of_runs(self, index: Tensor | slice) -> "Loss":
+        """The loss of some runs."""
+        return self if self.select is None else self.select(index)
+
 
 # Residuals l'(f) by name: a kernel recognises a loss that it computes itself by this function.
 
@@ -146,6 +150,7 @@ def cross_entropy() -> Loss:
 
 def check_fits(criterion: Loss, outputs: Tensor, targets: Tensor) -> None:
     """Raise ValueError unless the loss gives a number of the outputs' dtype for each of them."""
+    given: object
     try:
         residual = criterion.residual(torch.zeros_like(outputs), targets)
         given = tuple(residual.shape), residual.dtype

@@ -8,23 +8,25 @@ a chunk is as large as fits the cache.
 """
 
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
-from learning_dynamics.kernels.two_layer_torch import Data, Kernel
-from learning_dynamics.kernels.weights import State
+from learning_dynamics.kernels.two_layer_torch import Data, Kernel, Sizes
+from learning_dynamics.kernels.weights import State, Weights, state_of
 from learning_dynamics.losses import Loss
 from learning_dynamics.runtime import Diverged, Trajectory
 
-__all__ = ["Ensemble", "LazyState", "blocks", "worker_map"]
+__all__ = ["Ensemble", "Observable", "blocks", "worker_map"]
+
+#: A function of a state, the names of its trailing dimensions, its unit.
+Observable = tuple[Callable[[State], Tensor], tuple[str, ...], str]
 
 
 def blocks(grid: Sequence[int], steps: int) -> Iterator[list[tuple[int, int | None]]]:
@@ -62,15 +64,15 @@ CACHE, DEVICE_MEMORY = 3 << 19, 1 << 30
 THREAD_FLOPS = 1_000_000
 
 
-class LazyState(State):
+class _LazyState(State):
     """A `State` whose gradients are computed only when an observable asks for them."""
 
-    rest: Callable[[Any], State]
+    rest: Callable[[], State]
 
     @cached_property
-    def gradients(self) -> Any:
+    def gradients(self) -> Weights:
         """dL/dweights."""
-        return self.rest(self.weights).gradients
+        return self.rest().gradients
 
 
 def _any(mask: Tensor) -> bool:
@@ -84,25 +86,23 @@ class Ensemble:
 
     met : state -> (runs,) bool, the stop condition; None: there is none.
     observables : name -> (function of a state, trailing dimension names, unit).
-    full_state : (weights, data, loss) -> State with gradients.
     """
 
     kernel: type[Kernel]
-    sizes: tuple[int, int, int, int]
+    sizes: Sizes
     act: Activation
     loss: Loss
     data: Data
     step_size: Tensor
     steps: int
     grid: list[int]
-    observables: Mapping[str, tuple[Callable, tuple[str, ...], str]]
-    full_state: Callable[[Any, Data, Loss], Any]
-    met: Callable[[Any], Tensor] | None
+    observables: Mapping[str, Observable]
+    met: Callable[[State], Tensor] | None
     raising: bool
     progress: Callable[[int, int], None] | None
 
     @torch.no_grad()
-    def run(self, weights: Any) -> Trajectory:
+    def run(self, weights: Weights) -> Trajectory:
         """Run all blocks from `weights` (not modified)."""
         self._start(weights)
         with worker_map(self._threads) as workers:
@@ -116,7 +116,7 @@ class Ensemble:
 
     # --- the ensemble's tensors; index = position among the active runs ---------------------
 
-    def _start(self, weights: Any) -> None:
+    def _start(self, weights: Weights) -> None:
         self._packed = self.kernel.pack(weights)
         like = self._like = self._packed[0]
         self._runs = runs = len(like)
@@ -150,19 +150,18 @@ class Ensemble:
         for name, (observe, _, _) in self.observables.items():  # shapes, from a step on one run
             head = slice(0, 1)
             value = observe(
-                self.full_state(
+                self._state(
                     self.kernel.unpack([p[head] for p in self._packed]),
                     self.data.select(head),
-                    self._select_loss(self.loss, head),
+                    self.loss.of_runs(head),
                 )
             )
             self._history[name] = value.new_full(
                 (runs, len(self.grid), *value.shape[1:]), torch.nan
             )
 
-    @staticmethod
-    def _select_loss(loss: Loss, index: Tensor | slice) -> Loss:
-        return loss if loss.select is None else loss.select(index)
+    def _state(self, weights: Weights, data: Data, loss: Loss) -> State:
+        return state_of(weights, data.inputs, data.targets, self.act, loss)
 
     def _slices(self) -> list[slice]:
         runs = len(self._active)
@@ -173,7 +172,7 @@ class Ensemble:
         kernel.bind(
             [p[part] for p in packed],
             self._active_data.select(part),
-            self._select_loss(self._active_loss, part),
+            self._active_loss.of_runs(part),
             scale[part],
         )
         return kernel
@@ -211,7 +210,7 @@ class Ensemble:
         with torch.no_grad():
             kernel = self._bound(self._packed, self._scale, part)
             data = self._active_data.select(part)
-            loss = self._select_loss(self._active_loss, part)
+            loss = self._active_loss.of_runs(part)
             now, weights = self._now, self.kernel.unpack([p[part] for p in self._packed])
             for t, record in block:
                 kernel.advance(t - now)
@@ -222,8 +221,9 @@ class Ensemble:
                 self._ok[part] &= finite
                 if record is None:
                     continue
-                state = LazyState(_clean(weights, finite, self.observables), outputs, None, value)
-                state.rest = lambda w: self.full_state(w, data, loss)
+                clean = _clean(weights, finite, self.observables)
+                state = _LazyState._make((clean, outputs, None, value))
+                state.rest = partial(self._state, clean, data, loss)
                 self._record(part, record, state)
                 if self.met is not None:
                     met = self.met(state)
@@ -232,7 +232,7 @@ class Ensemble:
                     self._scale[part].mul_((frozen < 0).reshape(-1, 1, 1))
             self._kernels.put(kernel)
 
-    def _record(self, part: slice, record: int, state: LazyState) -> None:
+    def _record(self, part: slice, record: int, state: State) -> None:
         for name, (observe, _, _) in self.observables.items():
             column = self._history[name][:, record]
             if len(self._active) == self._runs:
@@ -252,7 +252,7 @@ class Ensemble:
         """Repeat a chunk's block step by step: the first step with a non-finite loss."""
         kernel = self._bound(began, scale, part)
         targets = self._active_data.select(part).targets
-        loss = self._select_loss(self._active_loss, part)
+        loss = self._active_loss.of_runs(part)
         found, wanted = first[part], bad[part]
         for t in range(start, self._now + 1):
             broken = ~torch.isfinite(loss.value(kernel.outputs(), targets))
@@ -273,7 +273,7 @@ class Ensemble:
         for final, packed in zip(self._final, self._packed, strict=True):
             final[self._active[finished]] = packed[finished]
         self._active_data = self._active_data.select(keep)
-        self._active_loss = self._select_loss(self._active_loss, keep)
+        self._active_loss = self._active_loss.of_runs(keep)
         self._packed = [p[keep] for p in self._packed]
         self._scale = self._scale[keep]
         self._active = self._active[keep]
@@ -306,10 +306,8 @@ class Ensemble:
         )
 
 
-def _clean(weights: Any, finite: Tensor, observables: Mapping[str, object]) -> Any:
+def _clean(weights: Weights, finite: Tensor, observables: Collection[str]) -> Weights:
     """Weights with those of broken runs set to zero: decompositions refuse NaN."""
     if set(observables) <= {"loss"}:
         return weights
-    return type(weights)(
-        *(torch.where(finite.reshape(-1, *[1] * (w.ndim - 1)), w, 0.0) for w in weights)
-    )
+    return Weights(*(torch.where(finite[:, None, None], w, 0.0) for w in weights))

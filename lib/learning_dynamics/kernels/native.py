@@ -23,7 +23,7 @@ from learning_dynamics.kernels.two_layer_torch import (
     DenseKernel,
     Kernel,
     ProductKernel,
-    TwoLayerBuffers,
+    Sizes,
     residual_,
 )
 from learning_dynamics.losses import Loss
@@ -66,9 +66,7 @@ class _Arguments(ctypes.Structure):
     ]
 
 
-def _code(
-    act: Activation, sizes: tuple[int, int, int, int], dtype: torch.dtype
-) -> ctypes.CDLL | str:
+def _code(act: Activation, sizes: Sizes, dtype: torch.dtype) -> ctypes.CDLL | str:
     """The library for such a net, or why there is none."""
     slope = act.negative_slope
     name = "two_layer_linear.cpp" if slope == 1 else "two_layer_relu.cpp"
@@ -84,7 +82,7 @@ def _code(
     return library
 
 
-def why_not(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> str | None:
+def why_not(act: Activation, sizes: Sizes, like: Tensor) -> str | None:
     """Why no kernel of this file takes such a net with weights like these; None: one does."""
     if act.negative_slope is None or act.negative_slope < 0:
         return f"activation {act.name}: allowed are linear, relu and leaky_relu with slope >= 0"
@@ -95,18 +93,13 @@ def why_not(act: Activation, sizes: tuple[int, int, int, int], like: Tensor) -> 
     return None
 
 
-def torch_seconds(sizes: tuple[int, int, int, int], runs: int, steps: int) -> float:
+def torch_seconds(sizes: Sizes, runs: int, steps: int) -> float:
     """About how long the steps would take in PyTorch, by the size of the run alone."""
     return steps * (OVERHEAD + runs * DenseKernel.flops(sizes) / RATE)
 
 
 def native_kernel(
-    act: Activation,
-    sizes: tuple[int, int, int, int],
-    like: Tensor,
-    runs: int,
-    steps: int,
-    backend: str,
+    act: Activation, sizes: Sizes, like: Tensor, runs: int, steps: int, backend: str
 ) -> type[Kernel] | None:
     """The kernel for such a run, None for PyTorch's.
 
@@ -141,21 +134,21 @@ def _padded(t: Tensor, length: int) -> Tensor:
     return torch.cat([t, last], -1).contiguous()
 
 
-class _Native(TwoLayerBuffers):
+class _Native(Kernel):
     """What the two share: arguments for the code, and a step of any loss."""
 
-    def __init__(
-        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
-    ) -> None:
+    def __init__(self, chunk: int, sizes: Sizes, act: Activation, like: Tensor) -> None:
         reason = why_not(act, sizes, like)
         code = _code(act, sizes, like.dtype) if reason is None else reason
         if isinstance(code, str):
             raise ValueError(code)
-        self._code, self._sizes, self._slope = code, sizes, act.negative_slope
-        self._lanes = code.lanes()
+        self._code, self._slope, self._lanes = code, act.negative_slope, code.lanes()
         self._padded = -(-sizes[3] // self._lanes) * self._lanes
         self._work = like.new_empty(code.room(chunk, sizes[1], sizes[3]))
-        super().__init__(chunk, {"f": (sizes[2], self._padded)}, like)
+        super().__init__(chunk, sizes, act, like)
+
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        return {"f": (self._sizes[2], self._padded)}
 
     def _samples(self, x: Tensor, y: Tensor, data: Data, kind: int) -> tuple[int, dict]:
         """The loss's number and name -> (numbers, rows and columns as the code reads them).
@@ -165,7 +158,7 @@ class _Native(TwoLayerBuffers):
         raise NotImplementedError
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        self._cut(packed, data, loss, scale)
+        super().bind(packed, data, loss, scale)
         (m0, m1, m2, n), runs, dtype = self._sizes, len(scale), packed[0].dtype
         for name, t, shape in (
             ("inputs", data.inputs, (m0, n)),
@@ -189,7 +182,7 @@ class _Native(TwoLayerBuffers):
             "w1": (packed[0], (m1, m0)),
             "w2t": (packed[1], (m1, m2)),
             "eta": (scale, (1, 1)),
-            "f": (self._f, (m2, self._padded)),
+            "f": (self._at.f, (m2, self._padded)),
             "work": (self._work, self._work.shape),
         } | read
         for name, (tensor, shape) in read.items():
@@ -206,7 +199,7 @@ class _Native(TwoLayerBuffers):
     def outputs(self) -> Tensor:
         self._code.outputs(self._call)
         self._fresh = True
-        return self._f[..., : self._sizes[3]]
+        return self._at.f[..., : self._sizes[3]]
 
     def advance(self, steps: int) -> None:
         if not self._given:
@@ -242,7 +235,7 @@ class LinearNative(_Native):
     flops = staticmethod(ProductKernel.flops)
 
     @staticmethod
-    def elements(sizes: tuple[int, int, int, int]) -> int:
+    def elements(sizes: Sizes) -> int:
         """Numbers of working memory per run."""
         m0, m1, m2, n = sizes
         return m2 * n + m1 * (m0 + m2)

@@ -12,7 +12,8 @@ beside X, C is stored both ways.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,10 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.losses import Loss
 
-__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "TwoLayerBuffers", "residual_"]
+__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "Sizes", "residual_"]
+
+#: m0, m1, m2, n.
+Sizes = tuple[int, int, int, int]
 
 
 class Data(NamedTuple):
@@ -37,44 +41,6 @@ class Data(NamedTuple):
         return Data(*(t if t.ndim == 2 else t[index] for t in self))
 
 
-@runtime_checkable
-class Kernel(Protocol):
-    """What the ensemble driver needs from a model.
-
-    A kernel is made for `chunk` runs of `sizes` = (m0, m1, m2, n) and holds their buffers.
-    `packed` is the model's state as tensors (runs, ...), updated in place.
-    """
-
-    def __init__(
-        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
-    ) -> None: ...
-
-    @staticmethod
-    def elements(sizes: tuple[int, int, int, int]) -> int:
-        """Numbers of working memory per run."""
-
-    @staticmethod
-    def flops(sizes: tuple[int, int, int, int]) -> int:
-        """Floating-point operations of the matrix products, per run and step."""
-
-    @staticmethod
-    def pack(weights: Any) -> list[Tensor]:
-        """A copy of the weights as the kernel wants them."""
-
-    @staticmethod
-    def unpack(packed: Sequence[Tensor]) -> Any:
-        """The weights of a packed state, as views."""
-
-    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        """Work on this chunk from now on. scale: eta/n per run, (c, 1, 1); 0 freezes a run."""
-
-    def outputs(self) -> Tensor:
-        """f(X) of the current weights, (c, m2, n); valid until the next `advance`."""
-
-    def advance(self, steps: int) -> None:
-        """Take that many steps."""
-
-
 def residual_(f: Tensor, y: Tensor, loss: Loss) -> None:
     """l'(f) written over f."""
     if loss.residual_ is not None:
@@ -83,14 +49,34 @@ def residual_(f: Tensor, y: Tensor, loss: Loss) -> None:
         f.copy_(loss.residual(f, y))
 
 
-class TwoLayerBuffers:
-    """Buffers for the largest chunk, cut to the chunk at hand; W1 and W2' side by side."""
+class Kernel:
+    """A chunk of runs: W1 and W2' side by side, updated in place; buffers cut to the chunk at hand.
 
-    def __init__(self, chunk: int, shapes: dict[str, tuple[int, int]], like: Tensor) -> None:
-        self._buffers = {k: like.new_empty((chunk, *shape)) for k, shape in shapes.items()}
+    A kernel is made for `chunk` runs of `sizes` = (m0, m1, m2, n); subclasses say which buffers
+    they need and how a step is taken.
+    """
+
+    def __init__(self, chunk: int, sizes: Sizes, act: Activation, like: Tensor) -> None:
+        self._sizes, self._act = sizes, act
+        self._buffers = {k: like.new_empty((chunk, *s)) for k, s in self._shapes().items()}
+
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        """Name -> shape of each buffer, per run."""
+        raise NotImplementedError
+
+    @staticmethod
+    def elements(sizes: Sizes) -> int:
+        """Numbers of working memory per run."""
+        raise NotImplementedError
+
+    @staticmethod
+    def flops(sizes: Sizes) -> int:
+        """Floating-point operations of the matrix products, per run and step."""
+        raise NotImplementedError
 
     @staticmethod
     def pack(weights: Weights) -> list[Tensor]:
+        """A copy of the weights as the kernels want them: W1 and W2', row-major."""
         return [
             torch.empty_like(w, memory_format=torch.contiguous_format).copy_(w)
             for w in (weights.w1.detach(), weights.w2.detach().mT)
@@ -98,72 +84,68 @@ class TwoLayerBuffers:
 
     @staticmethod
     def unpack(packed: Sequence[Tensor]) -> Weights:
+        """The weights of a packed state, as views."""
         return Weights(packed[0], packed[1].mT)
 
-    def _cut(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        """Work on this chunk from now on. scale: eta/n per run, (c, 1, 1); 0 freezes a run."""
         self._w1, self._w2t = packed
         self._data, self._loss, self._scale = data, loss, scale
-        for name, buffer in self._buffers.items():
-            setattr(self, "_" + name, buffer[: len(scale)])
+        self._at = SimpleNamespace(**{k: b[: len(scale)] for k, b in self._buffers.items()})
         self._fresh = False  # whether the outputs belong to the current weights
 
+    def outputs(self) -> Tensor:
+        """f(X) of the current weights, (c, m2, n); valid until the next `advance`."""
+        raise NotImplementedError
 
-class DenseKernel(TwoLayerBuffers):
+    def advance(self, steps: int) -> None:
+        """Take that many steps."""
+        raise NotImplementedError
+
+
+class DenseKernel(Kernel):
     """Any activation: 2 m1 n (2 m0 + 3 m2) floating-point operations per run and step."""
 
-    def __init__(
-        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
-    ) -> None:
-        m0, m1, m2, n = sizes
-        self._act = act
-        shapes = {
-            "z": (m1, n),
-            "b": (m1, n),
-            "f": (m2, n),
-            "ft": (n, m2),
-            "w2": (m2, m1),
-            "d1": (m1, m0),
-            "d2": (m1, m2),
-        }
-        if act.apply_ is None:  # sigma'(z) is computed from z, so keep z beside sigma(z)
-            shapes["h"] = (m1, n)
-        super().__init__(chunk, shapes, like)
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        m0, m1, m2, n = self._sizes
+        shapes = {"z": (m1, n), "b": (m1, n), "f": (m2, n), "ft": (n, m2)}
+        shapes |= {"w2": (m2, m1), "d1": (m1, m0), "d2": (m1, m2)}
+        # sigma'(z) may be computed from z: then keep z beside sigma(z)
+        return shapes if self._act.apply_ is not None else shapes | {"h": (m1, n)}
 
     @staticmethod
-    def elements(sizes: tuple[int, int, int, int]) -> int:
-        """Numbers of working memory per run."""
+    def elements(sizes: Sizes) -> int:
         m0, m1, m2, n = sizes
         return 2 * m1 * n + 2 * m2 * n + 2 * m1 * (m0 + m2)
 
     @staticmethod
-    def flops(sizes: tuple[int, int, int, int]) -> int:
-        """Floating-point operations of the matrix products, per run and step."""
+    def flops(sizes: Sizes) -> int:
         m0, m1, m2, n = sizes
         return 2 * m1 * n * (2 * m0 + 3 * m2)
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        self._cut(packed, data, loss, scale)
+        super().bind(packed, data, loss, scale)
         self._x = data.inputs.expand(len(scale), -1, -1)
         self._xt = data.transposed.expand(len(scale), -1, -1)
         if self._act.apply_ is not None:
-            self._h = self._z
+            self._at.h = self._at.z
 
     def outputs(self) -> Tensor:
-        torch.bmm(self._w1, self._x, out=self._z)
+        at = self._at
+        torch.bmm(self._w1, self._x, out=at.z)
         if self._act.apply_ is None:
-            self._h.copy_(self._act.function(self._z))
+            at.h.copy_(self._act.function(at.z))
         else:
-            self._act.apply_(self._z)
-        self._w2.copy_(self._w2t.mT)
-        torch.bmm(self._w2, self._h, out=self._f)
+            self._act.apply_(at.z)
+        at.w2.copy_(self._w2t.mT)
+        torch.bmm(at.w2, at.h, out=at.f)
         self._fresh = True
-        return self._f
+        return at.f
 
     def advance(self, steps: int) -> None:
-        act, loss, y, scale = self._act, self._loss, self._data.targets, self._scale
-        z, b, f, ft, h = self._z, self._b, self._f, self._ft, self._h
-        d1, d2, w1, w2t, fm = self._d1, self._d2, self._w1, self._w2t, self._f.mT
-        xt = self._xt
+        act, loss, y, scale, at = self._act, self._loss, self._data.targets, self._scale, self._at
+        z, b, f, ft, h, d1, d2, fm = at.z, at.b, at.f, at.ft, at.h, at.d1, at.d2, at.f.mT
+        w1, w2t, xt = self._w1, self._w2t, self._xt
         for _ in range(steps):
             if not self._fresh:
                 self.outputs()
@@ -182,47 +164,48 @@ class DenseKernel(TwoLayerBuffers):
             w1.sub_(d1)
 
 
-class ProductKernel(TwoLayerBuffers):
+class ProductKernel(Kernel):
     """Linear nets through W = W2 W1: with C = (eta/n) R X' one step is
     W2' <- W2' - W1 C', W1 <- W1 - W2' C. No matrix of size m1 n is ever formed.
     """
 
-    def __init__(
-        self, chunk: int, sizes: tuple[int, int, int, int], act: Activation, like: Tensor
-    ) -> None:
-        m0, m1, m2, n = sizes
-        shapes = {"w": (m2, m0), "f": (m2, n), "c": (m2, m0), "ct": (m0, m2), "d2": (m1, m2)}
-        super().__init__(chunk, shapes, like)
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        m0, m1, m2, n = self._sizes
+        return {"w": (m2, m0), "f": (m2, n), "c": (m2, m0), "ct": (m0, m2), "d2": (m1, m2)}
 
     @staticmethod
-    def elements(sizes: tuple[int, int, int, int]) -> int:
-        """Numbers of working memory per run."""
+    def elements(sizes: Sizes) -> int:
         m0, m1, m2, n = sizes
         return m2 * n + m1 * (m0 + 2 * m2) + 3 * m0 * m2
 
     @staticmethod
-    def flops(sizes: tuple[int, int, int, int]) -> int:
-        """Floating-point operations of the matrix products, per run and step."""
+    def flops(sizes: Sizes) -> int:
         m0, m1, m2, n = sizes
         return 6 * m0 * m1 * m2 + 4 * m0 * m2 * n
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        self._cut(packed, data, loss, scale)
+        super().bind(packed, data, loss, scale)
         # shared inputs: one tall product for the whole chunk
-        self._times = torch.bmm if data.inputs.ndim == 3 else torch.mm
-        flat = (lambda t: t) if data.inputs.ndim == 3 else (lambda t: t.flatten(0, 1))
-        self._tall = [flat(t) for t in (self._w, self._f, self._c)]
+        shared, at = data.inputs.ndim == 2, self._at
+        self._times = torch.mm if shared else torch.bmm
+        self._tall = [t.flatten(0, 1) if shared else t for t in (at.w, at.f, at.c)]
 
     def outputs(self) -> Tensor:
-        torch.bmm(self._w2t.mT, self._w1, out=self._w)
+        torch.bmm(self._w2t.mT, self._w1, out=self._at.w)
         self._times(self._tall[0], self._data.inputs, out=self._tall[1])
         self._fresh = True
-        return self._f
+        return self._at.f
 
     def advance(self, steps: int) -> None:
-        loss, y, scale, f = self._loss, self._data.targets, self._scale, self._f
-        c, ct, d2, w1, w2t, cm = self._c, self._ct, self._d2, self._w1, self._w2t, self._c.mT
-        times, xt, (_, tall_f, tall_c) = self._times, self._data.transposed, self._tall
+        loss, y, scale, at = self._loss, self._data.targets, self._scale, self._at
+        f, c, ct, d2, cm = at.f, at.c, at.ct, at.d2, at.c.mT
+        w1, w2t, times, xt, (_, tall_f, tall_c) = (
+            self._w1,
+            self._w2t,
+            self._times,
+            self._data.transposed,
+            self._tall,
+        )
         for _ in range(steps):
             if not self._fresh:
                 self.outputs()

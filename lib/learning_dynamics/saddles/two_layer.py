@@ -16,17 +16,16 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.contracts import checked
-from learning_dynamics.kernels.ensemble import Ensemble
+from learning_dynamics.kernels.ensemble import Ensemble, Observable
 from learning_dynamics.kernels.native import native_kernel
-from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, Kernel, ProductKernel
-from learning_dynamics.kernels.weights import (
-    State,
-    Weights,
-    forward,
-    gradient,
-    initialise,
-    state_of,
+from learning_dynamics.kernels.two_layer_torch import (
+    Data,
+    DenseKernel,
+    Kernel,
+    ProductKernel,
+    Sizes,
 )
+from learning_dynamics.kernels.weights import State, Weights, forward, gradient, initialise
 from learning_dynamics.losses import Loss, check_fits
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
@@ -62,7 +61,7 @@ def gradient_norm(s: State) -> Tensor:
 
 
 #: Named observables: what can be recorded, with the names of their trailing dimensions.
-OBSERVABLES: Mapping[str, tuple[Callable[[State], Tensor], tuple[str, ...], str]] = {
+OBSERVABLES: Mapping[str, Observable] = {
     "loss": (lambda s: s.loss, (), "loss"),
     "gradient_norm": (gradient_norm, (), "loss/weight"),
     "w1": (lambda s: s.weights.w1, ("unit", "input"), "1"),
@@ -116,7 +115,7 @@ class Stop(NamedTuple):
 
 def choose_kernel(
     act: Activation,
-    sizes: tuple[int, int, int, int],
+    sizes: Sizes,
     like: Tensor,
     runs: int = 1,
     steps: int = 0,
@@ -206,7 +205,6 @@ def gradient_descent(
         steps=steps,
         grid=grid,
         observables={name: OBSERVABLES[name] for name in observables},
-        full_state=lambda w, data, of: state_of(w, data.inputs, data.targets, act, of),
         met=None if stop is None else stop.met,
         raising=on_divergence == "raise",
         progress=progress,
