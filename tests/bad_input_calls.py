@@ -23,7 +23,6 @@ from learning_dynamics.saddles.theory import stages as resting
 from learning_dynamics.saddles.theory import unit_matrix as units
 from learning_dynamics.scales import (
     applying,
-    coordinate_check,
     first_step,
     fluctuations,
     network,
@@ -33,6 +32,8 @@ from learning_dynamics.scales import (
     training,
 )
 from learning_dynamics.scales import parametrizations as width_family
+from learning_dynamics.scales.coordinate_check import fit_slope
+from learning_dynamics.scales.first_step import spectral_norm
 
 __all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "WORDS"]
 
@@ -290,11 +291,11 @@ CALLS = {
     ),
     "scales.applying.gain": (applying.gain, {"function": torch.relu}),
     "scales.coordinate_check.fit_slope": (
-        coordinate_check.fit_slope,
+        fit_slope,
         {"sizes": (10, 20, 40), "values": 1 + rand(3, 4)},
     ),
     "scales.first_step.first_step": (
-        first_step.first_step,
+        first_step,
         {
             "weights": network.initial_weights(PATTERN, STREAM),
             "parametrization": PATTERN,
@@ -304,10 +305,7 @@ CALLS = {
             "step_size": 0.1,
         },
     ),
-    "scales.first_step.spectral_norm": (
-        first_step.spectral_norm,
-        {"matrix": rand(5, 4), "steps": 4},
-    ),
+    "scales.first_step.spectral_norm": (spectral_norm, {"matrix": rand(5, 4), "steps": 4}),
     "scales.fluctuations.contributions": (
         fluctuations.contributions,
         {"hidden_widths": (5, 3), "draws": 4, "generator": STREAM, "chunk": 1000},

@@ -109,11 +109,15 @@ def test_impossible_problems_are_refused(as_users_run, change, words):
 @pytest.mark.parametrize(
     ("inputs", "targets", "words"),
     [
-        (torch.ones(2, 3), torch.ones(1, 4), r"targets: shape \(1, 4\) must end in \(any, 3\)"),
+        (torch.ones(2, 3), torch.ones(1, 4), r"targets: shape \(1, 4\) has n = 4, inputs has 3"),
         (torch.full((2, 3), torch.nan), torch.ones(1, 3), "inputs.*finite"),
         (torch.ones(2, 3), torch.full((1, 3), torch.inf), "targets.*finite"),
         (torch.ones(2, 3, dtype=torch.int64), torch.ones(1, 3), "inputs.*floating"),
-        (torch.ones(5, 2, 3), torch.ones(4, 1, 3), "leading shape"),
+        (
+            torch.ones(5, 2, 3),
+            torch.ones(4, 1, 3),
+            r"targets: shape \(4, 1, 3\) has \*runs = \(4,\), inputs has \(5,\)",
+        ),
         (torch.ones(2, 0), torch.ones(1, 0), "inputs"),
     ],
 )

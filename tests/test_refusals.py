@@ -51,7 +51,7 @@ CASES = {
         "observables",
     ),
     "the same scheme twice": (
-        lambda: coordinate_check.coordinate_check(
+        lambda: coordinate_check(
             ("spectral", "spectral"), width_family.WidthFamily((0, 1, 0), (8, 1, 2)), sizes=(8, 16)
         ),
         "schemes",
@@ -152,7 +152,7 @@ def test_what_is_like_it_and_right_is_taken(as_users_run):
     assert len(set(streams)) == len(streams)
 
 
-def test_a_checkpoint_holds_what_fits(tmp_path, as_users_run):
+def test_a_checkpoint_holds_what_fits(as_users_run, tmp_path):
     changes = {
         "velocities.*as many": {"velocities": MOVING.velocities[:1]},
         "diverged_at": {"diverged_at": torch.zeros(2, dtype=torch.int64)},

@@ -6,15 +6,16 @@ import pytest
 import torch
 import xarray as xr
 
+from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Diverged,
     Trajectory,
     check_alive,
     check_choice,
-    check_finite,
     check_integer,
     check_positive,
-    check_shape,
+    check_shapes,
+    check_tensors,
     generator,
     standard_normal,
 )
@@ -56,16 +57,42 @@ def test_bad_seeds(as_users_run, seed):
         (lambda: check_integer("width", 2.0), "width = 2.0"),
         (lambda: check_integer("width", True), "width = True"),
         (
-            lambda: check_finite("inputs", torch.tensor([[1.0, torch.nan]])),
-            r"inputs\[\(0, 1\)\] = nan",
+            lambda: check_tensors(x=(torch.tensor([[1.0, torch.nan]]), "a b")),
+            r"x\[\(0, 1\)\] = nan",
         ),
-        (lambda: check_finite("inputs", torch.ones(2, dtype=torch.int32)), "inputs.*int32"),
-        (lambda: check_finite("inputs", [1.0]), "inputs.*list"),
+        (lambda: check_tensors(x=(torch.ones(2, dtype=torch.int32), "a")), "x: .*int32"),
+        (lambda: check_tensors(x=([1.0], "a")), "x: .*list"),
         (
-            lambda: check_shape("w", torch.ones(2, 3), (None, 4)),
-            r"w: shape \(2, 3\) must end in \(any, 4\)",
+            lambda: check_tensors(x=(torch.ones(2), "int a")),
+            "x: must be a tensor of integers.*float",
         ),
-        (lambda: check_shape("w", torch.ones(3), (None, 3)), "w: shape"),
+        (lambda: check_tensors(w=(torch.ones(2, 3), "... _ 4")), r"w: shape \(2, 3\) has 4 = 3"),
+        (
+            lambda: check_tensors(w=(torch.ones(3), "... _ 3")),
+            r"w: shape \(3,\) must be \(..., _, 3",
+        ),
+        (lambda: check_tensors(w=(torch.ones(1, 3), "a")), r"w: shape \(1, 3\) must be \(a\)"),
+        (lambda: check_tensors(w=(torch.ones(3, 0), "a b")), r"w: shape \(3, 0\) must be \(a, b\)"),
+        (
+            lambda: check_tensors(a=(torch.ones(2, 3), "m n"), b=(torch.ones(3, 4), "n m")),
+            r"b: shape \(3, 4\) has m = 4, a has 2",
+        ),
+        (
+            lambda: check_tensors(a=(torch.ones(2, 3), "*runs n"), b=(torch.ones(3), "*runs n")),
+            r"b: shape \(3,\) has \*runs = \(\), a has \(2,\)",
+        ),
+        (
+            lambda: check_tensors(a=(torch.ones(1), "n"), b=(torch.ones(1).double(), "n")),
+            "b: torch.float64.*allowed is torch.float32.*as a",
+        ),
+        (lambda: check_tensors(p=("x", Problem)), "p: must be a Problem, got str"),
+        (
+            lambda: check_tensors(
+                p=(Problem(torch.ones(2, 3), torch.ones(1, 3)), Problem), w=(torch.ones(3), "m0")
+            ),
+            r"w: shape \(3,\) has m0 = 3, p.inputs has 2",
+        ),
+        (lambda: check_shapes(x=(torch.full((2,), torch.nan), "3")), "x: shape"),
     ],
 )
 def test_complaints_name_argument_value_and_what_is_allowed(as_users_run, check, words):
@@ -79,8 +106,8 @@ def test_good_values_pass():
     check_positive("s", torch.tensor([1e-14, 2.0]))
     check_positive("s", 0, zero=True)
     check_integer("n", 3)
-    check_finite("x", torch.zeros(2))
-    check_shape("x", torch.zeros(7, 2, 3), (2, None))
+    check_tensors(x=(torch.zeros(7, 2, 3), "*runs 2 _"), steps=(torch.arange(3), "int n"))
+    check_shapes(x=(torch.full((2,), torch.nan), "n"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.runtime import check_choice, check_finite, check_positive, check_shape
+from learning_dynamics.runtime import check_choice, check_positive, check_tensors
 
 __all__ = ["LOSSES", "Loss", "check_fits", "cross_entropy", "huber", "logistic", "loss", "squared"]
 
@@ -92,8 +92,7 @@ def squared(weights: Float[Tensor, "*runs m2 n"] | None = None) -> Loss:
             lipschitz=1.0,
             residual_=lambda f, y: f.sub_(y),
         )
-    check_finite("weights", weights)
-    check_shape("weights", weights, (None, None))
+    check_tensors(weights=(weights, "*runs m2 n"))
     check_positive("weights", weights, zero=True)
     return _weighted(weights, float(weights.max()))
 

@@ -6,14 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.runtime import (
-    check_alike,
-    check_choice,
-    check_finite,
-    check_integer,
-    check_positive,
-    check_shape,
-)
+from learning_dynamics.runtime import check_choice, check_integer, check_positive, check_tensors
 
 __all__ = ["Moments", "Problem", "linear_teacher", "random_orthogonal"]
 
@@ -34,13 +27,9 @@ class Moments:
     yy: Float[Tensor, "*runs m2 m2"]
 
     def __post_init__(self) -> None:
-        for name in ("xx", "yx", "yy"):
-            check_finite(name, getattr(self, name))
-        check_alike(vars(self))
-        m2, m0 = self.yx.shape[-2:] if self.yx.ndim > 1 else (None, None)
-        check_shape("yx", self.yx, (None, None))
-        check_shape("xx", self.xx, (m0, m0))
-        check_shape("yy", self.yy, (m2, m2))
+        check_tensors(
+            xx=(self.xx, "*runs m0 m0"), yx=(self.yx, "*runs m2 m0"), yy=(self.yy, "*runs m2 m2")
+        )
 
 
 @dataclass(frozen=True)
@@ -61,16 +50,10 @@ class Problem:
     teacher: Float[Tensor, "*runs m2 m0"] | None = None
 
     def __post_init__(self) -> None:
-        check_finite("inputs", self.inputs)
-        check_finite("targets", self.targets)
-        check_alike({k: v for k, v in vars(self).items() if v is not None})
-        check_shape("inputs", self.inputs, (None, None))
-        check_shape("targets", self.targets, (None, self.inputs.shape[-1]))
-        if self.inputs.shape[:-2] != self.targets.shape[:-2]:
-            raise ValueError(
-                f"targets: leading shape {tuple(self.targets.shape[:-2])} must equal that of "
-                f"inputs, {tuple(self.inputs.shape[:-2])}"
-            )
+        teacher = {} if self.teacher is None else {"teacher": (self.teacher, "... m2 m0")}
+        check_tensors(
+            inputs=(self.inputs, "*runs m0 n"), targets=(self.targets, "*runs m2 n"), **teacher
+        )
 
     def moments(self) -> Moments:
         """Sigma_xx, Sigma_yx, Sigma_yy, means over samples."""

@@ -24,16 +24,15 @@ __all__ = [
     "address",
     "all_finite",
     "as_positive",
-    "check_alike",
     "check_alive",
     "check_choice",
     "check_choices",
-    "check_finite",
-    "check_floating",
     "check_held",
     "check_integer",
     "check_positive",
-    "check_shape",
+    "check_shapes",
+    "check_tensor",
+    "check_tensors",
     "end_with_parent",
     "fractions",
     "generator",
@@ -133,9 +132,9 @@ def check_choices(name: str, values: Sequence[str], allowed: Collection[str]) ->
 def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> None:
     """Raise ValueError unless every entry of `value` is a finite number > 0 (>= 0 if `zero`)."""
     bound = ">= 0" if zero else "> 0"
+    if isinstance(value, Tensor) and value.layout == torch.strided:
+        check_held(name, value)  # before a message prints its numbers
     try:
-        if isinstance(value, Tensor):
-            check_held(name, value)
         # float64: a Python float such as 1e-60 would be 0 in the default float32.
         v = torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
         good = not v.is_complex() and v.dtype != torch.bool
@@ -190,8 +189,8 @@ def check_held(name: str, value: Tensor) -> None:
         raise ValueError(f"{name}: shape {tuple(value.shape)}: its memory was given back or cut")
 
 
-def check_floating(name: str, value: Tensor) -> None:
-    """Raise ValueError if `value` is not a dense floating tensor that holds numbers."""
+def check_tensor(name: str, value: Any, *, finite: bool = True) -> None:
+    """Raise ValueError unless `value` is a dense floating tensor that holds (finite) numbers."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = getattr(value, "dtype", type(value).__name__)
         raise ValueError(f"{name}: must be a floating-point tensor, got {kind}")
@@ -201,44 +200,73 @@ def check_floating(name: str, value: Tensor) -> None:
             f"{value.dtype}, {value.layout}, on {value.device}"
         )
     check_held(name, value)
-
-
-def check_finite(name: str, value: Tensor) -> None:
-    """Raise ValueError if `value` is not a floating tensor of finite numbers."""
-    check_floating(name, value)
-    if not all_finite(value):
-        finite = torch.isfinite(value)
-        index = tuple((~finite).nonzero()[0].tolist())
+    if finite and not all_finite(value):
+        index = tuple((~torch.isfinite(value)).nonzero()[0].tolist())
         raise ValueError(f"{name}[{index}] = {float(value[index])}: all entries must be finite")
 
 
-def check_shape(
-    name: str, value: Tensor, expected: tuple[int | None, ...], *, exact: bool = False
-) -> None:
-    """Raise ValueError unless the trailing dimensions of `value` match `expected`.
+def check_tensors(**tensors: tuple[Any, str | type]) -> None:
+    """Raise ValueError unless all tensors are dense, floating, finite, and fit together.
 
-    None in `expected` admits any size >= 1. exact : there must be no other dimensions.
+    tensors : name = (tensor, its dimensions), e.g. `units=(units, "*runs m1 coordinate")`: equal
+        words stand for equal sizes, numbers for themselves, _ for any size >= 1, a first word
+        with a star for leading dimensions, "..." for any of these. "int records" is a tensor of
+        integers. All others have the dtype and the device of the first.
+        name = (object, class): an instance, whose annotated tensors are checked like that.
     """
-    enough = value.ndim == len(expected) if exact else value.ndim >= len(expected)
-    tail = tuple(value.shape[-len(expected) :]) if enough else None
-    fits = tail is not None and all(
-        got >= 1 and want in (None, got) for got, want in zip(tail, expected, strict=True)
-    )
-    if not fits:
-        want = ", ".join("any" if e is None else str(e) for e in expected)
-        rule = "be" if exact else "end in"
-        raise ValueError(f"{name}: shape {tuple(value.shape)} must {rule} ({want})")
+    _check_tensors(tensors, finite=True)
 
 
-def check_alike(tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless all tensors have the dtype and the device of the first."""
-    (first, like), *others = tensors.items()
-    for name, value in others:
-        if (value.dtype, value.device) != (like.dtype, like.device):
-            raise ValueError(
-                f"{name}: {value.dtype} on {value.device}: allowed is {like.dtype} on "
-                f"{like.device}, as {first}; convert with .to()"
-            )
+def check_shapes(**tensors: tuple[Any, str | type]) -> None:
+    """`check_tensors` without a look at the numbers: they may be NaN or infinite."""
+    _check_tensors(tensors, finite=False)
+
+
+def _check_tensors(tensors: Mapping[str, tuple[Any, str | type]], finite: bool) -> None:
+    sizes: dict[str, tuple[object, str]] = {}
+    parts: dict[str, tuple[Any, str]] = {}
+    like: tuple[str, Tensor] | None = None
+    for name, (value, allowed) in tensors.items():
+        if isinstance(allowed, str):
+            parts[name] = value, allowed
+            continue
+        if not isinstance(value, allowed):
+            kind = type(value).__name__
+            raise ValueError(f"{name}: must be a {allowed.__name__}, got {kind}")
+        for part, kind in allowed.__annotations__.items():
+            if hasattr(kind, "dim_str"):
+                words = kind.dim_str.replace("*runs", "...")
+                parts[f"{name}.{part}"] = getattr(value, part), words
+    for name, (value, allowed) in parts.items():
+        words = allowed.split()
+        if words[0] == "int":
+            words = words[1:]
+            if not isinstance(value, Tensor) or value.dtype not in (torch.int32, torch.int64):
+                kind = getattr(value, "dtype", type(value).__name__)
+                raise ValueError(f"{name}: must be a tensor of integers, got {kind}")
+            check_held(name, value)
+        else:
+            check_tensor(name, value, finite=finite)
+        shape = tuple(value.shape)
+        free = words[0][0] in "*."
+        count = len(words) - free
+        lead, tail = shape[: len(shape) - count], shape[len(shape) - count :]
+        if len(shape) < count or (lead and not free) or 0 in tail:
+            raise ValueError(f"{name}: shape {shape} must be ({', '.join(words)}), all >= 1")
+        for word, size in zip(words, (lead, *tail) if free else tail, strict=True):
+            if word in ("_", "..."):
+                continue
+            usual = (int(word), "that dimension") if word.isdigit() else (size, name)
+            wanted, of = sizes.setdefault(word, usual)
+            if size != wanted:
+                raise ValueError(f"{name}: shape {shape} has {word} = {size}, {of} has {wanted}")
+        if value.is_floating_point():
+            first, other = like = like or (name, value)
+            if (value.dtype, value.device) != (other.dtype, other.device):
+                raise ValueError(
+                    f"{name}: {value.dtype} on {value.device}: allowed is {other.dtype} on "
+                    f"{other.device}, as {first}; convert with .to()"
+                )
 
 
 def address(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -280,14 +308,14 @@ def end_with_parent() -> None:
 
     To be called in the worker, e.g. as a pool's `initializer`; elsewhere it does nothing.
     """
-    if multiprocessing.parent_process() is not None:
-        _watch_parent(os.getpid())
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        _watch_parent(parent.sentinel, os.getpid())
 
 
 @cache
-def _watch_parent(process: int) -> None:
+def _watch_parent(sentinel: int, process: int) -> None:
     """Once a process: a forked one inherits what its parent has cached."""
-    sentinel = multiprocessing.parent_process().sentinel
     started_by = os.getppid()  # under forkserver not the parent
 
     def watch() -> None:
@@ -338,7 +366,7 @@ class Trajectory:
         import xarray  # here: most users of a run never need it
 
         runs = len(self.diverged_at)
-        data = {
+        data: dict[str, tuple[Any, ...]] = {
             name: (
                 ("run", "step", *self.dims.get(name, ())),
                 value.detach().cpu().numpy(),

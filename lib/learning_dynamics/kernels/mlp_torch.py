@@ -14,7 +14,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.runtime import check_alike
+from learning_dynamics.runtime import check_shapes
 
 __all__ = ["Buffers", "Passes", "backward", "forward", "hidden", "through_activation_"]
 
@@ -94,7 +94,8 @@ def hidden(
     >>> [tuple(h.shape) for h in hidden(weights, (1.0, 0.5), torch.ones(1, 3, 5))]
     [(1, 3, 5), (1, 4, 5), (1, 2, 5)]
     """
-    check_alike({f"weights[{k}]": w for k, w in enumerate(weights)} | {"inputs": inputs})
+    named = {f"weights[{k}]": (w, f"runs n{k + 1} n{k}") for k, w in enumerate(weights)}
+    check_shapes(**named, inputs=(inputs, "_ n0 samples"))
     found, _ = forward(weights, multipliers, inputs.mT, find_activation(activation))
     return [h.mT for h in found]
 

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import as_positive, check_alike, check_integer
+from learning_dynamics.runtime import as_positive, check_integer, check_shapes, check_tensors
 
 __all__ = ["State", "Weights", "forward", "gradient", "initialise", "state_of", "unit_force"]
 
@@ -94,7 +93,6 @@ def starting_scale(
     return as_positive("init_scale", init_scale, len(generators), dtype).reshape(-1, 1, 1)
 
 
-@checked
 def forward(
     weights: Weights, inputs: Float[Tensor, "... m0 n"], activation: str | Activation = "linear"
 ) -> Float[Tensor, "... m2 n"]:
@@ -104,6 +102,7 @@ def forward(
     >>> forward(Weights(torch.ones(3, 2), torch.ones(1, 3)), torch.eye(2), "relu")
     tensor([[3., 3.]])
     """
+    check_tensors(weights=(weights, Weights), inputs=(inputs, "... m0 n"))
     return weights.w2 @ find_activation(activation)(weights.w1 @ inputs)
 
 
@@ -126,7 +125,7 @@ def gradient(
     torch.Size([1, 10, 6])
     """
     act, criterion = find_activation(activation), find_loss(loss)
-    check_alike({"w1": weights.w1, "w2": weights.w2, "inputs": problem.inputs})
+    check_shapes(w1=(weights.w1, "..."), w2=(weights.w2, "..."), inputs=(problem.inputs, "..."))
     return state_of(weights, problem.inputs, problem.targets, act, criterion)
 
 

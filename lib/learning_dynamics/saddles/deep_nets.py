@@ -15,7 +15,6 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.weights import starting_scale
 from learning_dynamics.losses import Loss, check_fits
 from learning_dynamics.losses import loss as find_loss
@@ -23,13 +22,12 @@ from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import (
     Trajectory,
     as_positive,
-    check_alike,
     check_alive,
     check_choice,
-    check_finite,
     check_integer,
     check_positive,
-    check_shape,
+    check_shapes,
+    check_tensors,
 )
 
 __all__ = [
@@ -87,7 +85,7 @@ def deep_forward(
     tensor([[[4., 4.]]])
     """
     act = find_activation(activation)
-    check_alike(_named(weights) | {"inputs": inputs})
+    check_shapes(**_named(weights), inputs=(inputs, "... m0 n"))
     h = inputs
     for w in weights[:-1]:
         h = act(w @ h)
@@ -125,7 +123,7 @@ def deep_gradient(
 ) -> Layers:
     """dL/dW_1 ... dL/dW_L, all at the same point."""
     act, criterion = find_activation(activation), find_loss(loss)
-    check_alike(_named(weights) | {"inputs": problem.inputs})
+    check_shapes(**_named(weights), inputs=(problem.inputs, "... m0 n"))
     h, gradients = problem.inputs, []
     for layer, w in enumerate(weights):
         gradients.append(_layer_gradient(weights, h, layer, problem.targets, act, criterion))
@@ -154,7 +152,7 @@ def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "ru
     Sigma_yx Sigma_xx^-1. Steps move W_1 within the row space of A, and A W_1 goes to the part of
     W* that A can reach. Range: Sigma_xx invertible, step size below 2/(|A|^2 |Sigma_xx|).
     """
-    check_alike(_named(weights) | {"moments.xx": moments.xx})
+    check_tensors(**_named(weights), xx=(moments.xx, "... m0 m0"))
     if len(weights) < 2:
         raise ValueError(f"weights has {len(weights)} matrices: needs W_1, ..., W_L with L >= 2")
     above = weights[1]
@@ -164,8 +162,8 @@ def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "ru
     return weights[0] + torch.linalg.pinv(above) @ (best - above @ weights[0])
 
 
-def _named(weights: Layers) -> dict[str, Tensor]:
-    return {f"W_{layer}": w for layer, w in enumerate(weights, 1)}
+def _named(weights: Layers) -> dict[str, tuple[Tensor, str]]:
+    return {f"W_{k}": (w, f"*runs m{k} m{k - 1}") for k, w in enumerate(weights, 1)}
 
 
 def _check(
@@ -174,21 +172,19 @@ def _check(
     """How many runs, and their step sizes."""
     if not weights:
         raise ValueError("weights is empty: needs W_1, ..., W_L")
-    m, runs = problem.inputs.shape[-2], None
-    for name, w in _named(weights).items():
-        check_finite(name, w)
-        check_shape(name, w, (runs, None, m), exact=True)
-        runs, m = w.shape[:2]
-    check_shape(f"W_{len(weights)}", weights[-1], (problem.targets.shape[-2], None))
-    x = problem.inputs
-    check_alike(_named(weights) | {"inputs": x})
+    x, y = problem.inputs, problem.targets
+    check_tensors(
+        **{f"W_{k}": (w, f"runs m{k} m{k - 1}") for k, w in enumerate(weights, 1)},
+        inputs=(x, "... m0 n"),
+        targets=(y, f"... m{len(weights)} n"),
+    )
+    runs = len(weights[0])
     if tuple(x.shape[:-2]) not in ((), (1,), (runs,)):
         raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
-    check_fits(loss, x.new_empty(runs, *problem.targets.shape[-2:]), problem.targets)
+    check_fits(loss, x.new_empty(runs, *y.shape[-2:]), y)
     return runs, as_positive("step_size", step_size, runs, x.dtype, x.device).reshape(-1, 1, 1)
 
 
-@checked
 def layerwise_descent(
     weights: Layers,
     problem: Problem,
@@ -287,7 +283,6 @@ class InTurn:
     final: Layers
 
 
-@checked
 def layers_in_turn(
     weights: Layers,
     problem: Problem,

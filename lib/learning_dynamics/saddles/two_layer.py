@@ -15,7 +15,6 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.ensemble import Ensemble, Observable
 from learning_dynamics.kernels.native import native_kernel
 from learning_dynamics.kernels.two_layer_torch import (
@@ -34,9 +33,8 @@ from learning_dynamics.runtime import (
     as_positive,
     check_choice,
     check_choices,
-    check_finite,
     check_integer,
-    check_shape,
+    check_tensors,
 )
 
 __all__ = [
@@ -133,7 +131,6 @@ def choose_kernel(
     return ProductKernel if fewer and act.negative_slope == 1 else DenseKernel, "torch"
 
 
-@checked
 def gradient_descent(
     weights: Weights,
     problem: Problem,
@@ -176,18 +173,17 @@ def gradient_descent(
     True
     """
     act, criterion = find_activation(activation), find_loss(loss)
-    check_finite("w1", weights.w1)
-    check_finite("w2", weights.w2)
-    check_shape("w1", weights.w1, (None, None, problem.inputs.shape[-2]), exact=True)
+    check_tensors(
+        w1=(weights.w1, "runs m1 m0"), w2=(weights.w2, "runs m2 m1"), problem=(problem, Problem)
+    )
+    x, y = problem.inputs, problem.targets
     runs, m1, _ = weights.w1.shape
-    check_shape("w2", weights.w2, (runs, problem.targets.shape[-2], m1), exact=True)
     eta = as_positive("step_size", step_size, runs, weights.w1.dtype, weights.w1.device)
     check_integer("steps", steps)
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
     check_choices("observables", observables, OBSERVABLES)
     check_choice("backend", backend, ("auto", "torch", "native"))
     grid = record_grid(record_at, steps)
-    x, y = problem.inputs, problem.targets
     if x.ndim == 3 and len(x) == 1:
         x, y = x[0], y[0]
     if x.ndim > 2 and tuple(x.shape[:-2]) != (runs,):

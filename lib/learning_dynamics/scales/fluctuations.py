@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
-from learning_dynamics.runtime import check_integer
+from learning_dynamics.runtime import check_integer, check_tensors
 
 __all__ = [
     "contributions",
@@ -73,9 +72,9 @@ def inverse_width_sum(hidden_widths: Sequence[int]) -> float:
     return sum(1 / n for n in hidden_widths)
 
 
-@checked
 def spread(values: Float[Tensor, " draws"]) -> float:
     """log(E[C^2] / E[C]^2): 0 if C is certain, the log-variance if C is lognormal."""
+    check_tensors(values=(values, "draws"))
     return float(torch.log(values.square().mean() / values.mean() ** 2))
 
 

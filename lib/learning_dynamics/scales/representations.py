@@ -6,15 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_positive
+from learning_dynamics.runtime import check_positive, check_tensors
 
 __all__ = ["effective_rank", "linear_alignment", "linear_probe", "summarise"]
 
 
-@checked
 def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tensor, " runs"]:
     """exp of the entropy of the normalised eigenvalues of the features' covariance.
 
@@ -25,6 +23,7 @@ def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tenso
     >>> round(float(effective_rank(torch.tensor([[[1.0, -1.0], [2.0, -2.0]]]))), 6)  # a line
     1.0
     """
+    check_tensors(features=(features, "runs width samples"))
     centred = features.double() - features.double().mean(-1, keepdim=True)
     values = torch.linalg.svdvals(centred).square()
     total = values.sum(-1, keepdim=True)
@@ -33,7 +32,6 @@ def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tenso
     return torch.where(total[..., 0] > 0, entropy.exp(), 0.0)
 
 
-@checked
 def linear_probe(
     features: Float[Tensor, "runs width samples"],
     targets: Float[Tensor, "classes samples"],
@@ -52,6 +50,12 @@ def linear_probe(
     >>> linear_probe(x, y, x, y).tolist()
     [1.0]
     """
+    check_tensors(
+        features=(features, "runs width samples"),
+        targets=(targets, "classes samples"),
+        test_features=(test_features, "runs width tests"),
+        test_targets=(test_targets, "classes tests"),
+    )
     check_positive("ridge", ridge)
     h = features.double()
     scale = h.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-30)
@@ -69,7 +73,6 @@ def linear_probe(
     return (predicted == test_targets.argmax(0)).double().mean(-1)
 
 
-@checked
 def linear_alignment(
     a: Float[Tensor, "runs _ samples"], b: Float[Tensor, "runs _ samples"]
 ) -> Float[Tensor, " runs"]:
@@ -77,6 +80,8 @@ def linear_alignment(
 
     1 if the layers arrange the samples alike, up to scale and rotation.
     """
+
+    check_tensors(a=(a, "runs _ samples"), b=(b, "runs _ samples"))
 
     def gram(x: Tensor) -> Tensor:
         x = x.double() - x.double().mean(-1, keepdim=True)

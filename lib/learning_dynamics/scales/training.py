@@ -28,12 +28,10 @@ from learning_dynamics.runtime import (
     Trajectory,
     all_finite,
     as_positive,
-    check_alike,
-    check_finite,
-    check_floating,
     check_held,
     check_integer,
-    check_shape,
+    check_shapes,
+    check_tensor,
     generator,
     standard_normal,
 )
@@ -77,15 +75,10 @@ def check_state(state: State) -> None:
     moving = {f"velocities[{i}]": v for i, v in enumerate(state.velocities or ())}
     if not named or (state.velocities is not None and len(moving) != len(named)):
         raise ValueError(f"state: {len(named)} weights, {len(moving)} velocities: not as many")
-    for name, w in (named | moving).items():
-        check_floating(name, w)
-    check_alike(named | moving)
-    runs = inner = None
-    for name, w in named.items():
-        check_shape(name, w, (runs, None, inner), exact=True)
-        runs, inner = w.shape[:2]
-    for v, w in zip(moving, state.weights, strict=False):
-        check_shape(v, moving[v], tuple(w.shape), exact=True)
+    words = [f"runs n{k + 1} n{k}" for k in range(len(named))]
+    tensors = [*zip(named.items(), words, strict=True), *zip(moving.items(), words, strict=False)]
+    check_shapes(**{name: (w, dims) for (name, w), dims in tensors})
+    runs, w = len(state.weights[0]), state.weights[0]
     check_integer("step", state.step)
     there = state.diverged_at
     given = (getattr(there, part, None) for part in ("shape", "dtype", "device"))
@@ -100,7 +93,7 @@ def check_state(state: State) -> None:
                 "is updated in place and must be contiguous and detached"
             )
         if not all_finite(w):
-            check_finite(name, w.masked_fill(gone, 0))
+            check_tensor(name, w.masked_fill(gone, 0))
 
 
 def initialise(
@@ -175,10 +168,9 @@ def _check(problems: Mapping[str, Problem], state: State, runs: int) -> None:
     check_state(state)
     first, last = state.weights[0], state.weights[-1]
     for name, one in problems.items():
-        x, y = one.inputs, one.targets
-        check_shape(f"{name}.inputs", x, (first.shape[2], None), exact=True)
-        check_shape(f"{name}.targets", y, (last.shape[1], x.shape[1]), exact=True)
-        check_alike({"weights[0]": first, f"{name}.inputs": x, f"{name}.targets": y})
+        data = {f"{name}.inputs": (one.inputs, "n0 n"), f"{name}.targets": (one.targets, "nL n")}
+        layers = {"weights[0]": (first, "_ _ n0"), "weights[-1]": (last, "_ nL _")}
+        check_shapes(**layers, **data)
     if len(first) != runs:
         raise ValueError(f"seeds has {runs} values: the state holds {len(first)} runs")
 

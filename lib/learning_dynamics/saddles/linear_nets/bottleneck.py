@@ -24,9 +24,9 @@ from torch import Tensor
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import (
     check_alive,
-    check_finite,
     check_integer,
     check_positive,
+    check_tensor,
     generator,
 )
 
@@ -176,7 +176,7 @@ def train_modules(
     """
     check_integer("steps", steps, least=1)
     check_positive("step_size", step_size)
-    check_finite("multiplier", multiplier)
+    check_tensor("multiplier", multiplier)
     eta = torch.as_tensor(step_size, dtype=torch.float64).reshape(-1, 1, 1)
     scale = multiplier.reshape(-1, 1, 1)
     wanted = set(range(steps + 1) if record_at is None else record_at)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -22,7 +21,7 @@ from learning_dynamics.runtime import (
     check_choices,
     check_integer,
     check_positive,
-    check_shape,
+    check_tensors,
 )
 from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
 from learning_dynamics.saddles.linear_nets.modes import rotate_rows
@@ -108,7 +107,6 @@ class _Run:
             self.rows, self.rotation = rotate_rows(self.rows, self.rotation)
 
 
-@checked
 def linear_descent(
     weights: Weights,
     problem: Problem,
@@ -145,9 +143,10 @@ def linear_descent(
     check_integer("steps", steps)
     if tolerance is not None:
         check_positive("tolerance", tolerance)
-    if problem.inputs.ndim != 2:
-        raise ValueError(f"inputs: shape {tuple(problem.inputs.shape)} must be (m0, n): shared")
-    check_shape("w1", weights.w1, (None, None, problem.inputs.shape[-2]))
+    check_tensors(
+        w1=(weights.w1, "runs m1 m0"), w2=(weights.w2, "runs m2 m1"), problem=(problem, Problem)
+    )
+    check_tensors(inputs=(problem.inputs, "m0 n"))
     grid = record_grid(record_at, steps)
     small, thin = compress(problem), narrow(weights).weights
     runs = len(thin.w1)

@@ -15,16 +15,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import (
     check_alive,
     check_choice,
-    check_finite,
     check_integer,
     check_positive,
+    check_tensors,
 )
 from learning_dynamics.saddles.two_layer import Weights
 
@@ -111,7 +110,6 @@ def mode_values(units: Float[Tensor, "runs row coordinate"]) -> Float[Tensor, "r
     return torch.where(values > 1e-9 * values[..., :1], values, rows)
 
 
-@checked
 def follow_modes(
     moments: Moments,
     units: Float[Tensor, "runs m1 coordinate"],
@@ -137,7 +135,7 @@ def follow_modes(
     >>> run.modes.shape
     torch.Size([1, 201, 10])
     """
-    check_finite("units", units)
+    check_tensors(moments=(moments, Moments), units=(units, "runs m1 coordinate"))
     check_positive("step_size", step_size)
     for name, value in (("steps", steps), ("every", every), ("rotate_every", rotate_every or 1)):
         check_integer(name, value, least=1)
@@ -222,7 +220,6 @@ def rotate_rows(
     return s[..., :width], s[..., width:]
 
 
-@checked
 def steps_until(
     weights: Weights,
     problem: Problem,
@@ -239,6 +236,7 @@ def steps_until(
     step_size    : eta. rotate_every : steps between rotations, None for plain floating point.
     Raises ValueError if max_steps do not suffice or the loss becomes non-finite.
     """
+    check_tensors(weights=(weights, Weights), problem=(problem, Problem))
     check_positive("step_size", step_size)
     check_integer("max_steps", max_steps, least=1)
     criterion = find_loss(loss)

@@ -18,10 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Moments, Problem
-from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 
 __all__ = ["NarrowNet", "compress", "from_moments", "gaussian_narrow", "narrow"]
 
@@ -32,13 +31,13 @@ def _as_problem(stacked: Tensor, inputs: int) -> Problem:
     return Problem(columns[..., :inputs, :].contiguous(), columns[..., inputs:, :].contiguous())
 
 
-@checked
 def compress(problem: Problem) -> Problem:
     """The problem with at most m0 + m2 samples that every linear net cannot tell from this one.
 
     Exact for the squared loss without entry weights: same loss, same gradient, hence the same
     run. Cost of a step becomes independent of n; the reduction itself is one QR, O(n (m0+m2)^2).
     """
+    check_tensors(problem=(problem, Problem))
     x, y = problem.inputs, problem.targets
     n = x.shape[-1]
     if n <= x.shape[-2] + y.shape[-2]:
@@ -48,7 +47,6 @@ def compress(problem: Problem) -> Problem:
     return Problem(small.inputs, small.targets, problem.teacher)
 
 
-@checked
 def from_moments(moments: Moments) -> Problem:
     """A problem with m0 + m2 samples that has these second moments (n = infinity allowed).
 
@@ -83,9 +81,9 @@ class NarrowNet:
         return Weights(self.basis @ w.w1, w.w2 @ self.basis.mT)
 
 
-@checked
 def narrow(weights: Weights) -> NarrowNet:
     """S = B R by QR: the narrow net that takes the same steps as this linear net."""
+    check_tensors(weights=(weights, Weights))
     units = weights.units
     scale = units.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(units.dtype).tiny)
     basis, rows = torch.linalg.qr(units / scale)

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.saddles.skipping.clarke import (
     clarke_test,
     is_piecewise_linear,
@@ -32,7 +31,6 @@ __all__ = [
 ]
 
 
-@checked
 def gauss_newton(
     weights: Weights, moment: Float[Tensor, "m0 m0"], curvature: float
 ) -> Float[Tensor, "parameter parameter"]:

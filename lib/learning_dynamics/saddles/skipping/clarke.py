@@ -13,7 +13,6 @@ from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
-from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.saddles.two_layer import Weights
@@ -29,7 +28,6 @@ def is_piecewise_linear(activation: Activation) -> bool:
     )
 
 
-@checked
 def near_kinks(
     weights: Weights, inputs: Float[Tensor, "m0 n"], distance: float | Float[Tensor, " m1"]
 ) -> Bool[Tensor, "m1 n"]:
@@ -38,7 +36,6 @@ def near_kinks(
     return (weights.w1 @ inputs).abs() <= reach * inputs.norm(dim=0)
 
 
-@checked
 def put_on_kinks(
     weights: Weights, inputs: Float[Tensor, "m0 n"], kinks: Bool[Tensor, "m1 n"]
 ) -> Weights:
@@ -63,7 +60,6 @@ class ClarkeTest:
     velocity: Float[Tensor, "m1 n"]
 
 
-@checked
 def clarke_test(
     weights: Weights,
     problem: Problem,

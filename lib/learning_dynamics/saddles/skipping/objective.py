@@ -18,7 +18,7 @@ from learning_dynamics.kernels.weights import state_of
 from learning_dynamics.losses import Loss
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import Diverged, check_alike
+from learning_dynamics.runtime import Diverged, check_shapes
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Objective", "Path", "no_units"]
@@ -90,7 +90,7 @@ class Objective:
         G were counted just before: then that pass is completed, not repeated.
         """
         x, targets = self.problem.inputs, self.problem.targets
-        check_alike({"inputs": x, "w1": weights.w1, "w2": weights.w2})
+        check_shapes(inputs=(x, "..."), w1=(weights.w1, "..."), w2=(weights.w2, "..."))
         state = state_of(weights, x, targets, self.activation, self.loss)
         if known is None or not torch.allclose(state.outputs, known, rtol=1e-9, atol=1e-12):
             self.gradients += 1

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_finite, check_integer, check_positive
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 
 __all__ = [
     "Escape",
@@ -42,17 +41,16 @@ class Escape:
     gap: Float[Tensor, " *runs"]
 
 
-@checked
 def correlation(
     inputs: Float[Tensor, "*runs m0 n"],
     gradient: Float[Tensor, "*runs m2 n"],
     slope: Float[Tensor, "*runs n"] | None = None,
 ) -> Float[Tensor, "*runs m2 m0"]:
     """R = -G D X', with G = dL/df and D = diag `slope` (identity for a linear net)."""
+    check_tensors(inputs=(inputs, "*runs m0 n"), gradient=(gradient, "*runs m2 n"))
     return -(gradient if slope is None else gradient * slope[..., None, :]) @ inputs.mT
 
 
-@checked
 def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
     """Rate, direction and gap of the escape from a stationary point with correlation R.
 
@@ -61,18 +59,18 @@ def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
     >>> round(float(out.rate), 6)
     3.0
     """
-    check_finite("residual", residual)
+    check_tensors(residual=(residual, "*runs m2 m0"))
     u, s, vh = torch.linalg.svd(residual, full_matrices=False)
     second = s[..., 1] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0])
     direction = torch.cat([vh[..., 0, :], u[..., :, 0]], dim=-1) / math.sqrt(2)
     return Escape(s[..., 0], direction, second / s[..., 0])
 
 
-@checked
 def update_matrix(
     residual: Float[Tensor, "*runs m2 m0"], step_size: float | Float[Tensor, " *runs"]
 ) -> Float[Tensor, "*runs coordinate coordinate"]:
     """I - eta M = I + eta [[0, R'], [R, 0]], what one step does to every unit of a linear net."""
+    check_tensors(residual=(residual, "*runs m2 m0"))
     check_positive("step_size", step_size)
     m2, m0 = residual.shape[-2:]
     eta = torch.as_tensor(step_size, dtype=residual.dtype)[..., None, None]
@@ -82,17 +80,16 @@ def update_matrix(
     return a + torch.eye(m0 + m2, dtype=a.dtype, device=a.device)
 
 
-@checked
 def worst_angle(
     units: Float[Tensor, "*runs m1 coordinate"], direction: Float[Tensor, "*runs coordinate"]
 ) -> Float[Tensor, " *runs"]:
     """max_i |(I - P1) w_i|/|P1 w_i|, the ratio of Theorem 1, P1 along the unit `direction`."""
+    check_tensors(units=(units, "*runs m1 coordinate"), direction=(direction, "*runs coordinate"))
     along = (units * direction[..., None, :]).sum(-1)
     across = units - along[..., None] * direction[..., None, :]
     return (across.norm(dim=-1) / along.abs()).amax(-1)
 
 
-@checked
 def modes_at_escape(
     modes: Float[Tensor, "runs records mode"], escape_number: int, threshold: float = 0.1
 ) -> Float[Tensor, "runs mode"]:
@@ -101,6 +98,7 @@ def modes_at_escape(
     Log-linear between records. The alignment at the k-th escape is entry k over entry k - 1
     (counting from 0). Raises ValueError if a run never gets there or starts above.
     """
+    check_tensors(modes=(modes, "runs records mode"))
     check_integer("escape_number", escape_number, least=1)
     check_positive("threshold", threshold)
     leader = modes[..., escape_number - 1]
@@ -119,7 +117,6 @@ def modes_at_escape(
     return torch.exp(low + part[:, None] * (high - low))
 
 
-@checked
 def plateau_steps(
     moments: Moments,
     units: Float[Tensor, "*runs m1 coordinate"],
@@ -142,6 +139,7 @@ def plateau_steps(
     >>> bool(long > 2 * short)
     True
     """
+    check_tensors(moments=(moments, Moments), units=(units, "*runs m1 coordinate"))
     check_positive("threshold", threshold)
     check_positive("step_size", step_size)
     first = escape(moments.yx)

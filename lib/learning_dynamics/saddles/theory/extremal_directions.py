@@ -19,12 +19,11 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.contracts import checked
 from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.losses import Loss
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_integer, check_positive, check_shape
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 from learning_dynamics.saddles.two_layer import Weights, forward
 
 __all__ = [
@@ -110,7 +109,6 @@ def _polish(
     return pair, float(s[0]), lost + float(wrong.any()), int(kink.sum())
 
 
-@checked
 def extremal_directions(
     inputs: Float[Tensor, "m0 n"],
     residual: Float[Tensor, "m2 n"],
@@ -137,6 +135,7 @@ def extremal_directions(
     True
     """
     act = dormant_activation(activation)
+    check_tensors(inputs=(inputs, "m0 n"), residual=(residual, "m2 n"))
     m0, m2 = len(inputs), len(residual)
     check_integer("iterations", iterations, least=1)
     check_positive("tolerance", tolerance)
@@ -145,7 +144,7 @@ def extremal_directions(
         if generator is None:
             raise ValueError("generator is None: random starts need a generator")
         starts = torch.randn(starts, m0 + m2, generator=generator, dtype=inputs.dtype)
-    check_shape("starts", starts, (m0 + m2,))
+    check_tensors(inputs=(inputs, "_ _"), starts=(starts, f"_ {m0 + m2}"))
     w = torch.cat([_unit(starts[:, :m0]), _unit(starts[:, m0:])], 1) / 2**0.5
     scale = torch.linalg.matrix_norm(inputs, 2) * torch.linalg.matrix_norm(residual, 2)
     if float(scale) == 0:
@@ -179,7 +178,6 @@ def extremal_directions(
     )
 
 
-@checked
 def escape_directions(
     weights: Weights,
     problem: Problem,
@@ -200,7 +198,6 @@ def escape_directions(
     return found.directions, found.rates
 
 
-@checked
 def distinct_directions(
     units: Float[Tensor, "m1 coordinate"],
     *,
@@ -215,6 +212,7 @@ def distinct_directions(
             all, relative to 1/sqrt(m1).
     lines : count w and -w as one (for odd activations, where they are the same function).
     """
+    check_tensors(units=(units, "m1 coordinate"))
     check_positive("angle", angle)
     check_positive("floor", floor, zero=True)
     norms = units.norm(dim=1)

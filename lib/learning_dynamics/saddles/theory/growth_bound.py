@@ -4,17 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
-from learning_dynamics.runtime import check_integer, check_shape
+from learning_dynamics.runtime import check_integer, check_tensors
 
 __all__ = ["growth_bound", "leading_projector", "outside_norm"]
 
 
-@checked
 def leading_projector(
     units: Float[Tensor, "*runs m1 coordinate"], k: int = 1
 ) -> Float[Tensor, "*runs coordinate coordinate"]:
     """P_k: projector on the top k right singular directions of S."""
+    check_tensors(units=(units, "*runs m1 coordinate"))
     check_integer("k", k, least=1)
     if k > min(units.shape[-2:]):
         raise ValueError(f"k = {k}: must be at most {min(units.shape[-2:])}, the modes of S")
@@ -22,7 +21,6 @@ def leading_projector(
     return v.mT @ v
 
 
-@checked
 def growth_bound(
     update: Float[Tensor, "*runs coordinate coordinate"],
     projector: Float[Tensor, "*runs coordinate coordinate"],
@@ -41,16 +39,18 @@ def growth_bound(
     >>> round(float(growth_bound(update, leading)), 6)
     1.1
     """
+    square = "*runs coordinate coordinate"
+    check_tensors(update=(update, square), projector=(projector, square))
     size = update.shape[-1]
-    check_shape("projector", projector, (size, size))
     outside = torch.eye(size, dtype=update.dtype, device=update.device) - projector
     return torch.linalg.matrix_norm(update @ outside, ord=2)
 
 
-@checked
 def outside_norm(
     units: Float[Tensor, "*runs m1 coordinate"],
     projector: Float[Tensor, "*runs coordinate coordinate"],
 ) -> Float[Tensor, "*runs m1"]:
     """|(I - P) w_i| for each unit, the quantity of Lemma 2."""
+    square = "*runs coordinate coordinate"
+    check_tensors(units=(units, "*runs m1 coordinate"), projector=(projector, square))
     return (units - units @ projector).norm(dim=-1)

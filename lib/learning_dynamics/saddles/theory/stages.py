@@ -9,9 +9,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.signal import find_peaks
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_finite, check_integer, check_positive, check_shape
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 from learning_dynamics.saddles.theory.staircase import Staircase, finite_step_rate, rank_k_map
 
 __all__ = [
@@ -45,7 +44,6 @@ class Stages:
     misfit: Float[Tensor, "runs levels"]
 
 
-@checked
 def first_record(reached: Bool[Tensor, "*runs records"]) -> Int[Tensor, "*runs"]:
     """Index of the first record at which each run has `reached` what is asked for.
 
@@ -60,7 +58,6 @@ def first_record(reached: Bool[Tensor, "*runs records"]) -> Int[Tensor, "*runs"]
     return reached.long().argmax(-1)
 
 
-@checked
 def crossing_steps(
     values: Float[Tensor, "runs records"],
     thresholds: Float[Tensor, "runs thresholds"],
@@ -70,6 +67,11 @@ def crossing_steps(
 
     NaN where it never does; the first recorded step where it starts below.
     """
+    check_tensors(
+        values=(values, "runs records"),
+        thresholds=(thresholds, "runs thresholds"),
+        steps=(steps, "int records"),
+    )
     below = values[:, None, :] < thresholds[..., None]  # (runs, thresholds, records)
     index = below.long().argmax(-1)
     before = (index - 1).clamp_min(0)
@@ -80,7 +82,6 @@ def crossing_steps(
     return torch.where(below.any(-1), crossed, torch.nan)
 
 
-@checked
 def find_stages(
     losses: Float[Tensor, "runs records"],
     levels: Float[Tensor, "runs levels"],
@@ -97,9 +98,11 @@ def find_stages(
     >>> stages.drop_steps.tolist()
     [[2.75, 6.625]]
     """
-    check_finite("losses", losses)
-    check_finite("levels", levels)
-    check_shape("losses", losses, (len(steps),))
+    check_tensors(
+        losses=(losses, "runs records"),
+        levels=(levels, "runs levels"),
+        steps=(steps, "int records"),
+    )
     if losses.shape[1] < 2:
         raise ValueError(f"losses: {losses.shape[1]} record, must be at least 2")
     heights = levels.diff(dim=1)
@@ -127,7 +130,6 @@ def find_stages(
     )
 
 
-@checked
 def find_drops(
     losses: Float[Tensor, " records"], steps: Int[Tensor, " records"], prominence: float = 1.0
 ) -> tuple[Int[Tensor, " drops"], Int[Tensor, " plateaus"]]:
@@ -143,8 +145,7 @@ def find_drops(
     >>> drops.tolist()
     [2, 5]
     """
-    check_finite("losses", losses)
-    check_shape("losses", losses, (len(steps),))
+    check_tensors(losses=(losses, "records"), steps=(steps, "int records"))
     check_positive("prominence", prominence)
     t = steps.to(losses.dtype)
     speed = torch.gradient(losses, spacing=(t,), dim=0)[0].abs()
@@ -160,7 +161,6 @@ def find_drops(
     return torch.from_numpy(drops), torch.tensor(rests)
 
 
-@checked
 def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Float[Tensor, ""]:
     """Rate at which the slowest active mode reaches the rank-k saddle of one problem.
 
@@ -175,10 +175,10 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     >>> round(float(arrival_rate(Moments(torch.eye(2), s, s @ s), 1)), 6)
     2.0
     """
+    target = rank_k_map(moments, k)
     check_integer("k", k, least=1)
     if step_size is not None:
         check_positive("step_size", step_size)
-    target = rank_k_map(moments, k)
     u, s, vt = torch.linalg.svd(target)
     root = s[:k].sqrt()
     w1, w2 = root[:, None] * vt[:k], u[:, :k] * root
@@ -197,7 +197,6 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     return -finite_step_rate(-h[None], step_size)[0]
 
 
-@checked
 def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float) -> float:
     """Predicted log of |L - level k|/level k at the slowest step of plateau k, to leading order.
 
@@ -205,12 +204,15 @@ def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float
     k         : 1 .. r - 1. init_scale : epsilon in (0, 1).
     Constants of order one are left out: read -7 as "about one in a thousand, give or take ten".
     """
+    if not isinstance(staircase, Staircase) or isinstance(staircase.step_size, Tensor):
+        raise ValueError("staircase: must be a Staircase with one step size or None")
     rank = staircase.times.shape[-1]
     check_integer("k", k, least=1)
     if k >= rank:
         raise ValueError(f"k = {k}: must be below {rank}")
-    if not 0 < init_scale < 1:
-        raise ValueError(f"init_scale = {init_scale!r}: must lie between 0 and 1")
+    check_positive("init_scale", init_scale)
+    if init_scale >= 1:
+        raise ValueError(f"init_scale = {init_scale!r}: must be below 1")
     a = float(arrival_rate(moments, k, staircase.step_size))
     s = float(finite_step_rate(staircase.rates[k, :1], staircase.step_size))
     length = float(staircase.times[k] - staircase.times[k - 1]) * math.log(1 / init_scale)

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.contracts import checked
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 
 __all__ = [
     "Staircase",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 
-@checked
 def finite_step_rate(
     rates: Float[Tensor, "*runs mode"], step_size: float | Tensor | None
 ) -> Float[Tensor, "*runs mode"]:
@@ -39,6 +37,7 @@ def finite_step_rate(
     `step_size` eta: one for all, one per run, or None for gradient flow (the rates themselves).
     Raises ValueError for eta <= 0.
     """
+    check_tensors(rates=(rates, "*runs mode"))
     if step_size is None:
         return rates
     check_positive("step_size", step_size)
@@ -54,9 +53,9 @@ def _whitener(xx: Tensor) -> Tensor:
     return (vectors * inverse[..., None, :]) @ vectors.mT
 
 
-@checked
 def commutes(moments: Moments, tolerance: float = 1e-10) -> bool:
     """Whether Sigma_xx commutes with Sigma_yx' Sigma_yx (relative commutator <= tolerance)."""
+    check_tensors(moments=(moments, Moments))
     check_positive("tolerance", tolerance, zero=True)
     a, b = moments.xx, moments.yx.mT @ moments.yx
     gap = (a @ b - b @ a).flatten(-2).norm(dim=-1)
@@ -71,15 +70,15 @@ def _modes(moments: Moments) -> tuple[Tensor, Tensor]:
     Sigma_yx Sigma_xx^-1 Sigma_yx' by falling eigenvalue. Commuting inputs: the modes never mix,
     so the order is that of the singular values of Sigma_yx.
     """
+    unmixed = commutes(moments)
     correlation = moments.yx @ _whitener(moments.xx)
-    if commutes(moments):
+    if unmixed:
         u = torch.linalg.svd(moments.yx, full_matrices=False)[0]
         return u, (u.mT @ correlation).square().sum(-1)
     u, c, _ = torch.linalg.svd(correlation, full_matrices=False)
     return u, c.square()
 
 
-@checked
 def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     """P_k Sigma_yx Sigma_xx^-1: the map of rank <= k with the least squared loss.
 
@@ -93,6 +92,7 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     tensor([[3., 0.],
             [0., 0.]])
     """
+    check_tensors(moments=(moments, Moments))
     check_integer("k", k)
     rank = min(moments.yx.shape[-2:])
     if k > rank:
@@ -102,7 +102,6 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     return u @ (u.mT @ moments.yx) @ whitener @ whitener
 
 
-@checked
 def rank_k_optimum(
     moments: Moments, k: int
 ) -> tuple[Float[Tensor, "*runs m2 m0"], Float[Tensor, " *runs"]]:
@@ -112,7 +111,6 @@ def rank_k_optimum(
     return w, 0.5 * inner.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-@checked
 def residual_correlation(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     """R_k = Sigma_yx - W_k Sigma_xx = (I - P_k) Sigma_yx at the k-th visited saddle."""
     check_integer("k", k)
@@ -120,7 +118,6 @@ def residual_correlation(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0
     return moments.yx - u @ (u.mT @ moments.yx)
 
 
-@checked
 def levels(moments: Moments) -> Float[Tensor, "*runs level"]:
     """Losses of the saddles visited, rank 0 .. min(m0, m2), L = mean of 1/2 |y - f|^2.
 
@@ -173,7 +170,6 @@ class Staircase:
         return self.times * math.log(1 / init_scale) / eta[..., None]
 
 
-@checked
 def recursion(
     rates: Float[Tensor, "*runs saddle mode"],
     step_size: float | Tensor | None = None,
@@ -185,6 +181,7 @@ def recursion(
     spare : m0 + m2 - 2 r, the number of zero eigenvalues of M at the origin.
     Fields `times` and `exponents` of `Staircase`.
     """
+    check_tensors(rates=(rates, "*runs saddle mode"))
     check_integer("spare", spare)
     count = rates.shape[-2]
     p = torch.ones_like(rates[..., 0, :1]).expand(*rates.shape[:-2], count + 1)
@@ -204,7 +201,6 @@ def recursion(
     return torch.stack(times, dim=-1), torch.stack(exponents, dim=-1)
 
 
-@checked
 def predict_staircase(moments: Moments, step_size: float | Tensor | None = None) -> Staircase:
     """Levels, escape rates, times and exponents of all drops.
 
@@ -226,9 +222,9 @@ def predict_staircase(moments: Moments, step_size: float | Tensor | None = None)
     >>> [round(x) for x in staircase.drop_steps(1e-6).tolist()]  # steps at which the loss drops
     [86, 124, 210, 428]
     """
+    u, _ = _modes(moments)
     m2, m0 = moments.yx.shape[-2:]
     rank = min(m0, m2)
-    u, _ = _modes(moments)
     r = moments.yx
     floor = torch.finfo(r.dtype).eps * max(m0, m2) * torch.linalg.svdvals(r)[..., :1]
     rates = []

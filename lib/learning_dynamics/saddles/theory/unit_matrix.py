@@ -6,11 +6,10 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.contracts import checked
 from learning_dynamics.losses import Loss
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_choice
+from learning_dynamics.runtime import check_choice, check_integer, check_tensors
 from learning_dynamics.saddles.two_layer import Weights, gradient
 
 __all__ = ["FORMS", "from_units", "unit_error", "unit_gradient", "unit_matrix"]
@@ -19,16 +18,16 @@ __all__ = ["FORMS", "from_units", "unit_error", "unit_gradient", "unit_matrix"]
 FORMS = ("secant", "printed")
 
 
-@checked
 def from_units(units: Float[Tensor, "*runs m1 coordinate"], inputs: int) -> Weights:
     """The weights whose units w_i (rows) are given; the first `inputs` coordinates are W1."""
+    check_tensors(units=(units, "*runs m1 coordinate"))
+    check_integer("inputs", inputs, least=1)
     size = units.shape[-1]
     if not 0 < inputs < size:
         raise ValueError(f"inputs = {inputs}: must lie strictly between 0 and {size}")
     return Weights(units[..., :inputs], units[..., inputs:].mT)
 
 
-@checked
 def unit_matrix(
     weights: Weights,
     problem: Problem,
@@ -56,6 +55,7 @@ def unit_matrix(
             [-0.5000, -0.5000,  0.0000]])
     """
     check_choice("form", form, FORMS)
+    check_tensors(weights=(weights, Weights), problem=(problem, Problem))
     act, criterion = find_activation(activation), find_loss(loss)
     z = weights.w1 @ problem.inputs
     g = criterion.gradient(weights.w2 @ act(z), problem.targets)
@@ -70,7 +70,6 @@ def unit_matrix(
     return torch.cat([top, bottom], dim=-2)
 
 
-@checked
 def unit_gradient(
     weights: Weights,
     problem: Problem,
@@ -86,10 +85,10 @@ def unit_gradient(
     >>> unit_gradient(saddles.Weights(torch.zeros(3, 2), torch.ones(1, 3)), problem)[0]
     tensor([-0.5000, -0.5000,  0.0000])
     """
+    check_tensors(weights=(weights, Weights), problem=(problem, Problem))
     return gradient(weights, problem, activation=activation, loss=loss).gradients.units
 
 
-@checked
 def unit_error(
     weights: Weights,
     problem: Problem,
