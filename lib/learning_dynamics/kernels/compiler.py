@@ -50,14 +50,12 @@ def cache_folder() -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:
-        return _own_folder()
+        return Path(_own_folder().name)
 
 
-@lru_cache
-def _own_folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="learning_dynamics")
-    _own_folder.kept = folder  # removed when the process ends
-    return Path(folder.name)
+@lru_cache  # which keeps the folder: it is removed when the process ends
+def _own_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="learning_dynamics")
 
 
 @lru_cache

@@ -174,7 +174,7 @@ class Passes:
             below = self._buffers.get("backward", layer, delta, *h.shape) if layer else None
             backward(
                 self._weights[layer],
-                self._velocities and self._velocities[layer],
+                self._velocities[layer] if self._velocities else None,
                 h,
                 delta,
                 self._multipliers[layer],

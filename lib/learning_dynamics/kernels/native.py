@@ -11,6 +11,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -168,13 +169,13 @@ class _Native(Kernel):
             if t.shape not in (shape, (runs, *shape)) or t.dtype != dtype:
                 raise ValueError(f"{name}: {tuple(t.shape)}, {t.dtype}: must be {shape}, {dtype}")
         kind = KINDS.get(getattr(loss.residual, "func", loss.residual), GIVEN)
-        parameter = loss.residual.args[0] if kind in (WEIGHTED, HUBER) else 0.0
+        given: Any = getattr(loss.residual, "args", (0.0,))[0]  # of WEIGHTED and HUBER
         x, y = _padded(data.inputs, self._padded), _padded(data.targets, self._padded)
         number, read = self._samples(x, y, data, kind)
         if kind == WEIGHTED:
-            omega = parameter.to(dtype).expand(*parameter.shape[:-2], m2, n)
+            omega = given.to(dtype).expand(*given.shape[:-2], m2, n)
             read["omega"] = _padded(omega, self._padded), (m2, self._padded)
-            parameter = 0.0
+        parameter = given if kind == HUBER else 0.0
         arguments = _Arguments(
             runs=runs, m1=m1, n=n, loss=number, parameter=parameter, slope=self._slope
         )

@@ -209,8 +209,7 @@ def _activation(modules: list[nn.Module]) -> Activation:
     copies = [copy.deepcopy(m) for m in modules]
     for m in copies:
         m._forward_hooks.clear()
-        if hasattr(m, "inplace"):
-            m.inplace = False
+        vars(m).update({"inplace": False} if "inplace" in vars(m) else {})
     function = nn.Sequential(*copies)
 
     def derivative(z: Tensor) -> Tensor:

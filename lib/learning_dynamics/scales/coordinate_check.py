@@ -137,7 +137,7 @@ def fit_slope(sizes: Sequence[int], values: Tensor) -> tuple[float, float]:
 
 def _judge(
     schemes: Sequence[Scheme],
-    exponents: Sequence[Fraction],
+    exponents: Sequence[Fraction | int | str],
     sizes: Sequence[int],
     values: Mapping[str, Mapping[str, Tensor]],
     tolerance: float,
@@ -219,6 +219,7 @@ def coordinate_check(
     check_positive("input_rms", input_rms)
     if len(set(sizes)) < 2:
         raise ValueError(f"sizes = {tuple(sizes)}: at least two different sizes are needed")
+    found: dict[str, dict[str, list[Tensor]]]
     found = {s.name: {q: [] for q in quantities} for s in chosen}
     options = {"samples": samples, "input_rms": input_rms, "dtype": dtype, "device": device}
     for done, n in enumerate(sizes):
@@ -281,8 +282,9 @@ def coordinate_check_of(
     >>> from torch import nn
     >>> from learning_dynamics import scales
     >>> def build(n):
-    ...     return nn.Sequential(nn.Linear(8, n, bias=False), nn.ReLU(), nn.Linear(n, 2,
-    bias=False)) >>> check = scales.coordinate_check_of(build, "dp(1/2)", [64, 128, 256], runs=4)
+    ...     first, last = nn.Linear(8, n, bias=False), nn.Linear(n, 2, bias=False)
+    ...     return nn.Sequential(first, nn.ReLU(), last)
+    >>> check = scales.coordinate_check_of(build, "dp(1/2)", [64, 128, 256], runs=4)
     >>> check.sizes
     (64, 128, 256)
     """

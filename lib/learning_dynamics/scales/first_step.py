@@ -87,17 +87,17 @@ def spectral_norm(
     start = torch.cos(torch.arange(1, size + 1, dtype=torch.float64) ** 2)
     v = start.to(matrix).expand(*matrix.shape[:-2], size).unsqueeze(-1)
     v = v / _length(v)
-    rights, images = [], []
+    rights, columns = [], []
     for left in reversed(range(min(steps, size))):
         rights.append(v)
-        images.append(matrix @ v)
+        columns.append(matrix @ v)
         if not left:
             break
-        v, basis = matrix.mT @ images[-1], torch.cat(rights, -1)
+        v, basis = matrix.mT @ columns[-1], torch.cat(rights, -1)
         for _ in range(2):  # against all before, twice: orthogonal to rounding
             v = v - basis @ (basis.mT @ v)
         v = v / _length(v).clamp(min=torch.finfo(v.dtype).tiny)  # zero stays zero
-    images = torch.cat(images, -1)
+    images = torch.cat(columns, -1)
     if not images.isfinite().all():  # a fault shows in the products: no pass over a sound matrix
         check_tensor("matrix", matrix)
     return torch.linalg.eigvalsh(images.mT @ images)[..., -1].clamp(min=0).sqrt()
@@ -165,7 +165,7 @@ def first_step(
     delta = [output_gradient(z[-1])]
     shape = "... {} {}".format(*z[-1].shape[-2:])
     check_shapes(output_gradient=(delta[0], shape))
-    passed = []  # g W' delta before the slope
+    passed: list[Tensor] = []  # g W' delta before the slope
     for k in range(depth - 1, 0, -1):
         passed.insert(0, (weights[k].mT @ delta[0]).mul_(scale[k]))
         delta.insert(0, slope[k - 1] * passed[0])

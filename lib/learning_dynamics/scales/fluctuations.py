@@ -47,7 +47,9 @@ def contributions(
     parts = []
     for first in range(0, draws, max(1, chunk // size)):
         many = min(max(1, chunk // size), draws - first)
-        h, forward, weights = torch.ones(many, 1, 1, device=generator.device), [], []
+        h = torch.ones(many, 1, 1, device=generator.device)
+        forward: list[Tensor] = []
+        weights: list[Tensor] = []
         for fan_in, fan_out in zip(widths, widths[1:], strict=False):
             w = torch.randn(many, fan_out, fan_in, generator=generator, device=generator.device)
             gain = 1.0 if len(weights) == len(hidden_widths) else math.sqrt(2)

@@ -111,7 +111,7 @@ class MLP(nn.Module):
     @property
     def weights(self) -> list[nn.Parameter]:
         """W_1, ..., W_L."""
-        return [layer.weight for layer in self.layers]
+        return list(self.parameters())
 
     def parameter_groups(self, step_size: float) -> list[dict[str, Any]]:
         """One group per layer with lr = step_size * eta_l, for `torch.optim.SGD`."""

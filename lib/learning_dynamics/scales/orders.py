@@ -133,8 +133,8 @@ def orders(
 
     own = [eta[k] + g[k] * 2 + norm[k] * 2 + delta[k] for k in range(depth)]
     share = [own[k] + delta[k] for k in range(depth)]
-    total, upstream, below = [own[0]], [None], share[0]
-    contribution = [share[0]]
+    total, below, contribution = [own[0]], share[0], [share[0]]
+    upstream: list[Order | None] = [None]
     for k in range(1, depth):
         passed = maximum(below - delta[k], g[k] + sigma[k] + root[k + 1] + total[k - 1])
         upstream.append(passed)
@@ -152,7 +152,7 @@ def orders(
         "change_norm": list(total),
         "change_rms": [total[k] - root[k + 1] for k in layers],
         "own_contribution": list(share),
-        "contribution": contribution,
+        "contribution": list(contribution),
         "gradient_norm": [g[k] + norm[k] + delta[k] for k in layers],
         "weight_norm": [g[k] + sigma[k] + wide[k] for k in layers],
         "update_norm": [eta[k] + g[k] * 2 + norm[k] + delta[k] for k in layers],
@@ -179,9 +179,9 @@ def predict_exponents(
     >>> [str(a) for a in predict_exponents(exponents)["change_norm"]]
     ['1/4', '1/4', '0']
     """
-    pieces = (
+    g, sigma, eta = (
         [Order.constant(v) for v in part]
         for part in (exponents.multipliers, exponents.init_stds, exponents.learning_rates)
     )
-    found = orders(exponents.widths, *pieces, residual=residual)
+    found = orders(exponents.widths, g, sigma, eta, residual)
     return {name: tuple(None if o is None else o.value for o in found[name]) for name in QUANTITIES}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import cast
 
 from learning_dynamics.runtime import check_choice, fractions
 from learning_dynamics.scales.orders import Form, Order, orders
@@ -24,7 +25,7 @@ __all__ = [
     "solve_requirements",
 ]
 
-Orders = dict[str, list[Order | None]]
+Orders = dict[str, list[Order]]
 
 
 @dataclass(frozen=True)
@@ -271,15 +272,15 @@ def _branches(family: Family, order: Order, relation: str, why: frozenset) -> li
         choices = list(order.forms)
     found = []
     for chosen in choices:
-        equalities = family.equalities
+        equalities: tuple[Row, ...] | None = family.equalities
         extra = [] if relation == ">=" else list(order.forms)
         if chosen is not None and relation == "=":
-            equalities = _with_equality(equalities, chosen, why)
+            equalities = _with_equality(family.equalities, chosen, why)
         elif chosen is not None:
             extra = [tuple(-c for c in chosen)]
         if equalities is None:
             continue
-        rows = {}
+        rows: dict[Form, frozenset] = {}
         for f, w in [*family.inequalities, *((f, why) for f in extra)]:
             r = _reduce(f, equalities)
             if any(r[1:]) or r[0] > 0:
@@ -308,12 +309,13 @@ def solve_requirements(
         raise ValueError(f"width_exponents = {width_exponents}: hidden widths must grow (> 0)")
     depth = len(widths) - 1
     number = 2 * depth
-    found = orders(
+    quantities = orders(
         widths,
         [Order.unknown(k, number) for k in range(1, depth + 1)],
         [Order.unknown(depth + k, number) for k in range(1, depth + 1)],
         [Order.constant(0, number)] * depth,
     )
+    found = cast(Orders, quantities)  # requirements read layers where their quantity exists
     families = [Family(widths, (), ())]
     for item in requirements:
         if not isinstance(item, Requirement):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +152,12 @@ def batch_order(seed: int, epoch: int, samples: int) -> Int[Tensor, " samples"]:
 
 
 def _batches(
-    seeds: Sequence[int], samples: int, batch_size: int, start: int, steps: int, device: object
+    seeds: Sequence[int],
+    samples: int,
+    batch_size: int,
+    start: int,
+    steps: int,
+    device: torch.device,
 ) -> Iterator[Int[Tensor, "runs batch"]]:
     """Sample indices of steps start..steps-1; the last batch of a pass may be smaller."""
     per_pass = -(-samples // batch_size)
@@ -349,7 +355,8 @@ def save(state: State, path: Path | str) -> None:
     arrays |= {f"velocities_{i}": v for i, v in enumerate(state.velocities or ())}
     arrays |= {"diverged_at": state.diverged_at, "step": torch.tensor(state.step)}
     file = io.BytesIO()
-    np.savez(file, **{name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
+    numbers: dict[str, Any] = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
+    np.savez(file, **numbers)
     write_atomically(Path(path), file.getvalue())
 
 
@@ -375,7 +382,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> State:
             tuple(arrays[f"{what}_{i}"] for i in range(sum(what in name for name in arrays)))
             for what in ("weights", "velocities")
         )
-        state = State(weights, velocities or None, arrays["step"].tolist(), arrays["diverged_at"])
+        state = State(weights, velocities or None, int(arrays["step"]), arrays["diverged_at"])
         check_state(state)
         return state
     except (

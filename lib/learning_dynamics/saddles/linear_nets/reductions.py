@@ -109,9 +109,9 @@ def gaussian_narrow(
     check_integer("m1", m1, least=m0 + m2)
     check_positive("init_scale", init_scale)
     d = m0 + m2
-    options = {"dtype": torch.float64, "device": generator.device}
-    rows = torch.randn(d, d, generator=generator, **options).triu(1)
-    freedom = (m1 - torch.arange(d, **options)) / 2
+    dtype, device = torch.float64, generator.device
+    rows = torch.randn(d, d, generator=generator, dtype=dtype, device=device).triu(1)
+    freedom = (m1 - torch.arange(d, dtype=dtype, device=device)) / 2
     chi = (2 * torch._standard_gamma(freedom, generator=generator)).sqrt()
     rows = init_scale * (rows + torch.diag(chi))[None]
     return Weights(rows[..., :m0].contiguous(), rows[..., m0:].mT.contiguous())

@@ -84,7 +84,7 @@ def clarke_test(
         columns = x[:, free] * back[i, free]
         fixed = x[:, ~free] @ (slopes[i, ~free] * back[i, ~free])
         best = lsq_linear(columns.numpy(), -fixed.numpy(), bounds=(ends[0], ends[1]))
-        slopes[i, free] = torch.from_numpy(np.clip(best.x, *ends)).to(x.dtype)
+        slopes[i, free] = torch.from_numpy(np.clip(best.x, ends[0], ends[1])).to(x.dtype)
     d1 = (slopes * back) @ x.mT
     d2 = g @ activation(z).mT
     norm = float((d1.square().sum() + d2.square().sum()).sqrt())
