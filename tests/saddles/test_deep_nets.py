@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.deep_nets import (
     deep_forward,
-    deep_gradient,
     initialise_deep,
+    layer_gradient,
     layers_in_turn,
     layerwise_descent,
     rank_ratios,
@@ -31,6 +32,16 @@ def problem():
 
 def start(scale=0.8, runs=3, widths=WIDTHS):
     return initialise_deep(widths, scale, [generator("layerwise", "w", s) for s in range(runs)])
+
+
+def deep_gradient(weights, p, activation="linear", loss="squared"):
+    """dL/dW_1 ... dL/dW_L, all at the same point."""
+    act, below, gradients = find_activation(activation), p.inputs, []
+    for layer, w in enumerate(weights):
+        g = layer_gradient(weights, below, layer, p.targets, act, find_loss(loss))
+        gradients.append(g)
+        below = act(w @ below)
+    return gradients
 
 
 @pytest.mark.parametrize("name", ["linear", "relu", "tanh", "gelu"])

@@ -34,8 +34,8 @@ __all__ = [
     "SCHEDULES",
     "InTurn",
     "deep_forward",
-    "deep_gradient",
     "initialise_deep",
+    "layer_gradient",
     "layers_in_turn",
     "layerwise_descent",
     "limit_of_first_layer",
@@ -92,7 +92,7 @@ def deep_forward(
     return weights[-1] @ h
 
 
-def _layer_gradient(
+def layer_gradient(
     weights: Sequence[Tensor],
     below: Tensor,
     layer: int,
@@ -112,23 +112,6 @@ def _layer_gradient(
         g = w.mT @ g
         g = g if d is None else d * g
     return g @ below.mT
-
-
-def deep_gradient(
-    weights: Layers,
-    problem: Problem,
-    *,
-    activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
-) -> Layers:
-    """dL/dW_1 ... dL/dW_L, all at the same point."""
-    act, criterion = find_activation(activation), find_loss(loss)
-    check_shapes(**_named(weights), inputs=(problem.inputs, "... m0 n"))
-    h, gradients = problem.inputs, []
-    for layer, w in enumerate(weights):
-        gradients.append(_layer_gradient(weights, h, layer, problem.targets, act, criterion))
-        h = act(w @ h)
-    return tuple(gradients)
 
 
 def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:
@@ -250,7 +233,7 @@ def layerwise_descent(
         for layer in range(trained[-1] + 1):
             source = w if schedule == "cyclic" else old
             if layer in trained:
-                g = _layer_gradient(source, below, layer, y, act, criterion)
+                g = layer_gradient(source, below, layer, y, act, criterion)
                 w[layer] = w[layer] - move * g
             below = act((w if schedule == "cyclic" else old)[layer] @ below)
     while len(losses) < len(grid):
@@ -322,7 +305,7 @@ def layers_in_turn(
         taken = torch.full((runs,), most_steps)
         largest = x.new_zeros(runs)
         for t in range(most_steps):
-            g = _layer_gradient(w, below, layer, y, act, criterion)
+            g = layer_gradient(w, below, layer, y, act, criterion)
             norm = g.square().sum((-2, -1)).sqrt()
             largest = torch.maximum(largest, norm)
             done = norm <= tolerance * largest

@@ -103,20 +103,6 @@ class Parametrization:
         """The gauge eta_l = 1: one global learning rate, as in Utsunomiya's thesis."""
         return self.rescaled([math.sqrt(e) for e in self.learning_rates])
 
-    def regauged(self, factors: Sequence[float]) -> "Parametrization":
-        """g_l -> g_l c_l/c_{l-1}, c_0 = c_L = 1: the same run if the activation is 1-homogeneous.
-
-        factors : c_1, ..., c_{L-1} > 0.
-        """
-        if len(factors) != self.depth - 1:
-            raise ValueError(f"factors: {len(factors)} values, one per hidden layer are needed")
-        for c in factors:
-            check_positive("factors", c)
-        c = [1.0, *factors, 1.0]
-        return replace(
-            self, multipliers=tuple(g * c[k + 1] / c[k] for k, g in enumerate(self.multipliers))
-        )
-
     def _check_factors(self, factors: Sequence[float]) -> None:
         if len(factors) != self.depth:
             raise ValueError(f"factors: {len(factors)} values, one per layer ({self.depth}) needed")

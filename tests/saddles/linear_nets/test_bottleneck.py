@@ -8,9 +8,9 @@ import torch
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import (
+    Module,
     chain,
     draw_modules,
-    modules_of,
     train_modules,
 )
 from learning_dynamics.scales.parametrizations import scheme
@@ -32,8 +32,9 @@ def test_the_reduction_is_exact(name):
     problem, steps = teacher(), 40
     p = scheme(name)((3, 60, 5, 60, 5, 60, 2), 1.0)
     start = initialise(p.widths, p.weight_stds, [0, 1], dtype=torch.float64)
+    pairs = zip(start.weights[::2], start.weights[1::2], strict=True)
     course = train_modules(
-        modules_of(start.weights),
+        [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs],
         problem.moments(),
         steps=steps,
         step_size=0.05,

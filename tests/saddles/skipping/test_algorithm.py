@@ -11,7 +11,7 @@ from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.skipping.active_descent import gauss_newton, inverse_root
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.skipping.clarke import clarke_test, near_kinks
-from learning_dynamics.saddles.skipping.dormant_units import balance_size, pair_of_linear_unit
+from learning_dynamics.saddles.skipping.dormant_units import balance, pair_of_linear_unit
 from learning_dynamics.saddles.skipping.objective import Objective, no_units
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient
@@ -119,7 +119,7 @@ def test_loss_along_the_escape_direction_is_quadratic_then_quartic():
 
     small = 1e-2
     assert (loss(0.0) - loss(small)) / small**2 == pytest.approx(float(rates[0]) / 2, rel=1e-4)
-    size = balance_size(direction, o, state)
+    size = balance(direction, o, state).size
     assert loss(size) < min(loss(0.99 * size), loss(1.01 * size))
 
 

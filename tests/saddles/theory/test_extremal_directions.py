@@ -7,13 +7,11 @@ from learning_dynamics.data.published import five_point, orthogonal_pair, three_
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.extremal_directions import (
-    count_directions,
     distinct_directions,
     dormant_activation,
-    escape_directions,
     extremal_directions,
 )
-from learning_dynamics.saddles.two_layer import Weights
+from learning_dynamics.saddles.two_layer import Weights, forward
 
 
 def at_the_origin(problem, **options):
@@ -88,9 +86,10 @@ def test_escape_from_the_first_saddle_of_the_five_points():
     line = 0.7 - p.inputs[0]
     c = (p.targets[0] @ line) / (line @ line)
     one = Weights(torch.tensor([[-1.0, 0.7]], dtype=torch.float64) * c**0.5, (c**0.5).reshape(1, 1))
-    directions, rates = escape_directions(one, p, "relu", "squared", 60, generator("escape"))
-    assert 2 * float(rates[0]) == pytest.approx(0.068684, abs=5e-6)
-    assert float(directions[0, 2]) < 0
+    residual = (p.targets - forward(one, p.inputs, "relu")) / 5
+    found = extremal_directions(p.inputs, residual, starts=60, generator=generator("escape"))
+    assert 2 * float(found.rates[0]) == pytest.approx(0.068684, abs=5e-6)
+    assert float(found.directions[0, 2]) < 0
 
 
 def test_no_residual_no_direction():
@@ -107,8 +106,8 @@ def test_distinct_directions_counts_units_not_lengths():
     )
     kinds = distinct_directions(units)[1]
     assert kinds.tolist() == [0, 0, 1, 2, -1]
-    assert count_directions(units[None], lines=True).tolist() == [2]
-    assert count_directions(units[None], angle=0.1).tolist() == [4]
+    assert len(distinct_directions(units, lines=True)[0]) == 2
+    assert len(distinct_directions(units, angle=0.1)[0]) == 4
 
 
 def test_sigmoid_and_square_have_no_dormant_units(as_users_run):

@@ -1,7 +1,11 @@
-"""What the growing baselines share: a new unit, then descent among all units, again and again."""
+"""What the growing baselines share: a new unit, then descent among all units, again and again.
+
+`descent` in a signature: the keyword arguments of `grow`.
+"""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +21,7 @@ from learning_dynamics.saddles.skipping.dormant_units import (
     follow_dormant,
     pair_of_linear_unit,
 )
-from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
+from learning_dynamics.saddles.skipping.objective import Objective, Path, add_unit, no_units
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = [
@@ -42,7 +46,7 @@ def grow(
     width: int,
     step_size: float,
     tolerance: float,
-    max_steps: int,
+    max_steps: int = 20_000,
     stop_loss: float | None = None,
 ) -> Path:
     """Add `choose(state)`, run gradient descent to |gradient| <= tolerance, repeat.
@@ -52,7 +56,6 @@ def grow(
     when `max_steps` gradient evaluations are spent. The ends of descents are called saddles.
     """
     weights = no_units(objective.problem)
-    m0 = objective.problem.inputs.shape[-2]
     state = objective(weights)
     status = "width"
     while True:
@@ -70,10 +73,7 @@ def grow(
             status = "no unit"
             break
         unit, known = chosen if isinstance(chosen, tuple) else (chosen, None)
-        weights = Weights(
-            torch.cat([weights.w1, unit[None, :m0]]),
-            torch.cat([weights.w2, unit[m0:, None]], dim=1),
-        )
+        weights = add_unit(weights, unit)
         done = gradient_phase(
             weights,
             objective,
@@ -89,15 +89,11 @@ def grow(
 def gradmax(
     problem: Problem,
     *,
-    width: int,
-    step_size: float,
-    tolerance: float,
     size: float = 1.0,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     least_rate: float = 1e-6,
-    max_steps: int = 20_000,
-    stop_loss: float | None = None,
+    **descent: Any,
 ) -> Path:
     """New unit (0, size q), q the output side of the top pair: it maximises the next gradient.
 
@@ -115,28 +111,16 @@ def gradmax(
             return None
         return torch.cat([torch.zeros_like(pair[:m0]), size * 2**0.5 * pair[m0:]])
 
-    return grow(
-        objective,
-        choose,
-        width=width,
-        step_size=step_size,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        stop_loss=stop_loss,
-    )
+    return grow(objective, choose, **descent)
 
 
 def tiny(
     problem: Problem,
     *,
-    width: int,
-    step_size: float,
-    tolerance: float,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     least_rate: float = 1e-6,
-    max_steps: int = 20_000,
-    stop_loss: float | None = None,
+    **descent: Any,
 ) -> Path:
     """New unit (Sxx^(-1/2) u, v), u and v the top singular pair of Sxx^(-1/2) X R', line searched.
 
@@ -168,29 +152,17 @@ def tiny(
         found = balance(unit, objective, state)
         return found.size * unit, found.outputs
 
-    return grow(
-        objective,
-        choose,
-        width=width,
-        step_size=step_size,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        stop_loss=stop_loss,
-    )
+    return grow(objective, choose, **descent)
 
 
 def greedy_low_rank(
     problem: Problem,
     *,
-    width: int,
-    step_size: float,
-    tolerance: float,
     scale: float = 1e-6,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     least_rate: float = 1e-6,
-    max_steps: int = 20_000,
-    stop_loss: float | None = None,
+    **descent: Any,
 ) -> Path:
     """From [U(inf), sqrt(scale) u] with u the top pair of the end-to-end gradient, to the limit.
 
@@ -204,15 +176,7 @@ def greedy_low_rank(
         pair, rates = pair_of_linear_unit(objective, state)
         return None if float(rates[0]) <= least_rate else scale**0.5 * pair
 
-    return grow(
-        objective,
-        choose,
-        width=width,
-        step_size=step_size,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        stop_loss=stop_loss,
-    )
+    return grow(objective, choose, **descent)
 
 
 def greedy_steps(
@@ -244,12 +208,7 @@ def greedy_steps(
         if float(rates[0]) <= least_rate:
             status = "no unit"
             break
-        unit = scale * pair
-        m0 = problem.inputs.shape[-2]
-        weights = Weights(
-            torch.cat([weights.w1, unit[None, :m0]]),
-            torch.cat([weights.w2, unit[m0:, None]], dim=1),
-        )
+        weights = add_unit(weights, scale * pair)
         for _ in range(steps):
             state = objective(weights)
             objective.record(state)
@@ -269,17 +228,13 @@ def greedy_steps(
 def neuron_pursuit(
     problem: Problem,
     *,
-    width: int,
     generator: torch.Generator,
-    step_size: float,
-    tolerance: float,
     size: float = 0.1,
     starts: int = 16,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     least_rate: float = 1e-6,
-    max_steps: int = 20_000,
-    stop_loss: float | None = None,
+    **descent: Any,
 ) -> Path:
     """Maximise the neural correlation from `starts` fresh random directions, insert `size` u.
 
@@ -299,15 +254,7 @@ def neuron_pursuit(
         best = int(found.rates.argmax())
         return None if float(found.rates[best]) <= least_rate else size * found.directions[best]
 
-    return grow(
-        objective,
-        choose,
-        width=width,
-        step_size=step_size,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        stop_loss=stop_loss,
-    )
+    return grow(objective, choose, **descent)
 
 
 def alternating_flows(
@@ -315,14 +262,12 @@ def alternating_flows(
     *,
     width: int,
     generator: torch.Generator,
-    step_size: float,
-    tolerance: float,
     init_scale: float = 1e-8,
     size: float = 0.1,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     max_steps: int = 20_000,
-    stop_loss: float | None = None,
+    **descent: Any,
 ) -> Path:
     """Directions of `width` dormant units climb their utility until one has accumulated
     log(1/init_scale); that unit is inserted at `size`; then gradient descent on the active ones.
@@ -371,12 +316,4 @@ def alternating_flows(
                 return unit
         return None
 
-    return grow(
-        objective,
-        choose,
-        width=width,
-        step_size=step_size,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        stop_loss=stop_loss,
-    )
+    return grow(objective, choose, width=width, max_steps=max_steps, **descent)

@@ -30,7 +30,7 @@ from learning_dynamics.runtime import (
     generator,
 )
 
-__all__ = ["Course", "Module", "chain", "draw_modules", "modules_of", "train_modules"]
+__all__ = ["Course", "Module", "chain", "draw_modules", "train_modules"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,6 @@ class Course:
     gains: Float[Tensor, "runs records modules"]
     stable_ranks: Float[Tensor, "runs records modules"]
     final: list[Module]
-
-
-def modules_of(weights: Sequence[Float[Tensor, "runs _ _"]]) -> list[Module]:
-    """The modules of a net whose weights W_1, ..., W_2K are given, each (runs, n_l, n_{l-1})."""
-    if len(weights) % 2:
-        raise ValueError(f"weights: {len(weights)} matrices, an even number is needed")
-    return [
-        Module(b @ a, a.mT @ a, b @ b.mT) for a, b in zip(weights[::2], weights[1::2], strict=True)
-    ]
 
 
 def _bartlett(width: int, size: int, stream: torch.Generator) -> Tensor:

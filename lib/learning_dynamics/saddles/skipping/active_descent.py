@@ -21,14 +21,7 @@ from learning_dynamics.saddles.skipping.clarke import (
 from learning_dynamics.saddles.skipping.objective import Objective
 from learning_dynamics.saddles.two_layer import State, Weights
 
-__all__ = [
-    "Descended",
-    "descend",
-    "gauss_newton",
-    "gradient_phase",
-    "inverse_root",
-    "quasi_newton_phase",
-]
+__all__ = ["Descended", "gauss_newton", "gradient_phase", "inverse_root", "quasi_newton_phase"]
 
 
 def gauss_newton(
@@ -132,7 +125,6 @@ def quasi_newton_phase(
     curvature: float = 1.0,
     rate: float = 1.0,
     mask: Bool[Tensor, "m1 m0"] | None = None,
-    keep_signs: bool = False,
     known: Float[Tensor, "m2 n"] | None = None,
 ) -> Descended:
     """L-BFGS-B until |gradient| <= tolerance; every evaluation counted, iterates recorded.
@@ -140,9 +132,9 @@ def quasi_newton_phase(
     curvature : mean l'' at the start, for the Gauss-Newton metric (`metric`) in which the method
     runs; its first step, taken before it knows any curvature, has length one, and parameters
     are scaled so that this is a Gauss-Newton step.
-    mask, rate : a diagonal net's parameters keep their axes; 2 rate is their curvature.
-    keep_signs : weights may not change sign (diagonal nets: gradient descent cannot cross
-    u = v = 0, so a coordinate driven to zero becomes dormant there).
+    mask, rate : a diagonal net's parameters keep their axes; 2 rate is their curvature. They may
+    not change sign either: gradient descent cannot cross u = v = 0, so that a coordinate driven
+    to zero becomes dormant there.
     known : outputs at the start, if they were evaluated already (see `Objective`).
     """
     if is_piecewise_linear(objective.activation):
@@ -184,7 +176,7 @@ def quasi_newton_phase(
                 raise StopIteration
 
     bounds = None
-    if keep_signs:
+    if mask is not None:
         bounds = [(0.0, None) if v > 0 else (None, 0.0) if v < 0 else (0.0, 0.0) for v in start]
     found = minimize(
         function,
@@ -282,44 +274,3 @@ def _cell_by_cell(
         seen.add(key)
         slopes = wanted
     return Descended(weights, objective(weights), test is not None and test.norm <= 100 * tolerance)
-
-
-def descend(
-    weights: Weights,
-    objective: Objective,
-    *,
-    phase: str,
-    step_size: float | None,
-    tolerance: float,
-    max_steps: int,
-    curvature: float = 1.0,
-    rate: float = 1.0,
-    mask: Bool[Tensor, "m1 m0"] | None = None,
-    known: Float[Tensor, "m2 n"] | None = None,
-) -> Descended:
-    """Descent among the active units by `phase`, "gradient_descent" or "fast".
-
-    tolerance in loss/weight; curvature: mean l''; rate: of the escape, in 1/time; known: outputs
-    at the start, if evaluated already. Raises ValueError if the loss becomes non-finite.
-    """
-    if phase == "gradient_descent":
-        return gradient_phase(
-            weights,
-            objective,
-            step_size=step_size,
-            tolerance=tolerance,
-            max_steps=max_steps,
-            mask=mask,
-            known=known,
-        )
-    return quasi_newton_phase(
-        weights,
-        objective,
-        tolerance=tolerance,
-        max_steps=max_steps,
-        mask=mask,
-        keep_signs=mask is not None,
-        curvature=curvature,
-        rate=rate,
-        known=known,
-    )

@@ -12,6 +12,7 @@ too early. So the end counts as a minimum only with a proof (`certificate`).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +22,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_positive
-from learning_dynamics.saddles.skipping.active_descent import descend
+from learning_dynamics.saddles.skipping.active_descent import gradient_phase, quasi_newton_phase
 from learning_dynamics.saddles.skipping.certificate import Certificate, certify
 from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
 from learning_dynamics.saddles.skipping.dormant_units import (
@@ -31,7 +32,7 @@ from learning_dynamics.saddles.skipping.dormant_units import (
     Escape,
     balance,
 )
-from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
+from learning_dynamics.saddles.skipping.objective import Objective, Path, add_unit, no_units
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Saddle", "Skipped", "skip_plateaus"]
@@ -89,32 +90,7 @@ class Skipped:
     certificate: Certificate | None = None
 
 
-def _check(
-    problem: Problem,
-    objective: Objective,
-    width: int,
-    phase: str,
-    architecture: str,
-    choice: str,
-    step_size: float | None,
-    jump: float,
-    tolerance: float,
-    rate_tolerance: float,
-) -> None:
-    check_integer("width", width, least=1)
-    check_choice("phase", phase, ("gradient_descent", "fast"))
-    check_choice("architecture", architecture, ("dense", "diagonal"))
-    check_choice("choice", choice, ("gradient_descent", "best"))
-    for name, value in (
-        ("jump", jump),
-        ("tolerance", tolerance),
-        ("rate_tolerance", rate_tolerance),
-    ):
-        check_positive(name, value)
-    if step_size is not None:
-        check_positive("step_size", step_size)
-    elif phase == "gradient_descent":
-        raise ValueError("step_size = None: phase 'gradient_descent' needs a number > 0")
+def _check(problem: Problem, objective: Objective, architecture: str) -> None:
     zero = torch.zeros((), dtype=problem.inputs.dtype)
     if float(objective.activation(zero)) != 0:
         raise ValueError(
@@ -161,13 +137,6 @@ def _dormant(
     if tuple(starts.shape)[1:] != (m0 + m2,):
         raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
     return DormantUnits(starts, choice, step_size)
-
-
-def _add(weights: Weights, unit: Tensor) -> Weights:
-    m0 = weights.w1.shape[-1]
-    return Weights(
-        torch.cat([weights.w1, unit[None, :m0]]), torch.cat([weights.w2, unit[m0:, None]], dim=1)
-    )
 
 
 def _without_dormant(
@@ -231,18 +200,18 @@ def skip_plateaus(
     [0, 1, 2, 3, 4]
     """
     objective = Objective(problem, activation=activation, loss=loss)
-    _check(
-        problem,
-        objective,
-        width,
-        phase,
-        architecture,
-        choice,
-        step_size,
-        jump,
-        tolerance,
-        rate_tolerance,
-    )
+    check_integer("width", width, least=1)
+    check_choice("phase", phase, ("gradient_descent", "fast"))
+    check_choice("architecture", architecture, ("dense", "diagonal"))
+    check_choice("choice", choice, ("gradient_descent", "best"))
+    check_positive("jump", jump)
+    check_positive("tolerance", tolerance)
+    check_positive("rate_tolerance", rate_tolerance)
+    if step_size is not None:
+        check_positive("step_size", step_size)
+    elif phase == "gradient_descent":
+        raise ValueError("step_size = None: phase 'gradient_descent' needs a number > 0")
+    _check(problem, objective, architecture)
     dormant = _dormant(objective, width, architecture, choice, step_size, starts, generator)
     diagonal = architecture == "diagonal"
     weights = no_units(problem)
@@ -281,20 +250,17 @@ def skip_plateaus(
         first_rate = first_rate or escape.rate
         found = balance(escape.direction, objective, state)
         size = jump * found.size
-        weights = _add(weights, size * escape.direction)
+        weights = add_unit(weights, size * escape.direction)
         mask: Bool[Tensor, "m1 m0"] | None = weights.w1 != 0 if diagonal else None
-        done = descend(
-            weights,
-            objective,
-            phase=phase,
-            step_size=step_size,
-            mask=mask,
-            max_steps=max_steps,
-            tolerance=tolerance * escape.rate * found.size,
-            curvature=found.curvature,
-            rate=escape.rate,
-            known=found.outputs,
-        )
+        descent: dict[str, Any] = {"mask": mask, "known": found.outputs, "max_steps": max_steps}
+        descent["tolerance"] = tolerance * escape.rate * found.size
+        if phase == "gradient_descent":
+            descent["step_size"] = step_size
+            done = gradient_phase(weights, objective, **descent)
+        else:
+            done = quasi_newton_phase(
+                weights, objective, curvature=found.curvature, rate=escape.rate, **descent
+            )
         reached = done.reached
         weights, state, gone = _without_dormant(
             done.weights, objective, done.state, dormant_tolerance

@@ -26,7 +26,6 @@ __all__ = [
     "Escape",
     "Followed",
     "balance",
-    "balance_size",
     "follow_dormant",
     "pair_of_linear_unit",
 ]
@@ -58,13 +57,6 @@ def pair_of_linear_unit(
     x = objective.problem.inputs
     p, rates, q = objective.svd(slope * (x @ objective.residual(state).mT))
     return torch.cat([p[:, 0], q[0]]) / 2**0.5, rates
-
-
-def balance_size(
-    direction: Float[Tensor, " coordinate"], objective: Objective, state: State
-) -> float:
-    """The size rho of `balance`."""
-    return balance(direction, objective, state).size
 
 
 def balance(

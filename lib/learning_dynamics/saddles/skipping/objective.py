@@ -21,7 +21,7 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Diverged, check_shapes
 from learning_dynamics.saddles.two_layer import State, Weights
 
-__all__ = ["Objective", "Path", "no_units"]
+__all__ = ["Objective", "Path", "add_unit", "no_units"]
 
 
 def no_units(problem: Problem) -> Weights:
@@ -142,3 +142,11 @@ class Objective:
             weights=weights,
             status=status,
         )
+
+
+def add_unit(weights: Weights, unit: Float[Tensor, " coordinate"]) -> Weights:
+    """The net of one run with one more unit w = (row of W1, column of W2)."""
+    m0 = weights.w1.shape[-1]
+    return Weights(
+        torch.cat([weights.w1, unit[None, :m0]]), torch.cat([weights.w2, unit[m0:, None]], dim=1)
+    )

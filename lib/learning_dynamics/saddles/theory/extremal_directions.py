@@ -20,20 +20,9 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.weights import unit_force
-from learning_dynamics.losses import Loss
-from learning_dynamics.losses import loss as find_loss
-from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive, check_tensors
-from learning_dynamics.saddles.two_layer import Weights, forward
 
-__all__ = [
-    "ExtremalDirections",
-    "count_directions",
-    "distinct_directions",
-    "dormant_activation",
-    "escape_directions",
-    "extremal_directions",
-]
+__all__ = ["ExtremalDirections", "distinct_directions", "dormant_activation", "extremal_directions"]
 
 
 @dataclass(frozen=True)
@@ -178,26 +167,6 @@ def extremal_directions(
     )
 
 
-def escape_directions(
-    weights: Weights,
-    problem: Problem,
-    activation: str | Activation = "relu",
-    loss: str | Loss = "squared",
-    starts: int | Float[Tensor, "s coordinate"] = 100,
-    generator: torch.Generator | None = None,
-) -> tuple[Float[Tensor, "k coordinate"], Float[Tensor, " k"]]:
-    """Unit vectors and rates of the ways out of the stationary point `weights` (one net).
-
-    weights : W1 (m1, m0), W2 (m2, m1), without a run dimension. See `extremal_directions`.
-    """
-    outputs = forward(weights, problem.inputs, activation)
-    residual = -find_loss(loss).gradient(outputs, problem.targets)
-    found = extremal_directions(
-        problem.inputs, residual, activation=activation, starts=starts, generator=generator
-    )
-    return found.directions, found.rates
-
-
 def distinct_directions(
     units: Float[Tensor, "m1 coordinate"],
     *,
@@ -232,8 +201,3 @@ def distinct_directions(
             kind[i] = len(chosen)
             chosen.append(w)
     return torch.stack(chosen) if chosen else units[:0], kind
-
-
-def count_directions(units: Float[Tensor, "runs m1 coordinate"], **options) -> Int[Tensor, " runs"]:
-    """Number of distinct directions of active units of each run; see `distinct_directions`."""
-    return torch.tensor([len(distinct_directions(u, **options)[0]) for u in units])
