@@ -1,7 +1,9 @@
 """One training run as an experiment: scales given as numbers, so that only the kernel matters."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -11,10 +13,10 @@ from learning_dynamics.data.images import Images, load
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_choice
 from learning_dynamics.scales.representations import summarise
-from learning_dynamics.scales.training import initialise, sgd
-from paper.sweep import Experiment
+from learning_dynamics.scales.training import State, initialise, sgd
+from paper.sweep import Experiment, sweep
 
-__all__ = ["TRAINING", "TrainingRun", "device"]
+__all__ = ["TRAINING", "TrainingRun", "device", "train_all"]
 
 #: Batching several runs is faster below this many weights a run (CPU, GPU).
 BATCHED_BELOW = {"cpu": 100_000, "cuda": 50_000_000}
@@ -78,7 +80,7 @@ def _train(configs: Sequence[TrainingRun]) -> Trajectory:
         shared.widths, shared.init_stds, seeds, momentum=shared.momentum != 0, device=where
     ).to(dtype)
 
-    def observe(now: object) -> dict[str, torch.Tensor]:
+    def observe(now: State) -> dict[str, torch.Tensor]:
         return summarise(now.weights, shared.multipliers, train, test)
 
     return sgd(
@@ -113,3 +115,19 @@ def run(config: TrainingRun) -> xr.Dataset:
 
 #: `version` is to be raised when a change of the code above, or of what it calls, changes numbers.
 TRAINING = Experiment("training", run, version=1, run_many=run_many, group=_group, largest=40)
+
+
+def train_all(
+    runs: Sequence[TrainingRun],
+    *,
+    store: Path | str | None,
+    executor: Executor | None,
+    progress: bool,
+) -> list[xr.Dataset]:
+    """The results of `runs`, in order, by `sweep`; without a store all are computed here."""
+    if store is not None:
+        return sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
+    results: dict[TrainingRun, xr.Dataset] = {}
+    for batch in TRAINING.batches(runs):
+        results.update(zip(batch, run_many(batch), strict=True))
+    return [results[r] for r in runs]

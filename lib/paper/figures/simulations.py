@@ -1,6 +1,7 @@
 """Pictures of the simulations of Part II: results in, Axes out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,7 +63,7 @@ MARKERS = {
 }
 
 
-def _band(ax: Axes, x: np.ndarray, values: np.ndarray, **style: object) -> None:
+def _band(ax: Axes, x: np.ndarray, values: np.ndarray, **style: Any) -> None:
     """Mean over the first axis and the range of all seeds."""
     mean = np.where(np.isfinite(values).all(0), values.mean(0), np.nan)
     (line,) = ax.plot(x, mean, **style)

@@ -54,9 +54,9 @@ def evidence(*, quick: bool = False) -> Evidence:
         seeds=[int(s) for s in sweep.seed],
         details={
             "least_fall": min(a - b for a, b in zip(best, best[1:], strict=False)),
-            "shift": [float(f["shift"]) for f in found],
+            "shift": [f["shift"] for f in found],
             "low": [f["low"] for f in found],
             "high": [f["high"] for f in found],
-            "at_the_edge": sum(int(f["edge"]) for f in found),
+            "at_the_edge": sum(f["edge"] for f in found),
         },
     )

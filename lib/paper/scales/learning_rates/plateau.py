@@ -14,8 +14,7 @@ from paper.claims import Evidence
 from paper.fits import fit_slope
 from paper.records import read_record
 from paper.scales.simulations.settings import bottleneck_widths, training_run
-from paper.sweep import sweep
-from paper.training_runs import TRAINING, run_many
+from paper.training_runs import train_all
 
 __all__ = ["Plateau", "plateau_exponent", "plateau_lengths", "spectral_plateau"]
 
@@ -69,8 +68,8 @@ def plateau_lengths(
         first = bottleneck_widths(config.widths[0], 1, prefactor=config.prefactor)
         growth = ((widths[1] / widths[2]) / (first[1] / first[2])) ** 0.5
         last = round(config.longest * growth)
-        records = np.linspace(0, last, min(32, config.longest + 1)).round().astype(int)
-        records = tuple(records.tolist())
+        evenly = np.linspace(0, last, min(32, config.longest + 1)).round().astype(int)
+        records = tuple(evenly.tolist())
         steps.append(records)
         runs += [
             training_run(
@@ -85,11 +84,7 @@ def plateau_lengths(
             )
             for s in config.seeds
         ]
-    if store is None:
-        many = len(config.seeds)
-        results = [r for i in range(0, len(runs), many) for r in run_many(runs[i : i + many])]
-    else:
-        results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
+    results = train_all(runs, store=store, executor=executor, progress=progress)
     size = (len(config.widths), len(config.seeds))
     loss = np.array([r.train_loss.values for r in results], dtype=float).reshape(*size, -1)
     level = torch.full((size[1], 1), 0.375, dtype=torch.float64)

@@ -1,9 +1,10 @@
 """Does the best learning rate transfer over widths? Sweep of step size x width x scheme."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -11,12 +12,10 @@ import xarray as xr
 
 from learning_dynamics.data.images import Images, load
 from learning_dynamics.runtime import generator
-from paper.claims import Evidence
+from paper.claims import Evidence, Numbers
 from paper.records import read_record
 from paper.scales.simulations.settings import SCHEMES, bottleneck_widths, grid, training_run
-from paper.store import Store
-from paper.sweep import Experiment, sweep
-from paper.training_runs import TRAINING, TrainingRun, run_many
+from paper.training_runs import train_all
 
 __all__ = [
     "BETWEEN",
@@ -69,38 +68,17 @@ def _octaves(scheme: str, config: Transfer) -> np.ndarray:
     return np.arange(low, high + config.spacing / 2, config.spacing)
 
 
-def _results(
-    experiment: Experiment,
-    runs: Sequence[TrainingRun],
-    store: Path | str | None,
-    executor: Executor | None,
-    progress: bool,
-    compute: bool,
-) -> list[xr.Dataset | None]:
-    """One result a run, in order; None where it is not stored and may not be computed."""
-    if not compute:
-        return [Store(Path(store)).get(experiment.key(r)) for r in runs]
-    if store is not None:
-        return sweep(experiment, runs, store=store, executor=executor, progress=progress)
-    found = {}
-    for batch in experiment.batches(runs):
-        found.update(zip(batch, run_many(batch), strict=True))
-    return [found[r] for r in runs]
-
-
 def learning_rate_sweep(
     config: Transfer,
     *,
     store: Path | str | None = None,
     executor: Executor | None = None,
     progress: bool = True,
-    compute: bool = True,
 ) -> xr.Dataset:
     """Train and test loss after the last step: dimensions scheme, width, octave, seed.
 
     octave = log2(step size); NaN where a scheme was not tried; +inf where a run diverged.
-    store   : folder of finished runs; None computes all runs here and keeps none.
-    compute : False reads what the store holds and leaves the rest NaN.
+    store : folder of finished runs; None computes all runs here and keeps none.
     """
     train, _ = load(config.images)
     inputs, outputs = train.inputs.shape[0], train.targets.shape[0]
@@ -111,7 +89,7 @@ def learning_rate_sweep(
     for j, n in enumerate(config.widths):
         widths = bottleneck_widths(n, inputs, outputs, prefactor=config.prefactor)
         for i, scheme in enumerate(config.schemes):
-            mine = _octaves(scheme, config)
+            tried = _octaves(scheme, config)
             base = training_run(
                 scheme,
                 widths,
@@ -125,19 +103,16 @@ def learning_rate_sweep(
                     {0, config.steps // 20, config.steps // 6, config.steps // 2, config.steps}
                 ),
             )
-            runs += grid(base, 2.0**mine, config.seeds)
+            runs += grid(base, 2.0**tried, config.seeds)
             places += [
-                (i, j, octaves.index(float(o)), s) for o in mine for s in range(len(config.seeds))
+                (i, j, octaves.index(float(o)), s) for o in tried for s in range(len(config.seeds))
             ]
-    results = _results(TRAINING, runs, store, executor, progress, compute)
+    results = train_all(runs, store=store, executor=executor, progress=progress)
     for place, result in zip(places, results, strict=True):
-        if result is None:
-            continue
         for name, values in data.items():
             values[place] = float(result[name][-1])
     dims = ("scheme", "width", "octave", "seed")
-    done = [r for r in results if r is not None]
-    seconds = sum(float(r.attrs.get("wall_seconds", 0)) for r in done)
+    seconds = sum(r.attrs["wall_seconds"] for r in results)
     return xr.Dataset(
         {name: (dims, values) for name, values in data.items()},
         coords={
@@ -151,8 +126,7 @@ def learning_rate_sweep(
             "batch_size": config.batch_size,
             "images": str(config.images),
             "prefactor": config.prefactor,
-            "runs": len(done),
-            "runs_wanted": len(runs),
+            "runs": len(runs),
             "run_seconds": seconds,
         },
     )
@@ -181,25 +155,27 @@ def swept_widths(sweep_result: xr.Dataset, scheme: str, *, least: int = 3) -> li
     return [int(w) for w in sweep_result.width.values[known.values]]
 
 
+class Shift(TypedDict):
+    """What `shift_per_doubling` finds."""
+
+    best: np.ndarray
+    shift: float
+    low: float
+    high: float
+    edge: int
+
+
 def shift_per_doubling(
-    sweep_result: xr.Dataset,
-    scheme: str,
-    *,
-    loss: str = "train_loss",
-    resamples: int = 1000,
-    widths: Sequence[int] | None = None,
-) -> dict[str, object]:
+    sweep_result: xr.Dataset, scheme: str, *, loss: str = "train_loss", resamples: int = 1000
+) -> Shift:
     """Slope of log2(best step size) in log2(width), with a bootstrap interval over seeds.
 
-    Only the widths of `swept_widths` count; ValueError if there are not two. Returns `widths`,
-    `best` (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge` (number
+    Only the widths of `swept_widths` count; ValueError if there are not two. Returns `best`
+    (widths,), `shift` (octaves per doubling), `low` and `high` (95 %), `edge` (number
     of widths whose best point is at an end of the grid). Seeds are resampled with replacement,
     jointly for all step sizes of a width (they share their noise).
     """
-    chosen = sweep_result.sel(scheme=scheme)
-    if widths is not None:
-        chosen = chosen.sel(width=list(widths))
-    chosen = chosen.sel(width=[w for w in swept_widths(sweep_result, scheme) if w in chosen.width])
+    chosen = sweep_result.sel(scheme=scheme, width=swept_widths(sweep_result, scheme))
     if chosen.sizes["width"] < 2:
         raise ValueError(
             f"scheme = {scheme!r}: {chosen.sizes['width']} widths were swept, two needed"
@@ -231,14 +207,7 @@ def shift_per_doubling(
     low, high = np.quantile(slopes, [0.025, 0.975])
     tried = [octaves[~np.isnan(v.mean(-1))] for v in values]
     edge = sum(b in (t[0], t[-1]) for b, t in zip(best, tried, strict=True))
-    return {
-        "widths": chosen.width.values,
-        "best": best,
-        "shift": slope(best),
-        "low": float(low),
-        "high": float(high),
-        "edge": edge,
-    }
+    return Shift(best=best, shift=slope(best), low=float(low), high=float(high), edge=edge)
 
 
 #: One doubling more, for three schemes and whole octaves.
@@ -281,19 +250,19 @@ def transfer_claim(*, quick: bool = False) -> Evidence:
     result = learning_rate_sweep(QUICK) if quick else read_record("simulations-transfer")
     schemes = [str(s) for s in result.scheme.values]
     found = {s: shift_per_doubling(result, s, resamples=300) for s in schemes}
-    details: dict[str, object] = {
+    details: dict[str, Numbers] = {
         "low": [f["low"] for f in found.values()],
         "high": [f["high"] for f in found.values()],
-        "at_the_edge": sum(int(f["edge"]) for f in found.values()),
+        "at_the_edge": sum(f["edge"] for f in found.values()),
     }
     for name, scheme in (("standard", "standard"), ("fan_in", "mup-fan-in"), ("dp", "dp(1/2)")):
         details |= {
-            name: float(found[scheme]["shift"]),
+            name: found[scheme]["shift"],
             f"{name}_low": found[scheme]["low"],
             f"{name}_high": found[scheme]["high"],
         }
     return Evidence(
-        measured=[float(f["shift"]) for f in found.values()],
+        measured=[f["shift"] for f in found.values()],
         predicted=[0.0] * len(found),
         tolerance=[0.25] * len(found),
         seeds=[int(s) for s in result.seed],

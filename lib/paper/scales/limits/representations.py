@@ -12,8 +12,7 @@ from learning_dynamics.data.images import Images, load
 from paper.claims import Evidence
 from paper.records import read_record
 from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, training_run
-from paper.sweep import sweep
-from paper.training_runs import TRAINING, run_many
+from paper.training_runs import train_all
 
 __all__ = ["Representations", "representation_claim", "representations"]
 
@@ -85,11 +84,7 @@ def representations(
         for scheme in config.schemes
         for seed in config.seeds
     ]
-    if store is None:
-        many = len(config.seeds)
-        results = [r for i in range(0, len(runs), many) for r in run_many(runs[i : i + many])]
-    else:
-        results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
+    results = train_all(runs, store=store, executor=executor, progress=progress)
     size, dims = (len(config.schemes), len(config.seeds)), ("scheme", "seed", "step")
     last = {
         "train_loss": (),

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,7 +30,7 @@ __all__ = ["RECORDS", "main"]
 Compute = Callable[..., xr.Dataset]
 
 #: Name of the record -> function and configuration.
-RECORDS: dict[str, tuple[Compute, object]] = {
+RECORDS: dict[str, tuple[Compute, LossCurves | Plateau | Representations | Transfer]] = {
     "simulations-loss-curves": (loss_curves, LossCurves()),
     "simulations-plateau": (plateau_lengths, Plateau()),
     "simulations-representations": (representations, Representations()),
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.cifar10 is not None:
         os.environ[CIFAR_FOLDER] = str(options.cifar10)
     torch.set_num_threads(1)
-    pool = nullcontext(None)
+    pool: AbstractContextManager[Executor | None] = nullcontext()
     if options.workers > 1:
         pool = ProcessPoolExecutor(
             options.workers, initializer=worker, mp_context=get_context("spawn")

@@ -13,8 +13,7 @@ from learning_dynamics.runtime import generator
 from paper.claims import Evidence
 from paper.records import read_record
 from paper.scales.simulations.settings import training_run
-from paper.sweep import sweep
-from paper.training_runs import TRAINING, run_many
+from paper.training_runs import train_all
 
 __all__ = [
     "THESIS",
@@ -101,11 +100,7 @@ def loss_curves(
         for eta in config.step_sizes
         for seed in config.seeds
     ]
-    if store is None:
-        many = len(config.step_sizes) * len(config.seeds)
-        results = [r for i in range(0, len(runs), many) for r in run_many(runs[i : i + many])]
-    else:
-        results = sweep(TRAINING, runs, store=store, executor=executor, progress=progress)
+    results = train_all(runs, store=store, executor=executor, progress=progress)
     dims = ("scheme", "step_size", "seed", "epoch")
     size = (len(config.schemes), len(config.step_sizes), len(config.seeds), -1)
     data = {
@@ -168,7 +163,8 @@ def loss_curves_claim(*, quick: bool = False) -> Evidence:
     curves = loss_curves(QUICK) if quick else read_record("simulations-loss-curves")
     numbers: dict[str, list[float]] = {}
     for kind in ("thesis", "tuned"):
-        epochs, test = [], []
+        epochs: list[float] = []
+        test: list[float] = []
         for scheme in ("dp(1/2)", "spectral"):
             eta = 0.1 if kind == "thesis" else tuned(curves, scheme)
             own = curves.sel(scheme=scheme, step_size=eta)

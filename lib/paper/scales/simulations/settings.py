@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def training_run(
     images: Images | None = None,
     batch_size: int = 64,
     records: Sequence[int] | None = None,
-    **options: object,
+    **options: Any,
 ) -> TrainingRun:
     """The run of a scheme at given widths with one global step size.
 
