@@ -5,9 +5,9 @@ computed from the measured numbers and never typed.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, wraps
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ __all__ = [
     "STATUSES",
     "Claim",
     "Evidence",
+    "Measurement",
+    "Numbers",
     "check_reproduce",
     "claim",
     "evaluate",
@@ -34,7 +36,7 @@ __all__ = [
 #: The largest relative change of a number that a claim may let pass as the same number.
 LARGEST_REPRODUCE = 0.1
 STATUSES = ("proved", "derived", "observed", "conditional", "conjectured", "refuted")
-Numbers = float | list[float] | np.ndarray | xr.DataArray
+Numbers = float | Sequence[float] | np.ndarray | xr.DataArray
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Evidence:
     measured: Numbers
     predicted: Numbers
     tolerance: Numbers
-    seeds: list[int] | xr.DataArray = field(default_factory=list)
+    seeds: Sequence[int] | xr.DataArray = field(default_factory=list)
     details: Mapping[str, Numbers] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,7 +142,10 @@ def read_claims(path: Path) -> list[Claim]:
 def measure(claim: Claim, *, quick: bool = False) -> Evidence:
     """Run the measurement that the claim names."""
     module, _, function = claim.measure.partition(":")
-    return getattr(importlib.import_module(module), function)(quick=quick)
+    measurement = getattr(importlib.import_module(module), function)
+    if isinstance(measurement, Measurement) and measurement.claim != claim.id:
+        raise ValueError(f"{claim.id}: {claim.measure} measures {measurement.claim!r}")
+    return measurement(quick=quick)
 
 
 def verdict(claim: Claim, evidence: Evidence) -> str:
@@ -253,29 +258,33 @@ def _plain(value: Any) -> Any:
     return flat if np.ndim(value) else flat[0]
 
 
-def claim(
-    name: str, configuration: type, *runs: Callable[[Any], xr.Dataset]
-) -> Callable[[Callable[..., Evidence]], Callable[..., Evidence]]:
-    """Makes a function from Datasets to `Evidence` the measurement of the claim called `name`.
+@dataclass(frozen=True)
+class Measurement:
+    """The measurement of a claim: `judge` turns the Datasets of `runs` into its evidence.
 
-    The function gets `run(configuration())` of each of `runs`, which is what the chapter draws;
-    with quick=True it gets `run(configuration().quick())`. Its evidence may hold arrays.
+    It gets `run(configuration())` of each run, which is what the chapter draws; with quick=True
+    it gets `run(configuration().quick())`. The evidence of a judge may hold arrays.
     """
 
-    def measurement(judge: Callable[..., Evidence]) -> Callable[..., Evidence]:
-        @wraps(judge)
-        def measured(*, quick: bool = False) -> Evidence:
-            chosen = configuration().quick() if quick else configuration()
-            found = judge(*(_shared(run, chosen) for run in runs))
-            return Evidence(
-                measured=_plain(found.measured),
-                predicted=_plain(found.predicted),
-                tolerance=_plain(found.tolerance),
-                seeds=[int(seed) for seed in found.seeds],
-                details={key: _plain(value) for key, value in found.details.items()},
-            )
+    claim: str
+    configuration: type
+    runs: tuple[Callable[[Any], xr.Dataset], ...]
+    judge: Callable[..., Evidence]
 
-        measured.claim = name
-        return measured
+    def __call__(self, *, quick: bool = False) -> Evidence:
+        chosen = self.configuration().quick() if quick else self.configuration()
+        found = self.judge(*(_shared(run, chosen) for run in self.runs))
+        return Evidence(
+            measured=_plain(found.measured),
+            predicted=_plain(found.predicted),
+            tolerance=_plain(found.tolerance),
+            seeds=[int(seed) for seed in found.seeds],
+            details={key: _plain(value) for key, value in found.details.items()},
+        )
 
-    return measurement
+
+def claim(
+    name: str, configuration: type, *runs: Callable[[Any], xr.Dataset]
+) -> Callable[[Callable[..., Evidence]], Measurement]:
+    """Makes a function from Datasets to `Evidence` the `Measurement` of the claim `name`."""
+    return partial(Measurement, name, configuration, runs)

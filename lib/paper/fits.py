@@ -21,7 +21,7 @@ def fit_slope(x: xr.DataArray | ArrayLike, y: xr.DataArray | ArrayLike) -> xr.Da
         others = [f"fit_{i}" for i in range(y.ndim - 1)]
         x = xr.DataArray(np.asarray(x), dims="point")
         y = xr.DataArray(y, dims=[*others, "point"])
-    dim, points = x.dims[0], x.size
+    dim, points = str(x.dims[0]), x.size
     if points < 3:
         raise ValueError(f"x has {points} points: an interval needs at least 3")
     with xr.set_options(arithmetic_join="exact"):

@@ -64,7 +64,7 @@ def _commit() -> dict[str, Any]:
     root = RECORDED.parents[1]
 
     def git(*words: str) -> str:
-        command = ["git", "-C", root, *words]
+        command = ["git", "-C", str(root), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -2,7 +2,7 @@
 
 import ast
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["evaluate", "vacuous"]
 
-_BINARY = {
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -18,7 +18,7 @@ _BINARY = {
     ast.BitAnd: np.logical_and,
     ast.BitOr: np.logical_or,
 }
-_COMPARE = {
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
@@ -26,7 +26,7 @@ _COMPARE = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_CALLS = {
+_CALLS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "all": np.all,
     "any": np.any,
@@ -67,12 +67,10 @@ def evaluate(expression: str, numbers: Mapping[str, Any]) -> bool:
             case ast.Compare(left=left, ops=ops, comparators=rights) if all(
                 type(op) in _COMPARE for op in ops
             ):
-                values = [walk(left), *map(walk, rights)]
-                parts = [
-                    _COMPARE[type(op)](a, b)
-                    for op, a, b in zip(ops, values, values[1:], strict=False)
-                ]
-                return parts[0] if len(parts) == 1 else np.logical_and.reduce(parts)
+                sides = [walk(left), *map(walk, rights)]
+                links = zip(ops, sides, sides[1:], strict=False)
+                truths = [_COMPARE[type(op)](a, b) for op, a, b in links]
+                return truths[0] if len(truths) == 1 else np.logical_and.reduce(truths)
             case ast.Subscript(value=value, slice=ast.Constant(value=int() as index)):
                 return walk(value)[index]
             case ast.Subscript(
@@ -134,7 +132,8 @@ def vacuous(expression: str) -> str | None:
 
 def _draws(tree: ast.AST, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
     """Numbers to try a predicate with: level, rising and falling ones, near its constants too."""
-    constants = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    values = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+    constants = {value for value in values if isinstance(value, int | float)}
     shapes = np.ones(16), np.linspace(-1, 1, 16), np.linspace(1, -1, 16)
     levels = sorted({0.0, 1.0, 1e-30, 1e6} | {c for c in constants if c < 1e3})
     pool = [sign * level * shape for level in levels for shape in shapes for sign in (1, -1)]

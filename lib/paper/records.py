@@ -18,6 +18,7 @@ from typing import Any
 
 import h5netcdf
 import h5py
+import numpy as np
 import xarray as xr
 
 from learning_dynamics.files import write_atomically
@@ -39,6 +40,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 HEADER = 512
 MARK = b"learning_dynamics result\n"
 NOTES = "learning_dynamics"
+HELD_AS = {"U": np.dtype(object), "b": np.dtype("i1")}  # text and truth values, in the file
 
 
 class Damage(ValueError):
@@ -74,7 +76,7 @@ def encode(dataset: xr.Dataset, notes: Mapping[str, Any] | None = None) -> bytes
                 where = f"variable {name!r} ({v.dtype})"
                 entry = [v.dtype.str, name in dataset.coords, _check_attributes(v.attrs)]
                 notes["variables"][name] = entry
-                data = v.values.astype({"U": object, "b": "i1"}.get(v.dtype.kind, v.dtype))
+                data = v.values.astype(HELD_AS.get(v.dtype.kind, v.dtype))
                 kind = h5py.string_dtype() if v.dtype.kind == "U" else data.dtype
                 file.create_variable(name, v.dims, kind, data=data)
             file.attrs[NOTES] = json.dumps(notes)
@@ -106,11 +108,11 @@ def decode_with_notes(data: bytes) -> tuple[xr.Dataset, dict[str, Any]]:
         dataset = file.load()
     notes = json.loads(dataset.attrs.pop(NOTES, "{}"))
     if notes:  # a record written before there were any is plain netCDF
-        parts = ({}, {})  # variables, coordinates
+        parts: list[dict[str, tuple[Any, ...]]] = [{}, {}]  # variables, coordinates
         for name, (dtype, coordinate, attributes) in notes["variables"].items():
             v = dataset.variables[name]
             parts[coordinate][name] = (v.dims, v.values.astype(dtype), attributes)
-        dataset = xr.Dataset(*parts, attrs=notes["attributes"])
+        dataset = xr.Dataset(parts[0], parts[1], notes["attributes"])
     return dataset, notes
 
 

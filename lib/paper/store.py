@@ -50,7 +50,7 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
     if kind is dict and all(type(k) is str and k[:1] != "@" for k in value):
         return {k: _plain(v, f"{where}[{k!r}]") for k, v in value.items()}
-    if is_dataclass(kind) and kind.__dataclass_params__.frozen:
+    if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # typeshed lacks it
         own = {f.name: getattr(value, f.name) for f in fields(kind)}
         return {f"@{qualified(kind)}": {k: _plain(v, f"{where}.{k}") for k, v in own.items()}}
     raise ValueError(

@@ -66,7 +66,7 @@ class Experiment:
         check_integer("version", self.version, least=1)
         check_integer("largest", self.largest, least=1)
         for f in (self.run, self.run_many or self.run, self.group or self.run):
-            home = sys.modules.get(getattr(f, "__module__", None))
+            home = sys.modules.get(getattr(f, "__module__", ""))
             if type(f) is not FunctionType or getattr(home, f.__qualname__, None) is not f:
                 raise ValueError(
                     f"{f!r}: allowed is a function defined at the top of a module; a partial, "
@@ -93,10 +93,8 @@ def _computed(experiment: Experiment, batch: dict[Key, Any]) -> list[bytes | tup
     """
     configs = [deepcopy(c) for c in batch.values()]
     try:
-        if len(batch) > 1:
-            results = experiment.run_many(configs)
-        else:
-            results = [experiment.run(c) for c in configs]
+        many = experiment.run_many if len(batch) > 1 else None
+        results = many(configs) if many else [experiment.run(c) for c in configs]
         pairs = zip(batch, results, strict=True)
         return [encode(r, provenance() | {"key": k._asdict()}) for k, r in pairs]
     except Exception as error:
@@ -180,6 +178,7 @@ def sweep(
     if failed:
         raise SweepError(f"{experiment.name}: {failed[0][0]}; {counts}\n{failed[0][1]}")
     results |= {k: store.get(k) for k, result in results.items() if result is None}
-    if any(result is None for result in results.values()):
+    complete = {k: result for k, result in results.items() if result is not None}
+    if len(complete) < len(results):
         raise SweepError(f"{experiment.name}: results are gone again; call again to recompute them")
-    return [results[k] for k in keys]
+    return [complete[k] for k in keys]

@@ -236,6 +236,15 @@ def test_a_judge_of_a_run_is_a_measurement_in_plain_numbers():
     assert judge.claim == "saddles/example" and runs == [Few(2), Few(4)]  # each run once
 
 
+def test_a_measurement_serves_its_own_claim_only():
+    by_id = {claim.id: claim for claim in CLAIMS}
+    wrong = dataclasses.replace(
+        by_id["saddles/plateau-length"], measure=by_id["saddles/any-loss"].measure
+    )
+    with pytest.raises(ValueError, match=r"plateau-length: .* measures 'saddles/any-loss'"):
+        paper.claims.measure(wrong, quick=True)
+
+
 def test_moved_names_what_moved_and_by_how_much():
     old = {"id": "a", "verdict": "holds", "measured": [1.0, 2.0], "details": {"rank": 3}}
     same = {"id": "a", "verdict": "holds", "measured": [1.0, 2.0 + 1e-9], "details": {"rank": 3}}

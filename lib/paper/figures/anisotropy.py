@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
-from paper.saddles.anisotropy import Bend, Order, Rotation, TestErrors
+from paper.saddles.anisotropy import Bend, NoiseErrors, Order, Rotation
 
 __all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
 
@@ -108,7 +108,7 @@ def plot_strength(result: xr.Dataset, teacher: torch.Tensor, escape: int = 2) ->
     return ax
 
 
-def plot_test_errors(result: TestErrors) -> Axes:
+def plot_test_errors(result: NoiseErrors) -> Axes:
     """Mean test error along the run, one curve per covariance."""
     ax = plt.subplots()[1]
     for colour, (name, curve) in zip(COLOURS, result.curves.items(), strict=False):

@@ -6,6 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from paper.figures.style import COLOURS, DROP, PLATEAU
@@ -49,8 +50,8 @@ def phases(picture: Picture, share: float = 0.02) -> list[tuple[str, int, int]]:
     return result
 
 
-def plot_path(picture: Picture, ax: Axes) -> Axes:
-    """The path in the three directions that its saddles span (`ax` is three-dimensional)."""
+def plot_path(picture: Picture, ax: Axes3D) -> Axes3D:
+    """The path in the three directions that its saddles span."""
     x = picture.coordinates.numpy()
     for phase, first, last in phases(picture):
         piece = x[first : last + 1]

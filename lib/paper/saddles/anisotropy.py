@@ -16,20 +16,20 @@ from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
 from paper.saddles.descent.constrained_phase import rest_record
 from paper.saddles.plateau import alignment as plateau_alignment
-from paper.saddles.random_linear import problems_with_gaps, unit_starts
+from paper.saddles.random_linear import problems_with_gaps, stack_problems, unit_starts
 
 __all__ = [
     "Bend",
+    "NoiseErrors",
     "Order",
     "Rotation",
-    "TestErrors",
     "bend",
+    "errors_under_noise",
     "evidence",
     "order",
     "predicted_rotation",
     "rotation",
     "strength",
-    "test_errors",
 ]
 
 
@@ -175,14 +175,12 @@ def order(
 
 
 @dataclass(frozen=True)
-class TestErrors:
+class NoiseErrors:
     """Error on noiseless targets, 1/2 tr((W - W*) Sigma_xx (W - W*)'), per covariance.
 
     steps : (records,). curves : name -> (problem, records). saddles : name -> (problem, level),
     at the rank-k optima. large : name -> (problem,), at the end from a large start.
     """
-
-    __test__ = False  # not a test class
 
     steps: Int[Tensor, " records"]
     curves: dict[str, Tensor]
@@ -190,12 +188,14 @@ class TestErrors:
     large: dict[str, Tensor]
 
 
-def test_errors(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> TestErrors:
+def errors_under_noise(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> NoiseErrors:
     """Noisy targets of a rank-2 teacher: error along the run and at each saddle.
 
     The same spectra, starts and noise level for isotropic, commuting and generic inputs.
     """
-    curves, saddles, large = {}, {}, {}
+    curves: dict[str, Tensor] = {}
+    saddles: dict[str, Tensor] = {}
+    large: dict[str, Tensor] = {}
     for covariance in ("isotropic", "commuting", "generic"):
         data = [
             linear_teacher(
@@ -207,7 +207,7 @@ def test_errors(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> Te
             for i in range(problems)
         ]
         each = stack_moments([p.moments() for p in data])
-        teacher = torch.stack([p.teacher for p in data])
+        teacher = stack_problems(data)[1]
         eta = 0.2 / escape(each.yx).rate
 
         def error(w: Tensor, each: Moments = each, teacher: Tensor = teacher) -> Tensor:
@@ -228,10 +228,7 @@ def test_errors(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> Te
             kept[covariance] = path if kept is curves else path.amin(-1)
         ranks = [error(staircase.rank_k_map(each, k)) for k in range(5)]
         saddles[covariance] = torch.stack(ranks, dim=-1)
-    return TestErrors(track.steps, curves, saddles, large)
-
-
-test_errors.__test__ = False  # not a test
+    return NoiseErrors(track.steps, curves, saddles, large)
 
 
 def evidence(quick: bool = False) -> Evidence:

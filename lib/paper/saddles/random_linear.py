@@ -11,7 +11,15 @@ from learning_dynamics.runtime import check_integer, check_positive, generator
 from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 
-__all__ = ["follow_grid", "gaps", "moments_with_gaps", "problems_with_gaps", "unit_starts"]
+__all__ = [
+    "follow_grid",
+    "gaps",
+    "kept",
+    "moments_with_gaps",
+    "problems_with_gaps",
+    "stack_problems",
+    "unit_starts",
+]
 
 
 def gaps(moments: Moments) -> Float[Tensor, "*runs"]:
@@ -66,6 +74,13 @@ def moments_with_gaps(count: int, **options) -> list[Moments]:
     return [problem.moments() for problem in problems_with_gaps(count, **options)]
 
 
+def stack_problems(problems: Sequence[Problem]) -> tuple[Problem, Float[Tensor, "runs m2 m0"]]:
+    """All problems as one, the run in front, and their teachers."""
+    x = torch.stack([p.inputs for p in problems])
+    y = torch.stack([p.targets for p in problems])
+    return Problem(x, y), torch.stack([p.teacher for p in problems if p.teacher is not None])
+
+
 def unit_starts(
     count: int, scales: Sequence[float], shape: tuple[int, int], seed: str = "random-linear"
 ) -> Float[Tensor, "runs m1 coordinate"]:
@@ -109,3 +124,10 @@ def follow_grid(
         **options,
     )
     return track, theory
+
+
+def kept(values: Tensor | None) -> Tensor:
+    """`modes` or `units` of a run that was to keep them; ValueError if it did not."""
+    if values is None:
+        raise ValueError("values = None: `keep` of `follow_modes` must name what is read")
+    return values

@@ -19,6 +19,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
 from paper.claims import Evidence
 from paper.fits import mean_interval
+from paper.saddles.random_linear import stack_problems
 
 __all__ = ["Completion", "Outcome", "Regression", "complete", "measure", "regress"]
 
@@ -93,9 +94,8 @@ def _noisy_teachers(config: Regression) -> tuple[Problem, Problem, Tensor, Tenso
         for s in range(config.seeds)
     ]
     n = config.samples
-    x = torch.stack([p.inputs for p in full])
-    y = torch.stack([p.targets for p in full])
-    teacher = torch.stack([p.teacher for p in full])
+    together, teacher = stack_problems(full)
+    x, y = together.inputs, together.targets
     covariance = x @ x.mT / (2 * n)
     train = Problem(x[..., :n].contiguous(), y[..., :n].contiguous())
     held_out = Problem(x[..., n:].contiguous(), y[..., n:].contiguous())
@@ -191,11 +191,12 @@ def measure(*, quick: bool = False) -> Evidence:
         means.append(mean)
         lows.append(low)
         highs.append(high)
-    small, large = (o.test_error[:, -1] for o in stopped)
+    final_small, final_large = (o.test_error[:, -1] for o in stopped)
+    final_gap = mean_interval((final_large / final_small).log())[0]
     return Evidence(
         measured=means,
         predicted=0.0,
         tolerance=0.0,
         seeds=list(range(regression.seeds)),
-        details={"low": lows, "high": highs, "final_gap": mean_interval((large / small).log())[0]},
+        details={"low": lows, "high": highs, "final_gap": final_gap},
     )

@@ -118,7 +118,8 @@ def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Al
             break
         optimizer.zero_grad()
         loss.backward()
-        squares = torch.stack([w.grad.square().sum() for w in model.parameters()])
+        gradients = [w.grad for w in model.parameters() if w.grad is not None]
+        squares = torch.stack([gradient.square().sum() for gradient in gradients])
         found.append(squares / (2 * loss.detach()))
         optimizer.step()
     table = torch.stack(found)
@@ -156,9 +157,9 @@ def feature_speed(*, quick: bool) -> Evidence:
             gradients = torch.autograd.grad(loss, [*leaves, *z])
             grads, deltas = gradients[: p.depth], gradients[p.depth :]
             direction = tuple(-e * v for e, v in zip(p.learning_rates, grads, strict=True))
-            _, speed = torch.func.jvp(
+            speed = torch.func.jvp(
                 lambda *v, p=p, act=act: _preactivations(v, p, x, act), w, direction
-            )
+            )[1]
             lost = torch.cumsum(
                 torch.stack(
                     [e * v.square().sum() for e, v in zip(p.learning_rates, grads, strict=True)]

@@ -5,7 +5,7 @@ on a teacher and on digits; and the ReLU net on digits, layer by layer.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -52,7 +52,7 @@ class Stages:
 
 
 #: Small enough for Spectral to finish as well: n/m of 21 to 32.
-CEILING = {"wide": 64, "steps": 1200, "every": 100, "spectra": False}
+CEILING = Stages(wide=64, steps=1200, every=100, spectra=False)
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,11 @@ def measure(*, quick: bool = False) -> Evidence:
         share.append(
             float(train_staged(name, Stages(seeds=seeds, spectra=False)).next_share[:, 0].mean())
         )
-        narrow = train_staged(name, Stages(bottleneck=2, seeds=seeds, **CEILING))
+        narrow = train_staged(name, replace(CEILING, bottleneck=2, seeds=seeds))
         ceiling.append(
             float(((narrow.loss[:, -1] - narrow.levels[2]) / narrow.levels[2]).abs().max())
         )
-    wider = train_staged("dp(1/2)", Stages(bottleneck=3, seeds=seeds, **CEILING))
+    wider = train_staged("dp(1/2)", replace(CEILING, bottleneck=3, seeds=seeds))
     slack = (wider.loss[:, -1] - wider.levels[2]) / wider.levels[2]
     return Evidence(
         measured=share,

@@ -46,7 +46,7 @@ def test_a_small_turn_matters_once_the_scale_is_small_enough():
 
 
 def test_rank_2_saddle_is_the_best_place_to_stop():
-    found = anisotropy.test_errors(problems=4, steps=300)
+    found = anisotropy.errors_under_noise(problems=4, steps=300)
     for name, levels in found.saddles.items():
         mean = levels.mean(0)
         assert int(mean.argmin()) == 2, name

@@ -1,8 +1,10 @@
 """Stages inside bottleneck nets: sharp only near the saddle, bounded by the narrowest layer."""
 
+from dataclasses import replace
+
 import pytest
 
-from paper.together.stages import CEILING, Stages, train_staged
+from paper.together.stages import CEILING, train_staged
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +26,11 @@ def test_every_bottleneck_map_is_of_rank_one_during_spectral_s_first_drop(runs):
 
 @pytest.mark.parametrize("name", ["dp(0)", "dp(1/2)", "spectral"])
 def test_the_narrowest_layer_is_a_ceiling_for_the_rank(name):
-    run = train_staged(name, Stages(bottleneck=2, seeds=2, **CEILING))
+    run = train_staged(name, replace(CEILING, bottleneck=2, seeds=2))
     level = float(run.levels[2])
     assert float((run.loss[:, -1] - level).abs().max()) < 0.01 * level
 
 
 def test_one_unit_more_lifts_the_ceiling():
-    run = train_staged("dp(1/2)", Stages(bottleneck=3, seeds=2, **CEILING))
+    run = train_staged("dp(1/2)", replace(CEILING, bottleneck=3, seeds=2))
     assert float(run.loss[:, -1].max()) < 0.01 * float(run.levels[2])

@@ -22,6 +22,7 @@ from learning_dynamics.saddles.deep_nets import (
 )
 from paper.claims import Evidence
 from paper.records import write_record
+from paper.saddles.random_linear import stack_problems
 
 __all__ = [
     "NETS",
@@ -130,11 +131,7 @@ def problem(seed: int, samples: int = 8) -> Problem:
 def run(config: Deep) -> DeepScaling:
     """Train every seed at every scale until it has escaped its first plateau."""
     scales = len(config.scales)
-    problems = [problem(s) for s in range(config.seeds)]
-    together = Problem(
-        torch.stack([p.inputs for p in problems]).repeat_interleave(scales, 0),
-        torch.stack([p.targets for p in problems]).repeat_interleave(scales, 0),
-    )
+    together, _ = stack_problems([problem(s) for s in range(config.seeds) for _ in range(scales)])
     gain = 2**0.5 if config.activation == "relu" else 1.0
     weights = initialise_deep(
         (4, *[config.width] * (config.depth - 1), 3),

@@ -11,7 +11,7 @@ from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, s
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
-from paper.saddles.random_linear import problems_with_gaps, unit_starts
+from paper.saddles.random_linear import kept, problems_with_gaps, unit_starts
 
 __all__ = [
     "Config",
@@ -104,8 +104,8 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
     """The record at which each run rests after drop k: the slowest between the fastest step
     after escape k (sigma_k(S) = threshold) and escape k + 1."""
     speed = (track.losses[:, 1:] - track.losses[:, :-1]).abs()
-    record = torch.arange(speed.shape[1])
-    active_from, leave = (first_record(track.modes[..., j] >= threshold) for j in (k - 1, k))
+    record, modes = torch.arange(speed.shape[1]), kept(track.modes)
+    active_from, leave = (first_record(modes[..., j] >= threshold) for j in (k - 1, k))
     window = (record >= active_from[:, None]) & (record < leave[:, None])
     fastest = torch.where(window, speed, -1.0).argmax(-1)
     slow = torch.where(window & (record >= fastest[:, None]), speed, torch.inf)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 from paper.claims import Evidence
+from paper.fits import fit_slope
 from paper.saddles.efficient_algorithm.problems import Case, case
 from paper.saddles.saddle_to_saddle.path import SaddleToSaddle, problem_of, start_of
 
@@ -184,8 +186,8 @@ def scale_cost(
         _steps_to_end(c.problem, e, eta, 10 * (60 + int(0.15 * predicted * math.log(1 / e))))
         for e in scales
     ]
-    small = [(math.log(1 / e), n) for e, n in zip(scales, steps, strict=True) if e <= 1e-14]
-    slope = float(np.polyfit(*zip(*small, strict=True), 1)[0])
+    small = np.array(scales) <= 1e-14
+    slope = float(fit_slope(-np.log(scales)[small], np.array(steps)[small]).slope)
     fast = skip_case(c)
     thesis = skip_case(c, phase="gradient_descent", step_size=eta)
     return ScaleCost(
@@ -205,7 +207,7 @@ def measure_cost(*, quick: bool = False) -> Evidence:
     measured: fitted slope of gradient descent over its prediction, epsilon 1e-14 to 1e-100.
     details: evaluations at 1e-2, 1e-8 and 1e-100, and of the skipping algorithm.
     """
-    scales = (1e-2, 1e-8, 1e-14, 1e-100)
+    scales: tuple[float, ...] = (1e-2, 1e-8, 1e-14, 1e-100)
     if not quick:
         scales = (1e-2, 1e-4, 1e-8, 1e-14, 1e-25, 1e-40, 1e-60, 1e-80, 1e-100)
     cost = scale_cost(scales)
@@ -238,7 +240,7 @@ def sensitivity(name: str = "P3") -> list[dict[str, float | str]]:
         if phase == "fast" and what == "step_size":
             continue
         c = case(name, int(value) if what == "seed" else 0)
-        options: dict[str, float] = {"tolerance": 1e-4}
+        options: dict[str, Any] = {"tolerance": 1e-4}
         if phase == "gradient_descent":
             options["step_size"] = 0.5 * c.largest_step
         if what == "step_size":

@@ -64,10 +64,15 @@ def wanted(problem: str) -> Iterator[str]:
             yield name
 
 
+def _nearest(values: Sequence[float], value: float) -> int:
+    """The place of the value on the grid that is nearest to `value`."""
+    return min(range(len(values)), key=lambda i: abs(values[i] - value))
+
+
 def _neighbours(name: str, settings: dict[str, float]) -> Iterator[dict[str, float]]:
     """Settings one place of the grid away, one at a time."""
     for key, values in METHODS[name].settings.items():
-        at = min(range(len(values)), key=lambda i: abs(values[i] - settings[key]))
+        at = _nearest(values, settings[key])
         for other in (at - 1, at + 1):
             if 0 <= other < len(values):
                 yield settings | {key: values[other]}
@@ -87,14 +92,12 @@ def nearby_best(
         nonlocal limit
         key = json.dumps(settings, sort_keys=True)
         if key not in tried:
-            tried[key] = try_settings(name, c, settings, seed=seed, max_steps=limit)
-            if tried[key] is not None and "max_steps" not in settings:
-                limit = min(limit, int(min(tried[key][0][0], max_steps)) + 2)
+            tried[key] = new = try_settings(name, c, settings, seed=seed, max_steps=limit)
+            if new is not None and "max_steps" not in settings:
+                limit = min(limit, int(min(new[0][0], max_steps)) + 2)
         return tried[key]
 
-    here = {
-        k: min(v, key=lambda x, k=k: abs(x - start[k])) for k, v in METHODS[name].settings.items()
-    }
+    here = {k: v[_nearest(v, start[k])] for k, v in METHODS[name].settings.items()}
     best = attempt(here)
     while best is None:  # unstable: a smaller step
         smaller = next(

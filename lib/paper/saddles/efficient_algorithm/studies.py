@@ -5,6 +5,7 @@ the parts that are missing (a few minutes on one core).
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path as File
 from typing import Any
@@ -22,7 +23,7 @@ __all__ = ["STUDIES", "read_recovery", "read_studies", "run_studies"]
 #: The record of the studies.
 STUDIES = RESULTS / "baselines_studies.json"
 
-PARTS = {
+PARTS: dict[str, Callable[[], Any]] = {
     "sensitivity": sensitivity,
     "recovery": lambda: {k: v.tolist() for k, v in asdict(recover(24)).items()},
     "speed": lambda: asdict(measure_speed()),

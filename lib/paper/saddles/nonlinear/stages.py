@@ -24,7 +24,7 @@ from learning_dynamics.saddles.theory.stages import find_stages
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise, uniform_grid
 from paper.claims import Evidence
 from paper.records import write_record
-from paper.saddles.random_linear import problems_with_gaps
+from paper.saddles.random_linear import problems_with_gaps, stack_problems
 
 __all__ = [
     "ACTIVATIONS",
@@ -113,8 +113,8 @@ def _activation(name: str):
 def data(config: NonlinearStages) -> Problem:
     """The problems of one configuration, stacked: X (problems, 6, n), Y (problems, 4, n)."""
     problems = problems_with_gaps(config.problems, seed="nonlinear-stages", least_gap=0.2)
-    x = torch.stack([p.inputs for p in problems])
-    y = torch.stack([p.targets for p in problems])
+    together, teacher = stack_problems(problems)
+    x, y = together.inputs, together.targets
     if config.inputs == "symmetric":
         return Problem(torch.cat([x, -x], -1), torch.cat([y, -y], -1))
     move = torch.stack(
@@ -126,7 +126,6 @@ def data(config: NonlinearStages) -> Problem:
         ]
     )
     move = config.shift * move / move.norm(dim=1, keepdim=True)
-    teacher = torch.stack([p.teacher for p in problems])
     return Problem(x + move, y + teacher @ move)
 
 

@@ -23,7 +23,7 @@ from learning_dynamics.saddles.theory.alignment import modes_at_escape
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
-from paper.saddles.random_linear import follow_grid, moments_with_gaps, unit_starts
+from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps, unit_starts
 
 __all__ = ["ESCAPES", "Config", "alignment", "controls", "length", "ratio", "run", "step_table"]
 
@@ -73,13 +73,17 @@ def run(config: Config = Config()) -> xr.Dataset:
     for relative in config.relative_steps:
         every = math.ceil(0.4 / relative)  # the leading mode grows by about e^0.4 between records
         track, theory = follow_grid(batch, starts, config.scales, relative, drop=3, every=every)
-        ratios = torch.stack([ratio(track.modes, k) for k in ESCAPES], -1)
-        steps = crossing_steps(-track.modes[..., 0].log(), level, track.steps)
+        modes = kept(track.modes)
+        ratios = torch.stack([ratio(modes, k) for k in ESCAPES], -1)
+        steps = crossing_steps(-modes[..., 0].log(), level, track.steps)
         variables = {
             "ratio": (("problem", "scale", "escape"), ratios.reshape(*grid, -1)),
             "predicted": (("problem", "escape"), theory.exponents[:, :3]),
             "steps": (("problem", "scale"), steps.reshape(grid)),
-            "growth_predicted": ("problem", theory.times[:, 0] / theory.step_size),
+            "growth_predicted": (
+                "problem",
+                theory.times[:, 0] * theory.escape_rates[:, 0] / relative,
+            ),
         }
         parts.append(xr.Dataset(variables))
     coords = {"problem": range(len(batch)), "scale": list(config.scales), "escape": ESCAPES}
@@ -110,7 +114,7 @@ def first_ratios(
         step_size=torch.tensor(step_sizes).double().repeat_interleave(c).repeat(a),
         steps=int(1.2 * float(slow[:, 0].max())) + 5,
     )
-    return xr.DataArray(ratio(track.modes, 1).reshape(a, b, c), coords)
+    return xr.DataArray(ratio(kept(track.modes), 1).reshape(a, b, c), coords)
 
 
 def step_table(config: Config = Config()) -> xr.Dataset:
@@ -138,9 +142,12 @@ def controls(config: Config = Config()) -> xr.Dataset:
     White inputs and a diagonal Sigma_yx make the complement of mode 1 exactly invariant, in
     floating point too.
     """
-    spectra = {"input_spectrum": (1.0,) * 6, "target_spectrum": (2.0, 2.0, 1.0, 0.5)}
-    seed = generator("plateau-controls", "tied")
-    tied = linear_teacher(generator=seed, covariance="isotropic", **spectra).moments()
+    tied = linear_teacher(
+        generator=generator("plateau-controls", "tied"),
+        covariance="isotropic",
+        input_spectrum=(1.0,) * 6,
+        target_spectrum=(2.0, 2.0, 1.0, 0.5),
+    ).moments()
     ratios = first_ratios([tied], (1e-4, 1e-8, 1e-12), (0.05,))[0, 0]
     s = torch.tensor([3.0, 1.8, 1.0, 0.5], dtype=torch.float64)
     yx = torch.eye(4, 6, dtype=torch.float64) * s[:, None]

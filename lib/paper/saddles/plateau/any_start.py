@@ -15,7 +15,7 @@ from learning_dynamics.saddles.theory import staircase
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.saddles.plateau.alignment import ESCAPES, ratio
-from paper.saddles.random_linear import follow_grid, moments_with_gaps
+from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps
 
 __all__ = ["STARTS", "Config", "any_start", "near_saddle", "run"]
 
@@ -83,19 +83,19 @@ def run(config: Config = Config()) -> xr.Dataset:
     other escapes of starts near a saddle.
     """
     batch, names = moments_with_gaps(config.problems), [*STARTS, *SADDLES]
-    starts = []
+    rows = []
     for name in names:
         for i, moments in enumerate(batch):
             noise = STARTS.get(name, _normal)(generator("any-start", name, i))
             k = SADDLES.get(name, 0)
             for e in torch.tensor(config.scales, dtype=torch.float64):
-                starts.append(near_saddle(moments, k, e * noise) if k else e * noise)
-    starts, scales = torch.stack(starts), config.scales
+                rows.append(near_saddle(moments, k, e * noise) if k else e * noise)
+    starts, scales = torch.stack(rows), config.scales
     track, theory = follow_grid(batch, starts, scales, config.relative_step, drop=3)
     grid = (len(names), len(batch), len(scales), len(ESCAPES))
     ratios = torch.full(grid, torch.nan, dtype=torch.float64)
     predicted = ratios[:, :, 0].clone()
-    for i, (name, modes) in enumerate(zip(names, track.modes.chunk(len(names)), strict=True)):
+    for i, (name, modes) in enumerate(zip(names, kept(track.modes).chunk(len(names)), strict=True)):
         k = SADDLES.get(name, 0)
         # From a saddle on, all dormant modes start anew at exponent 1.
         exponents = staircase.recursion(theory.rates[:, k:, : 4 - k], theory.step_size)[1]

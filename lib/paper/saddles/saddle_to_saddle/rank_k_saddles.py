@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.problems import Moments, Problem, linear_teacher
+from learning_dynamics.problems import Moments, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import Stages, find_drops, find_stages, log_excess
 from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
 from paper.claims import Evidence
+from paper.saddles.random_linear import stack_problems
 
 __all__ = ["RankKSaddles", "Rests", "measure", "measure_three_drops", "run"]
 
@@ -67,9 +68,7 @@ def run(config: RankKSaddles = RankKSaddles()) -> Rests:
         )
         for s in range(config.seeds)
     ]
-    problem = Problem(
-        torch.stack([p.inputs for p in problems]), torch.stack([p.targets for p in problems])
-    )
+    problem, _ = stack_problems(problems)
     moments = problem.moments()
     m0, m2 = problem.inputs.shape[-2], problem.targets.shape[-2]
     trajectory = gradient_descent(

@@ -261,7 +261,7 @@ def evidence(*, quick: bool) -> Evidence:
         details={
             "theory": [
                 2 * (s.growth - 1) if s.scheme == "spectral" else 0.0
-                for s in map(SETTINGS.get, PUBLISHED)
+                for s in (SETTINGS[name] for name in PUBLISHED)
                 for _ in range(LAYERS)
             ],
             "interval": intervals,

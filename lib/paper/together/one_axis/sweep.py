@@ -6,6 +6,7 @@ the dial asks for, differ.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -254,30 +255,28 @@ def identities(steps: int = 20, seed: int = 0) -> dict[str, float]:
         torch.randn(2, 12, generator=stream, dtype=torch.float64),
     )
     widths = (5, 64, 8, 64, 8, 64, 2)
-    common = {"seed": seed, "steps": steps}
+    losses = partial(losses_of, problem=problem, seed=seed, steps=steps)
     ntk, rich, spectral = dynamic(0)(widths), dynamic("1/2")(widths), scheme("spectral")(widths)
-    reference = losses_of(rich, problem, step_size=0.1, **common)
+    reference = losses(rich, step_size=0.1)
     found = {}
     for r in ("1/4", "1/2"):
         p = dynamic(r)(widths)
         place = position(p).output_scale
-        along = losses_of(ntk, problem, step_size=0.1 / place**2, output_factor=place, **common)
-        found[f"dp({r})"] = largest_gap(losses_of(p, problem, step_size=0.1, **common), along)
+        along = losses(ntk, step_size=0.1 / place**2, output_factor=place)
+        found[f"dp({r})"] = largest_gap(losses(p, step_size=0.1), along)
     change = same_run(rich, spectral)
-    jumped = {"step_size": 0.1 * change.step_size, "weight_factor": change.weights}
-    found["spectral"] = largest_gap(reference, losses_of(spectral, problem, **jumped, **common))
+    jumped = partial(
+        losses, spectral, step_size=0.1 * change.step_size, weight_factor=change.weights
+    )
+    found["spectral"] = largest_gap(reference, jumped())
     two = dynamic("1/2")((5, 50, 2))
     found["part one"] = largest_gap(
-        losses_of(two, problem, step_size=0.1, **common),
-        losses_of_part_one(two, problem, step_size=0.1, **common),
+        losses(two, step_size=0.1),
+        losses_of_part_one(two, problem, step_size=0.1, seed=seed, steps=steps),
     )
-    found["tanh"] = largest_gap(
-        losses_of(rich, problem, step_size=0.1, activation="tanh", **common),
-        losses_of(spectral, problem, activation="tanh", **jumped, **common),
-    )
-    found["unscaled"] = largest_gap(
-        reference, losses_of(spectral, problem, step_size=0.1, **common)
-    )
+    tanh = losses(rich, step_size=0.1, activation="tanh"), jumped(activation="tanh")
+    found["tanh"] = largest_gap(*tanh)
+    found["unscaled"] = largest_gap(reference, losses(spectral, step_size=0.1))
     return found
 
 

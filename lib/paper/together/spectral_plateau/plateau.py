@@ -120,7 +120,8 @@ def frozen_escape(
     scale = multiplier[:, None, None]
 
     def speed(vs: list[Tensor]) -> list[Tensor]:
-        back, below = scale * correlation, [None]
+        back = scale * correlation
+        below: list[Tensor | None] = [None]
         for w in vs[:-1]:
             below.append(w if below[-1] is None else w @ below[-1])
         found = []

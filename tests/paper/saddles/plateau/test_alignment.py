@@ -36,7 +36,7 @@ def test_gradient_flow_mispredicts_the_first_escape_at_a_large_step(law):
 def test_the_claim_fails_with_the_exponents_of_gradient_flow(law, table, controls):
     claims = read_claims(RECORDED.parents[1] / "claims.yml")
     claim = next(c for c in claims if c.id == alignment.alignment.claim)
-    judge = alignment.alignment.__wrapped__
+    judge = alignment.alignment.judge
     assert verdict(claim, judge(law, table, controls)) == "holds"
     flow = law.flow.broadcast_like(law.predicted).transpose(*law.predicted.dims)
     assert verdict(claim, judge(law.assign(predicted=flow), table, controls)) == "fails"
