@@ -4,7 +4,7 @@ Runs of one seed share problem and starting directions and differ in the initial
 that every exponent is fitted within a seed; the spread over seeds gives its interval.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -227,11 +227,10 @@ def main() -> None:
 def _small(config: Deep, quick: bool) -> Deep:
     if not quick:
         return config
-    keep = {f: getattr(config, f) for f in config.__dataclass_fields__}
     shorter = {3: (0.04, 0.02, 0.01), 4: (0.144, 0.108, 0.081), 5: (0.22, 0.176, 0.1408)}
     if config.schedule == "alone":
         shorter = {3: (0.5, 0.4, 0.32), 4: (0.7, 0.63, 0.567)}
-    return Deep(**keep | {"seeds": 3, "scales": shorter[config.depth]})
+    return replace(config, seeds=3, scales=shorter[config.depth])
 
 
 def measure_rank_one(*, quick: bool = False) -> Evidence:

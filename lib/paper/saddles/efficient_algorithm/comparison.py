@@ -7,7 +7,6 @@ paper.saddles.efficient_algorithm.comparison` runs what is missing (about half a
 
 import json
 from collections.abc import Sequence
-from pathlib import Path as File
 from typing import Any
 
 import torch
@@ -19,13 +18,14 @@ from paper.saddles.efficient_algorithm.measures import measures
 from paper.saddles.efficient_algorithm.methods import METHODS, best_settings, kind_of
 from paper.saddles.efficient_algorithm.problems import CASES, case
 
-__all__ = ["RECORD", "compare", "compare_all", "markdown_table", "read_comparison", "rounded"]
+__all__ = ["RECORD", "compare", "compare_all", "read_comparison", "rounded"]
 
 #: The record of the full comparison.
 RECORD = RESULTS / "baselines.json"
 
 #: The method to whose path distances are measured.
 REFERENCE = "gd-1e-14"
+MOST_STEPS = 3000
 
 
 def rounded(value: Any) -> Any:
@@ -40,25 +40,20 @@ def rounded(value: Any) -> Any:
 
 
 def compare(
-    problem: str,
-    methods: Sequence[str] = tuple(METHODS),
-    *,
-    seed: int = 0,
-    max_steps: int = 3000,
-    reference: Path | None = None,
+    problem: str, methods: Sequence[str] = tuple(METHODS), *, reference: Path | None = None
 ) -> dict[str, dict[str, Any]]:
     """Measures of each method that is defined on `problem`, at its best settings.
 
     The path of gradient descent from 1e-14 is the one to which distances are measured.
     """
-    c = case(problem, seed)
+    c = case(problem)
     if reference is None:
-        _, reference = best_settings(REFERENCE, c, seed=seed, max_steps=max_steps)
+        _, reference = best_settings(REFERENCE, c, max_steps=MOST_STEPS)
     table: dict[str, dict[str, Any]] = {}
     for name in methods:
         if kind_of(c) not in METHODS[name].on:
             continue
-        settings, path = best_settings(name, c, seed=seed, max_steps=max_steps)
+        settings, path = best_settings(name, c, max_steps=MOST_STEPS)
         if path is None:
             table[name] = {"status": "unstable"}
         else:
@@ -66,62 +61,25 @@ def compare(
     return rounded(table)
 
 
-def read_comparison(record: File = RECORD) -> dict[str, dict[str, dict[str, Any]]]:
+def read_comparison() -> dict[str, dict[str, dict[str, Any]]]:
     """problem -> method -> measures; empty if there is no record yet."""
-    return json.loads(record.read_text())["problems"] if record.exists() else {}
+    return json.loads(RECORD.read_text())["problems"] if RECORD.exists() else {}
 
 
-def compare_all(record: File = RECORD, problems: Sequence[str] = CASES) -> dict[str, Any]:
-    """Fill in what is missing in `record`, one problem and method at a time."""
-    table = read_comparison(record)
-    for problem in problems:
+def compare_all() -> None:
+    """Fill in what is missing in the record, one problem and method at a time."""
+    table = read_comparison()
+    for problem in CASES:
         have = table.setdefault(problem, {})
         kind, reference = kind_of(case(problem)), None
         for name in METHODS:
             if name in have or kind not in METHODS[name].on:
                 continue
             if reference is None:
-                _, reference = best_settings(REFERENCE, case(problem), max_steps=3000)
+                _, reference = best_settings(REFERENCE, case(problem), max_steps=MOST_STEPS)
             have.update(compare(problem, [name], reference=reference))
             body = {"torch": torch.__version__.split("+")[0], "seed": 0, "problems": table}
-            write_atomically(record, (json.dumps(body, indent=1) + "\n").encode())
-    return table
-
-
-def markdown_table(entries: dict[str, dict[str, Any]], columns: Sequence[str]) -> str:
-    """The measures of one problem as a Markdown table, one method a row; lists by their worst."""
-    titles = {
-        "evaluations": "evaluations",
-        "svds": "SVDs",
-        "saddle_gap": "worst distance to a saddle",
-        "loss_gap": "worst loss gap",
-        "angle": "worst angle (deg)",
-        "excess_rank": "next mode",
-        "final_rank": "final rank",
-        "distance": "distance to path",
-        "in_order": "in order",
-        "seconds": "seconds",
-    }
-    lines = ["| method | " + " | ".join(titles[c] for c in columns) + " |"]
-    lines.append("| --- |" + " ---: |" * len(columns))
-    for name, method in METHODS.items():
-        if name not in entries:
-            continue
-        cells = []
-        for column in columns:
-            value = entries[name].get(column)
-            if isinstance(value, list):
-                value = max(value)
-            if value is None or value != value:
-                cells.append("-")
-            elif isinstance(value, bool):
-                cells.append("yes" if value else "no")
-            elif column in ("evaluations", "svds", "final_rank"):
-                cells.append(f"{value:.0f}")
-            else:
-                cells.append(f"{value:.1g}")
-        lines.append(f"| {method.title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            write_atomically(RECORD, (json.dumps(body, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

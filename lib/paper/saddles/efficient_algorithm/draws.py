@@ -4,12 +4,13 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path as File
 from typing import Any
 
-from paper.saddles.efficient_algorithm.comparison import RECORD, read_comparison
+import pandas as pd
+
+from paper.saddles.efficient_algorithm.comparison import read_comparison
 from paper.saddles.efficient_algorithm.methods import METHODS
-from paper.saddles.efficient_algorithm.seeds import SEEDS_RECORD, read_seeds
+from paper.saddles.efficient_algorithm.seeds import read_seeds
 
 __all__ = [
     "STATEMENTS",
@@ -28,12 +29,12 @@ __all__ = [
 Draws = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
 
-def read_draws(comparison: File = RECORD, seeds: File = SEEDS_RECORD) -> dict[str, Any]:
+def read_draws() -> dict[str, Any]:
     """All draws of every method, the comparison's own (seed 0) first; one where nothing is random.
 
     Only seeds that are complete for all methods of a problem count.
     """
-    first, more = read_comparison(comparison), read_seeds(seeds)
+    first, more = read_comparison(), read_seeds()
     draws: dict[str, Any] = {}
     for problem, methods in first.items():
         drawn = more.get(problem, {})
@@ -193,11 +194,13 @@ def count_of(draws: Draws, problem: str, method: str, words: str) -> tuple[int, 
 
 def verdict_table(draws: Draws) -> str:
     """The statements as a Markdown table: draws on which each holds."""
-    lines = ["| method | statement | holds on draws |", "| --- | --- | --- |"]
-    for s in STATEMENTS:
-        cells = [f"{p} {k}/{n}" for p, (k, n) in counts(s, draws).items()]
-        lines.append(f"| {s.method} | {s.words} | {', '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        (s.method, s.words, ", ".join(f"{p} {k}/{n}" for p, (k, n) in counts(s, draws).items()))
+        for s in STATEMENTS
+    ]
+    return pd.DataFrame(rows, columns=["method", "statement", "holds on draws"]).to_markdown(
+        index=False, disable_numparse=True
+    )
 
 
 def _number(value: float, column: str) -> str:
@@ -217,17 +220,15 @@ def spread_table(entries: Mapping[str, Mapping[str, Any]], columns: Sequence[str
         "excess_rank": "next mode",
         "distance": "distance to path",
     }
-    lines = ["| method | " + " | ".join(titles[c] for c in columns) + " | in order |"]
-    lines.append("| --- |" + " ---: |" * (len(columns) + 1))
-    for name, method in METHODS.items():
-        if name not in entries:
-            continue
-        cells = []
+    rows = []
+    for name in (name for name in METHODS if name in entries):
+        row = {"method": METHODS[name].title}
         for column in columns:
             s = spread(entries[name], column)
             low, middle, high = (_number(v, column) for v in (s.least, s.median, s.most))
-            cells.append(middle if low == high else f"{middle} [{low}, {high}]")
+            row[titles[column]] = middle if low == high else f"{middle} [{low}, {high}]"
         order = sum(bool(e.get("in_order")) for e in entries[name].values())
-        cells.append(f"{order}/{len(entries[name])}")
-        lines.append(f"| {method.title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(row | {"in order": f"{order}/{len(entries[name])}"})
+    return pd.DataFrame(rows).to_markdown(
+        index=False, disable_numparse=True, colalign=["left"] + ["right"] * (len(columns) + 1)
+    )

@@ -14,10 +14,10 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
+from learning_dynamics.saddles.theory.stages import first_record
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
 from paper.claims import Evidence
-from paper.fits import fit_slope
 from paper.saddles.efficient_algorithm.problems import Case, case
 from paper.saddles.saddle_to_saddle.path import SaddleToSaddle, problem_of, start_of
 
@@ -168,10 +168,7 @@ def _steps_to_end(problem: Problem, init_scale: float, step_size: float, steps: 
         w, problem, step_size=step_size, steps=steps, record_at=torch.arange(0, steps + 1, 10)
     )
     exact = levels(problem.moments())
-    there = ((run["loss"][0] - exact[-1]) <= 1e-6 * exact[0]).nonzero()
-    if len(there) == 0:
-        raise ValueError(f"steps = {steps}: too few to reach the end from {init_scale:g}")
-    return int(run.steps[int(there[0, 0])])
+    return int(run.steps[first_record(run["loss"][0] - exact[-1] <= 1e-6 * exact[0])])
 
 
 def scale_cost(
@@ -187,7 +184,7 @@ def scale_cost(
         for e in scales
     ]
     small = np.array(scales) <= 1e-14
-    slope = float(fit_slope(-np.log(scales)[small], np.array(steps)[small]).slope)
+    slope = float(np.polyfit(-np.log(scales)[small], np.array(steps)[small], 1)[0])
     fast = skip_case(c)
     thesis = skip_case(c, phase="gradient_descent", step_size=eta)
     return ScaleCost(

@@ -1,6 +1,7 @@
 """Every competing method with the settings that are searched for its best, under one call."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -190,7 +191,7 @@ def _choices(method: Method) -> Iterator[dict[str, float]]:
 def try_settings(
     name: str, case: Case, settings: Mapping[str, float], *, seed: int, max_steps: int
 ) -> tuple[tuple[float, float], Path] | None:
-    """(evaluations until arrival, 1e12 if it never arrives; last loss) and the run, None if the
+    """(evaluations until arrival, infinite if it never arrives; last loss) and the run, None if the
     settings are not stable (see `best_settings`)."""
     try:
         path = run_method(name, case, settings, seed=seed, max_steps=max_steps)
@@ -202,7 +203,7 @@ def try_settings(
     if len(rise) and float(rise.max()) > 0.01 * first:
         return None
     cost = arrival(path, case)
-    return (1e12 if cost is None else cost, float(path.losses[-1])), path
+    return (math.inf if cost is None else cost, float(path.losses[-1])), path
 
 
 def best_settings(
@@ -224,6 +225,6 @@ def best_settings(
         key, path = tried
         if best is None or key < best[0]:
             best = (key, settings, path)
-            if "max_steps" not in settings and key[0] < 1e12:
+            if "max_steps" not in settings and math.isfinite(key[0]):
                 limit = min(limit, int(key[0]) + 2)
     return (best[1], best[2]) if best else ({}, None)

@@ -4,14 +4,12 @@ P1 to P4', P9: problem and start are drawn anew. P5 to P7: published data, only 
 and only methods that have one are run. P8: published data and a published start, nothing is random.
 Each draw searches its own best settings on the grid of the comparison, by descent from those of
 seed 0: neighbours are tried until none is better. results/baselines_seeds.json is written after
-        each
-method; `python -m paper.saddles.efficient_algorithm.seeds` runs what is missing or belongs to
-another `VERSION`.
+each method; `python -m paper.saddles.efficient_algorithm.seeds` runs what is missing or belongs
+to another `VERSION`.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path as File
 from typing import Any
 
 import torch
@@ -129,11 +127,11 @@ def run_one(problem: str, name: str, seed: int, reference: Path | None = None) -
     return rounded({"settings": settings, **measures(path, c, reference)})
 
 
-def read_seeds(record: File = SEEDS_RECORD) -> dict[str, Any]:
+def read_seeds() -> dict[str, Any]:
     """problem -> method -> seed (as text) -> measures, seed 0 from the comparison included."""
-    if not record.exists():
+    if not SEEDS_RECORD.exists():
         return {}
-    table = json.loads(record.read_text())["problems"]
+    table = json.loads(SEEDS_RECORD.read_text())["problems"]
     first = read_comparison()
     return {
         problem: {name: {"0": first[problem][name], **seeds} for name, seeds in methods.items()}
@@ -141,17 +139,15 @@ def read_seeds(record: File = SEEDS_RECORD) -> dict[str, Any]:
     }
 
 
-def run_seeds(
-    record: File = SEEDS_RECORD, seeds: Sequence[int] = SEEDS, problems: Sequence[str] = CASES
-) -> None:
-    """Compute what `record` lacks, or holds of another version, one method and draw at a time."""
-    body: dict[str, Any] = {"version": VERSION, "torch": "", "seeds": list(seeds), "problems": {}}
-    if record.exists():
-        old = json.loads(record.read_text())
+def run_seeds() -> None:
+    """Compute what the record lacks, or holds of another version, one method and draw at a time."""
+    body: dict[str, Any] = {"version": VERSION, "torch": "", "seeds": list(SEEDS), "problems": {}}
+    if SEEDS_RECORD.exists():
+        old = json.loads(SEEDS_RECORD.read_text())
         body["problems"] = old["problems"] if old.get("version", 1) == VERSION else {}
     body["torch"] = torch.__version__.split("+")[0]
-    for seed in seeds:
-        for problem in problems:
+    for seed in SEEDS:
+        for problem in CASES:
             reference = None
             for name in wanted(problem):
                 entries = body["problems"].setdefault(problem, {}).setdefault(name, {})
@@ -162,7 +158,7 @@ def run_seeds(
                     _, reference = nearby_best(REFERENCE, case(problem, seed), start, seed=seed)
                 entries[str(seed)] = run_one(problem, name, seed, reference)
                 text = json.dumps(body, indent=None, separators=(",", ":")) + "\n"
-                write_atomically(record, text.encode())
+                write_atomically(SEEDS_RECORD, text.encode())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the parts that are missing (a few minutes on one core).
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path as File
 from typing import Any
 
 import torch
@@ -31,28 +30,27 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def read_studies(record: File = STUDIES) -> dict[str, Any]:
+def read_studies() -> dict[str, Any]:
     """All parts computed so far; empty if there is no record."""
-    return json.loads(record.read_text()) if record.exists() else {}
+    return json.loads(STUDIES.read_text()) if STUDIES.exists() else {}
 
 
-def read_recovery(record: File = STUDIES) -> Recovery:
+def read_recovery() -> Recovery:
     """The recovery study of the record. Raises ValueError if it is missing."""
-    studies = read_studies(record)
+    studies = read_studies()
     if "recovery" not in studies:
-        raise ValueError(f"{record.name}: part 'recovery' is missing, run the studies first")
+        raise ValueError(f"{STUDIES.name}: part 'recovery' is missing, run the studies first")
     arrays = {k: torch.tensor(v, dtype=torch.float64) for k, v in studies["recovery"].items()}
     return Recovery(**arrays)
 
 
-def run_studies(record: File = STUDIES) -> dict[str, Any]:
+def run_studies() -> None:
     """Compute what is missing, one part at a time, and write it."""
-    studies = read_studies(record)
+    studies = read_studies()
     for name, part in PARTS.items():
         if name not in studies:
             studies[name] = part()
-            write_atomically(record, (json.dumps(studies, indent=1) + "\n").encode())
-    return studies
+            write_atomically(STUDIES, (json.dumps(studies, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -182,32 +182,21 @@ def shift_per_doubling(
         )
     octaves = chosen.octave.values
     values = chosen[loss].transpose("width", "octave", "seed").values
-    x = np.log2(chosen.width.values.astype(float))
-    x = x - x.mean()
-
-    def slope(best: np.ndarray) -> float:
-        return float((x * best).sum() / (x * x).sum())
-
-    best = np.array([best_step_size(octaves, v.mean(-1)) for v in values])
     stream = generator("lr-transfer bootstrap", scheme)
     seeds = values.shape[-1]
-    slopes = []
-    for _ in range(resamples):
-        pick = torch.randint(seeds, (len(values), seeds), generator=stream).numpy()
-        slopes.append(
-            slope(
-                np.array(
-                    [
-                        best_step_size(octaves, v[:, p].mean(-1))
-                        for v, p in zip(values, pick, strict=True)
-                    ]
-                )
-            )
-        )
+    picks = torch.randint(seeds, (resamples + 1, len(values), seeds), generator=stream).numpy()
+    picks[-1] = range(seeds)  # all as they are
+    best = np.array(
+        [
+            [best_step_size(octaves, v[:, p].mean(-1)) for v, p in zip(values, pick, strict=True)]
+            for pick in picks
+        ]
+    )
+    *slopes, shift = np.polyfit(np.log2(chosen.width.values), best.T, 1)[0].tolist()
     low, high = np.quantile(slopes, [0.025, 0.975])
     tried = [octaves[~np.isnan(v.mean(-1))] for v in values]
-    edge = sum(b in (t[0], t[-1]) for b, t in zip(best, tried, strict=True))
-    return Shift(best=best, shift=slope(best), low=float(low), high=float(high), edge=edge)
+    edge = sum(b in (t[0], t[-1]) for b, t in zip(best[-1], tried, strict=True))
+    return Shift(best=best[-1], shift=shift, low=float(low), high=float(high), edge=edge)
 
 
 #: One doubling more, for three schemes and whole octaves.

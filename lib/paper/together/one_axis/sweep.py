@@ -16,7 +16,7 @@ from learning_dynamics.data.digits import small_digits
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import draw_modules, train_modules
-from learning_dynamics.saddles.theory.stages import crossing_steps
+from learning_dynamics.saddles.theory.stages import crossing_steps, first_record
 from learning_dynamics.scales.parametrizations import dynamic, scheme
 from learning_dynamics.scales.training import initialise, sgd
 from paper.claims import Evidence
@@ -62,18 +62,16 @@ class LinearAxis:
 class LinearSweep:
     """Leading dimensions (laziness, seeds).
 
-    n_min     : the smallest hidden width. loss : every step.
+    loss      : at every step.
     plateau   : first step at which 5 % of the initial loss are gone.
-    half_drop : first step at which the leading singular direction is half learned.
-    second    : share of the second direction learned by then; 1/2 if all learn at one speed.
+    second    : share of the second direction learned when the leading one is half learned; 1/2
+                if all learn at one speed.
     stable_rank : of the map then.
     """
 
     config: LinearAxis
-    n_min: int
     loss: Float[Tensor, "laziness seeds records"]
     plateau: Float[Tensor, "laziness seeds"]
-    half_drop: Float[Tensor, "laziness seeds"]
     second: Float[Tensor, "laziness seeds"]
     stable_rank: Float[Tensor, "laziness seeds"]
 
@@ -101,7 +99,7 @@ class AxisSweep:
     """What the runs along the dial did; leading dimensions (laziness, seeds).
 
     plateau    : first step with a loss below 95 % of that of f = 0 (NaN: never).
-    half_drop  : first step with less than half of it. accuracy : on the test digits, at the end.
+    accuracy   : on the test digits, at the end.
     movement   : |W_l - W_l(0)| / |W_l(0)|, Frobenius, at the end.
     stable_rank: of all updates W_l - W_l(0) at the end.
     """
@@ -110,7 +108,6 @@ class AxisSweep:
     steps: Tensor
     loss: Float[Tensor, "laziness seeds records"]
     plateau: Float[Tensor, "laziness seeds"]
-    half_drop: Float[Tensor, "laziness seeds"]
     accuracy: Float[Tensor, "laziness seeds"]
     movement: Float[Tensor, "laziness seeds layers"]
     stable_rank: Float[Tensor, "laziness seeds layers"]
@@ -139,9 +136,8 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     hidden_widths = [config.wide, *[config.bottleneck, config.wide] * (config.modules - 1)]
     widths = (inputs, *hidden_widths, outputs)
     ntk = scheme("dp(0)")(widths, 1.0)
-    n_min = min(hidden_widths)
     laziness = torch.tensor(config.laziness, dtype=torch.float64).repeat_interleave(config.seeds)
-    rho = laziness / math.sqrt(n_min)
+    rho = laziness / math.sqrt(min(hidden_widths))
     factor = rho ** (1 / ntk.depth)  # of all initial weights, which are those of NTK
     speed = config.speed * step_for(laziness, config.modules)
     modules = draw_modules(
@@ -163,17 +159,15 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     u, s, v = torch.linalg.svd(moments.yx, full_matrices=False)
     learned = torch.einsum("ok,rtoi,ki->rtk", u, course.maps, v) / s  # white inputs
     learned = learned - learned[:, :1]  # the start's own map is no learning
-    at = (learned[..., 0] >= 0.5).long().argmax(1)
+    at = first_record(learned[..., 0] >= 0.5)
     rows = torch.arange(len(rho))
     change = torch.linalg.svdvals(course.maps[rows, at] - course.maps[:, 0])
     shape = (len(config.laziness), config.seeds)
     first = course.loss[:, :1]
     return LinearSweep(
         config,
-        n_min,
         course.loss.reshape(*shape, -1),
         crossing_steps(course.loss, 0.95 * first, course.steps)[:, 0].reshape(shape),
-        torch.where((learned[..., 0] >= 0.5).any(1), at.double(), torch.nan).reshape(shape),
         learned[rows, at, 1].reshape(shape),
         (change / change[:, :1]).square().sum(-1).reshape(shape),
     )
@@ -210,8 +204,7 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
     )
     loss = run["train_loss"].double()
     level = 0.5 * float(train.targets.square().sum(0).mean())
-    marks = torch.tensor([0.95, 0.5], dtype=torch.float64).expand(len(loss), 2) * level
-    crossed = crossing_steps(loss, marks, run.steps)
+    mark = torch.full((len(loss), 1), 0.95 * level, dtype=torch.float64)
     change = [w - w0 for w, w0 in zip(run.final.weights, first, strict=True)]
     shape = (len(config.laziness), config.seeds)
     size = torch.stack(
@@ -225,8 +218,7 @@ def sweep(config: Axis = Axis(), data: tuple[Problem, Problem] | None = None) ->
         config,
         run.steps,
         loss.reshape(*shape, -1),
-        crossed[:, 0].reshape(shape),
-        crossed[:, 1].reshape(shape),
+        crossing_steps(loss, mark, run.steps).reshape(shape),
         run["test_accuracy"][:, -1].double().reshape(shape),
         size.double().reshape(*shape, -1),
         torch.stack([stable_rank(c) for c in change], -1).double().reshape(*shape, -1),

@@ -45,7 +45,7 @@ def test_a_missed_end_counts_as_infinite_and_a_blurred_saddle_as_not_visited():
     assert (s.draws, s.arrived, s.faithful) == (3, 2, 1)
     assert spread(draws, "visited").median == 0.5
     row = spread_table({"tiny": draws}, ("evaluations",)).splitlines()[2]
-    assert row == "| TINY | 30 [10, ×] | 3/3 |"
+    assert row.split() == ["|", "TINY", "|", "30", "[10,", "×]", "|", "3/3", "|"]
 
 
 def test_every_problem_is_drawn_started_anew_or_fixed():
