@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["coordinate-check"]:
         return coordinate_check(arguments[1:])
-    parser = argparse.ArgumentParser(prog="learning_dynamics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="paper", description=__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("claims", help="measure claims, write results/claims.json")
     command.add_argument("ids", nargs="*", help="ids of claims; without, all")
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the records of finished claims are kept", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"learning_dynamics: {error}", file=sys.stderr)
+        print(f"paper: {error}", file=sys.stderr)
         return 2
 
 

@@ -9,28 +9,22 @@ or by hand; whoever wants to can compute it anew, so it is no security.
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from learning_dynamics.files import write_atomically
 from paper.claims import Claim, Evidence, check_reproduce, measure, moved, record
-from paper.records import RESULTS
-from paper.sources import meaning
+from paper.records import RESULTS, provenance
 
 __all__ = [
     "RECORDED",
     "code_digest",
     "faults",
     "measured_record",
-    "provenance",
     "read_ledger",
     "recorded",
     "sealed",
@@ -41,27 +35,23 @@ __all__ = [
 #: The repository's ledger of records.
 RECORDED = RESULTS / "claims.json"
 FORMAT = 2  # of the file; 1 had one provenance for all records, in the header
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 NUMBER_FIELDS = ("measured", "predicted", "tolerance", "seeds", "details")
 QUICK_FIELDS = ("verdict", *NUMBER_FIELDS)
 
 
 @cache
 def code_digest() -> str:
-    """Digest of the code under `lib/`, 12 hex digits; comments and docstrings do not count."""
-    root = RECORDED.parents[1] / "lib"
-    digest = hashlib.sha256()
+    """Digest of the sources under `lib/`, 12 hex digits."""
+    root, digest = RESULTS.parent / "lib", hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".cpp", ".hpp")):
-        text = path.read_text(encoding="utf8")
-        code = meaning(text) if path.suffix == ".py" else text
-        digest.update(f"{path.relative_to(root).as_posix()}\0{code}\0".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
 @cache
 def _commit() -> dict[str, Any]:
     """The commit of the checkout that holds this package; whether the code is that commit's."""
-    root = RECORDED.parents[1]
+    root = RESULTS.parent
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(root), *words]
@@ -75,19 +65,6 @@ def _commit() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         pass  # no git, or no commit yet: the digest of the code still tells
     return {}
-
-
-def provenance(claim: Claim) -> dict[str, Any]:
-    """What measures a claim here and now: the function, the code, versions, kind of machine."""
-    return {
-        "function": claim.measure,
-        **_commit(),
-        "code": code_digest(),
-        "python": platform.python_version(),
-        **{name: version(name).split("+")[0] for name in LIBRARIES},
-        "machine": f"{platform.system()} {platform.machine()}",
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-    }
 
 
 @cache
@@ -116,13 +93,19 @@ def measured_record(claim: Claim) -> dict[str, Any]:
     stored = {"from_record": sorted(opened)} if opened else {}
     full, quick = record(claim, evidence), measure(claim, quick=True)
     short = record(claim, quick)
-    for found in (evidence, quick):
-        check_reproduce(claim, found)
+    for measured in (evidence, quick):
+        check_reproduce(claim, measured)
     return sealed(
         {
             **full,
             "quick": {name: short[name] for name in QUICK_FIELDS},
-            "provenance": {**provenance(claim), **stored},
+            "provenance": {
+                "function": claim.measure,
+                **_commit(),
+                "code": code_digest(),
+                **provenance(),
+                **stored,
+            },
         }
     )
 
@@ -136,23 +119,23 @@ def sealed(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def faults(claim: Claim, entry: Mapping[str, Any]) -> list[str]:
     """What is wrong with a record: verdicts and limits are worked out anew from its numbers."""
-    found = [] if entry == sealed(entry) else ["its checksum is another"]
+    wrong = [] if entry == sealed(entry) else ["its checksum is another"]
     if entry["quick"]["verdict"] != entry["verdict"]:
-        found.append("the short measurement has another verdict")
+        wrong.append("the short measurement has another verdict")
     for name, part in (("full", entry), ("quick", {**entry, **entry["quick"]})):
         try:
             evidence = Evidence(**{field: part[field] for field in NUMBER_FIELDS})
             fresh = record(claim, evidence)
             check_reproduce(claim, evidence)
         except ValueError as error:
-            found.append(f"{name}: {error}")
+            wrong.append(f"{name}: {error}")
             continue
-        found += [
+        wrong += [
             f"{name} {field} is {part[field]!r}, not {fresh[field]!r}"
             for field in ("id", "thesis", "status", "verdict")
             if part[field] != fresh[field]
         ]
-    return found
+    return wrong
 
 
 def settle(

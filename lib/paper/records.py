@@ -19,6 +19,7 @@ from typing import Any
 import h5netcdf
 import h5py
 import numpy as np
+import torch
 import xarray as xr
 
 from learning_dynamics.files import write_atomically
@@ -37,6 +38,7 @@ __all__ = [
 #: The repository's folder of records.
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 HEADER = 512
 MARK = b"learning_dynamics result\n"
 NOTES = "learning_dynamics"
@@ -125,9 +127,9 @@ def provenance() -> dict[str, str]:
     """What a result was computed with: versions and the kind of machine (no names)."""
     return {
         "python": platform.python_version(),
-        "numpy": version("numpy"),
-        "torch": version("torch").split("+")[0],
+        **{name: version(name).split("+")[0] for name in LIBRARIES},
         "machine": f"{platform.system()} {platform.machine()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
     }
 
 

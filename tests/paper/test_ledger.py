@@ -25,7 +25,6 @@ from paper.ledger import (
     settle,
     write_ledger,
 )
-from paper.sources import meaning
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,15 +187,6 @@ def test_measuring_one_claim_leaves_the_records_of_the_others(book):
     _, new = read_ledger(file)
     assert new["saddles/example"] == old[0]
     assert new["saddles/other"]["provenance"]["code"] == code_digest()
-
-
-def test_the_meaning_of_a_source_is_its_code():
-    plain = meaning("def f(a, b=None):\n    return f'{a!r:>{b}}' + 'x'\n")
-    laid_out = 'def f( a, b = None ):  # why\n    "Doc."\n    return (f"{a!r:>{b}}"\n     + "x")\n'
-    assert plain == meaning(laid_out)
-    assert plain != meaning("def f(a, b=0):\n    return f'{a!r:>{b}}' + 'x'\n")
-    assert "type_params" not in plain and "kind" not in plain  # fields of some versions of Python
-    assert meaning("x = None") != meaning("x = 0") != meaning("x = False") != meaning("x = []")
 
 
 def test_written_ledger_reads_back(tmp_path, book):
