@@ -219,7 +219,7 @@ def moved(
     old: Mapping[str, Any], new: Mapping[str, Any], rtol: float, atol: float = 0.0
 ) -> dict[str, str]:
     """What differs between two records by more than atol + rtol |old|: its name -> how it moved."""
-    found = {}
+    changes = {}
     flat_old = {**old, **old.get("details", {})}
     flat_new = {**new, **new.get("details", {})}
     keys = (set(flat_old) | set(flat_new)) - {"details", "id", "thesis"}
@@ -229,21 +229,21 @@ def moved(
             x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
         except (TypeError, ValueError):
             if a != b:
-                found[key] = f"recorded {a!r}, now {b!r}"
+                changes[key] = f"recorded {a!r}, now {b!r}"
             continue
         if a is None or b is None or x.shape != y.shape:
-            found[key] = f"recorded {a}, now {b}"
+            changes[key] = f"recorded {a}, now {b}"
             continue
         change, allowed = np.abs(y - x), atol + rtol * np.abs(x)
         far = np.argwhere(~(change <= allowed))
         if len(far):
-            found[key] = "; ".join(
+            changes[key] = "; ".join(
                 f"{list(map(int, at)) or ''} recorded {x[at]:.17g}, now {y[at]:.17g}: moved by "
                 f"{change[at]:.2g} ({change[at] / max(abs(x[at]), 1e-300):.2g} relative), "
                 f"allowed {allowed[at]:.2g}".lstrip()
                 for at in map(tuple, far)
             )
-    return found
+    return changes
 
 
 @lru_cache(maxsize=8)
@@ -273,13 +273,13 @@ class Measurement:
 
     def __call__(self, *, quick: bool = False) -> Evidence:
         chosen = self.configuration().quick() if quick else self.configuration()
-        found = self.judge(*(_shared(run, chosen) for run in self.runs))
+        judged = self.judge(*(_shared(run, chosen) for run in self.runs))
         return Evidence(
-            measured=_plain(found.measured),
-            predicted=_plain(found.predicted),
-            tolerance=_plain(found.tolerance),
-            seeds=[int(seed) for seed in found.seeds],
-            details={key: _plain(value) for key, value in found.details.items()},
+            measured=_plain(judged.measured),
+            predicted=_plain(judged.predicted),
+            tolerance=_plain(judged.tolerance),
+            seeds=[int(seed) for seed in judged.seeds],
+            details={key: _plain(value) for key, value in judged.details.items()},
         )
 
 

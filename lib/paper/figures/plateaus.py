@@ -21,13 +21,13 @@ __all__ = [
 STYLES = ({"fmt": "o", "fillstyle": "full"}, {"fmt": "s", "fillstyle": "none"})
 
 
-def plot_alignment(found: xr.Dataset, problem: int = 0) -> Figure:
+def plot_alignment(result: xr.Dataset, problem: int = 0) -> Figure:
     """sigma_{k+1}/sigma_k at escapes 1 to 3 against epsilon, one problem, both step sizes.
 
     Dots: runs. Lines: the predicted power through the run of the smallest scale.
     """
     figure, axes = plt.subplots(1, 3, sharey=True, figsize=(7.2, 2.9))
-    for ax, (k, escape) in zip(axes, found.sel(problem=problem).groupby("escape"), strict=True):
+    for ax, (k, escape) in zip(axes, result.sel(problem=problem).groupby("escape"), strict=True):
         for colour, (relative, one) in zip(COLOURS, escape.groupby("relative_step"), strict=False):
             one = one.squeeze()
             line = one.ratio[-1] * (one.scale / one.scale[-1]) ** one.predicted
@@ -40,12 +40,12 @@ def plot_alignment(found: xr.Dataset, problem: int = 0) -> Figure:
     return figure
 
 
-def plot_exponents(found: xr.Dataset) -> Figure:
+def plot_exponents(result: xr.Dataset) -> Figure:
     """All fitted exponents against the prediction; at escape 1 also the one of gradient flow."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
-    for colour, k in zip(COLOURS, found.escape.values, strict=False):
-        for style, relative in zip(STYLES, found.relative_step.values, strict=False):
-            one = found.sel(escape=k, relative_step=relative)
+    for colour, k in zip(COLOURS, result.escape.values, strict=False):
+        for style, relative in zip(STYLES, result.relative_step.values, strict=False):
+            one = result.sel(escape=k, relative_step=relative)
             left.errorbar(
                 one.predicted,
                 one.measured,
@@ -58,7 +58,7 @@ def plot_exponents(found: xr.Dataset) -> Figure:
     left.plot([0, 1], [0, 1], color="black", linewidth=0.6)
     left.set(xlabel="predicted exponent", ylabel="fitted exponent")
     left.legend()
-    large = found.sel(relative_step=max(found.relative_step), escape=1)
+    large = result.sel(relative_step=max(result.relative_step), escape=1)
     right.axhspan(-0.015, 0.015, color="0.9")
     right.plot(large.problem, large.measured - large.predicted, "o", label="finite step")
     right.plot(large.problem, large.measured - large.flow, "x", label="gradient flow")
@@ -67,16 +67,16 @@ def plot_exponents(found: xr.Dataset) -> Figure:
     return figure
 
 
-def plot_window(found: xr.Dataset, problem: int) -> Figure:
+def plot_window(result: xr.Dataset, problem: int) -> Figure:
     """Left: the printed ratio along the plateau, one curve per scale. Right: its exponents."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
-    for scale in found.scale.values[::2]:
-        one = found.sel(problem=problem, scale=scale)
+    for scale in result.scale.values[::2]:
+        one = result.sel(problem=problem, scale=scale)
         left.loglog(one["size"], one.angle, label=rf"$\epsilon = 10^{{{round(np.log10(scale))}}}$")
     left.set_xlabel(r"size of the leading mode, $\sigma_1(S)$")
     left.set_ylabel(r"$\max_i \|(I - P_1)w_i\|/\|P_1 w_i\|$")
     left.legend()
-    judged = found.sel(problem=found.clear)
+    judged = result.sel(problem=result.clear)
     right.plot(judged.law, judged.best_power, "o", color=COLOURS[0], label="at the best moment")
     right.plot(judged.law, judged.end_power, "o", color=COLOURS[1], label="at the escape")
     grid = np.linspace(0.25, 0.75, 50)
@@ -88,10 +88,10 @@ def plot_window(found: xr.Dataset, problem: int) -> Figure:
     return figure
 
 
-def plot_lengths(found: xr.Dataset) -> Axes:
+def plot_lengths(result: xr.Dataset) -> Axes:
     """Steps to the first escape times log(1 + eta s_1) against log(1/epsilon): slopes 1."""
     ax = plt.subplots()[1]
-    logs, scaled = -np.log(found.scale), found.steps / found.growth_predicted
+    logs, scaled = -np.log(result.scale), result.steps / result.growth_predicted
     lines = (scaled.isel(scale=0) + logs - logs[0]).stack(line=["relative_step", "problem"])
     ax.plot(logs, lines.transpose("scale", "line"), color="0.8", linewidth=0.6)
     for colour, marker, row in zip(COLOURS, "os", scaled, strict=False):
@@ -103,28 +103,28 @@ def plot_lengths(found: xr.Dataset) -> Axes:
     return ax
 
 
-def plot_any_start(found: xr.Dataset) -> Axes:
+def plot_any_start(result: xr.Dataset) -> Axes:
     """Fitted minus predicted exponents, one row per kind of start."""
     _, ax = plt.subplots(figsize=(6.4, 3.4))
     ax.axvspan(-0.015, 0.015, color="0.9")
-    error, rows = found.measured - found.predicted, np.arange(found.sizes["start"])
-    for i, k in enumerate(found.escape.values):
+    error, rows = result.measured - result.predicted, np.arange(result.sizes["start"])
+    for i, k in enumerate(result.escape.values):
         points = ax.plot(
             error.sel(escape=k), rows + 0.18 * (i - 1), "o", color=COLOURS[i], fillstyle="none"
         )
         points[0].set_label(f"escape {k}")
-    ax.set_yticks(rows, found.start.values)
+    ax.set_yticks(rows, result.start.values)
     ax.invert_yaxis()
     ax.set_xlabel("fitted minus predicted exponent")
     ax.legend()
     return ax
 
 
-def plot_any_loss(found: xr.Dataset, problem: int = 0) -> Figure:
+def plot_any_loss(result: xr.Dataset, problem: int = 0) -> Figure:
     """Loss curves for each loss, predicted drops dashed."""
     figure, axes = plt.subplots(2, 2, figsize=(7.2, 4.4))
-    for ax, name in zip(axes.flat, found.loss.values, strict=True):
-        one = found.sel(loss=name, problem=problem)
+    for ax, name in zip(axes.flat, result.loss.values, strict=True):
+        one = result.sel(loss=name, problem=problem)
         ax.plot(one.step, one.curve)
         for step in one.theory.dropna("stage"):
             ax.axvline(float(step), color=COLOURS[1], linestyle="--", linewidth=0.8)

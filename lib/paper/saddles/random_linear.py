@@ -25,8 +25,8 @@ __all__ = [
 def gaps(moments: Moments) -> Float[Tensor, "*runs"]:
     """Least relative gap that matters: between the two leading escape rates at each saddle, and
     between successive losses gained (the eigenvalues mu_k of reduced-rank regression)."""
-    found = staircase.predict_staircase(moments)
-    rates, gains = found.rates, -found.levels.diff(dim=-1)
+    theory = staircase.predict_staircase(moments)
+    rates, gains = theory.rates, -theory.levels.diff(dim=-1)
     rank = rates.shape[-1]
     pairs = [rates[..., k, 0] / rates[..., k, 1] for k in range(rank - 1)]
     pairs += [gains[..., k] / gains[..., k + 1] for k in range(rank - 1)]
@@ -49,9 +49,9 @@ def problems_with_gaps(
     check_integer("count", count, least=1)
     check_positive("least_gap", least_gap, zero=True)
     m0, m2 = sizes
-    found: list[Problem] = []
+    problems: list[Problem] = []
     trial = 0
-    while len(found) < count:
+    while len(problems) < count:
         g = generator(seed, covariance, trial)
         trial += 1
         draws = torch.rand(m0 + min(m0, m2), generator=g, dtype=torch.float64)
@@ -65,8 +65,8 @@ def problems_with_gaps(
             target_spectrum=tuple(target.sort(descending=True).values.tolist()),
         )
         if float(gaps(problem.moments())) >= least_gap:
-            found.append(problem)
-    return found
+            problems.append(problem)
+    return problems
 
 
 def moments_with_gaps(count: int, **options) -> list[Moments]:

@@ -63,25 +63,25 @@ def run(config: Config = Config()) -> xr.Dataset:
         "error": ((*dims, "form", "seed"), torch.stack(errors).reshape(*grid, 2, config.seeds)),
         "norm": ((*dims, "seed"), torch.stack(norms).reshape(*grid, config.seeds)),
     }
-    found = xr.Dataset(variables, coords)
-    first = found.isel(loss=0, drop=True)
+    result = xr.Dataset(variables, coords)
+    first = result.isel(loss=0, drop=True)
     middle = first.quantile(0.5, "seed", method="lower").drop_vars("quantile")
-    found["printed"], found["gradient"] = middle.error.sel(form="printed", drop=True), middle.norm
-    logs = np.log(found.printed.sel(activation=CURVED)[:, :2].values)
+    result["printed"], result["gradient"] = middle.error.sel(form="printed", drop=True), middle.norm
+    logs = np.log(result.printed.sel(activation=CURVED)[:, :2].values)
     slope = np.diff(logs)[:, 0] / np.log(config.scales[1] / config.scales[0])
-    found["slope"] = xr.DataArray(slope, {"activation": CURVED})
-    return found.drop_vars("norm")
+    result["slope"] = xr.DataArray(slope, {"activation": CURVED})
+    return result.drop_vars("norm")
 
 
 @claim("saddles/unit-wise-update", Config, run)
-def unit_wise(found: xr.Dataset) -> Evidence:
+def unit_wise(result: xr.Dataset) -> Evidence:
     """Worst errors of the exact cases and of the secant form."""
-    worst = found.error.max(["loss", "scale", "seed"]).sel(form=["printed", "secant"])
+    worst = result.error.max(["loss", "scale", "seed"]).sel(form=["printed", "secant"])
     exact, secant = worst.sel(form="printed", activation=EXACT), worst.sel(form="secant")
-    curved = found.sel(activation=CURVED)
+    curved = result.sel(activation=CURVED)
     details = {
         "printed_error_at_scale_1": curved.printed.sel(scale=1.0),
         "printed_slope": curved.slope,
     }
     measured = [float(exact.max()), float(secant.max())]
-    return Evidence(measured, [0.0, 0.0], [1e-13, 1e-12], found.seed, details)
+    return Evidence(measured, [0.0, 0.0], [1e-13, 1e-12], result.seed, details)

@@ -142,8 +142,8 @@ def arrival(path: Path, case: Case, relative: float = 1e-6) -> float | None:
     levels, last = case.levels, case.outputs[-1]
     close = (path.losses - levels[-1]).abs() <= relative * (1 + 1e-6) * levels[0]
     gap = (path.outputs - last).flatten(1).norm(dim=1) / last.norm()
-    there = (close & (gap <= 1e-2)).nonzero()
-    return float(path.evaluations[int(there[0, 0])]) if len(there) else None
+    arrived = (close & (gap <= 1e-2)).nonzero()
+    return float(path.evaluations[int(arrived[0, 0])]) if len(arrived) else None
 
 
 def kind_of(case: Case) -> str:

@@ -87,16 +87,16 @@ def run(config: Config = Config()) -> xr.Dataset:
         }
         parts.append(xr.Dataset(variables))
     coords = {"problem": range(len(batch)), "scale": list(config.scales), "escape": ESCAPES}
-    found = xr.concat(parts, "relative_step").assign_coords(coords)
-    found["relative_step"] = list(config.relative_steps)
-    found["flow"] = (
+    result = xr.concat(parts, "relative_step").assign_coords(coords)
+    result["relative_step"] = list(config.relative_steps)
+    result["flow"] = (
         ("problem", "escape"),
         staircase.predict_staircase(stack_moments(batch)).exponents[:, :3],
     )
-    power = fit_slope(np.log(found.scale), np.log(found.ratio))
-    growth = fit_slope(-np.log(found.scale), found.steps)
-    found = found.assign(measured=power.slope, half_width=power.half_width)
-    return found.assign(growth=growth.slope, growth_half_width=growth.half_width)
+    power = fit_slope(np.log(result.scale), np.log(result.ratio))
+    growth = fit_slope(-np.log(result.scale), result.steps)
+    result = result.assign(measured=power.slope, half_width=power.half_width)
+    return result.assign(growth=growth.slope, growth_half_width=growth.half_width)
 
 
 def first_ratios(
@@ -161,14 +161,14 @@ def controls(config: Config = Config()) -> xr.Dataset:
 
 
 @claim("saddles/plateau-alignment", Config, run, step_table, controls)
-def alignment(found: xr.Dataset, table: xr.Dataset, controls: xr.Dataset) -> Evidence:
+def alignment(result: xr.Dataset, table: xr.Dataset, controls: xr.Dataset) -> Evidence:
     """All fitted exponents against the finite-step prediction."""
-    large = found.sel(relative_step=max(found.relative_step), escape=1)
+    large = result.sel(relative_step=max(result.relative_step), escape=1)
     both = np.diagonal(table.ratio, axis1=1, axis2=2)  # epsilon and eta fall together
     least = table.ratio[..., -1]
     details = {
-        "problems": found.sizes["problem"],
-        "half_width_95": found.half_width.max(["relative_step", "problem"]),
+        "problems": result.sizes["problem"],
+        "half_width_95": result.half_width.max(["relative_step", "problem"]),
         "flow_error_escape_1": abs(large.measured - large.flow).min(),
         "tied_slope": controls.tied_power,
         "loss_in_invariant_subspace": controls.loss / controls.left_over,
@@ -176,12 +176,12 @@ def alignment(found: xr.Dataset, table: xr.Dataset, controls: xr.Dataset) -> Evi
         "delta_step_alone": least[:, -1] / least[:, -2],
         "delta_power_error": abs(table.measured - table.predicted),
     }
-    return Evidence(found.measured, found.predicted, 0.015, found.problem, details)
+    return Evidence(result.measured, result.predicted, 0.015, result.problem, details)
 
 
 @claim("saddles/plateau-length", Config, run)
-def length(found: xr.Dataset) -> Evidence:
+def length(result: xr.Dataset) -> Evidence:
     """Steps per unit of log(1/epsilon), measured / predicted."""
-    half_width = (found.growth_half_width / found.growth_predicted).max()
-    share = found.growth / found.growth_predicted
-    return Evidence(share, 1.0, 0.02, found.problem, {"half_width_95": half_width})
+    half_width = (result.growth_half_width / result.growth_predicted).max()
+    share = result.growth / result.growth_predicted
+    return Evidence(share, 1.0, 0.02, result.problem, {"half_width_95": half_width})

@@ -145,20 +145,20 @@ def run(config: Config = Config()) -> xr.Dataset:
     drops, theory (loss, problem, stage) : steps of the drops while each raises the rank by one,
     and the recursion's, from the rates measured on the plateaus before; NaN after the last.
     """
-    found = xr.concat([_one_loss(name, config) for name in CASES], "loss")
-    power = fit_slope(np.log(found.scale), np.log(found.ratio))
-    found = found.assign(measured=power.slope, half_width=power.half_width)
-    return found.assign_coords(loss=list(CASES))
+    result = xr.concat([_one_loss(name, config) for name in CASES], "loss")
+    power = fit_slope(np.log(result.scale), np.log(result.ratio))
+    result = result.assign(measured=power.slope, half_width=power.half_width)
+    return result.assign_coords(loss=list(CASES))
 
 
 @claim("saddles/any-loss", Config, run)
-def any_loss(found: xr.Dataset) -> Evidence:
+def any_loss(result: xr.Dataset) -> Evidence:
     """Exponents at the first escape; later drops against the recursion."""
-    drops, theory = found.drops[..., 1:], found.theory[..., 1:]
-    there = drops.notnull().values
+    drops, theory = result.drops[..., 1:], result.theory[..., 1:]
+    defined = drops.notnull().values
     details = {
-        "half_width_95": found.half_width.max(),
-        "later_drop_errors": abs(drops / theory - 1).values[there],
-        "later_drops_per_loss": there.sum((1, 2)),
+        "half_width_95": result.half_width.max(),
+        "later_drop_errors": abs(drops / theory - 1).values[defined],
+        "later_drops_per_loss": defined.sum((1, 2)),
     }
-    return Evidence(found.measured, found.predicted, 0.015, found.problem, details)
+    return Evidence(result.measured, result.predicted, 0.015, result.problem, details)

@@ -107,16 +107,16 @@ def run(config: Config = Config()) -> xr.Dataset:
         "predicted": (("start", "problem", "escape"), predicted),
     }
     coords = {"start": names, "problem": range(len(batch)), "escape": ESCAPES}
-    found = xr.Dataset(variables, coords | {"scale": list(scales)})
-    power = fit_slope(np.log(found.scale), np.log(found.ratio))
-    return found.assign(measured=power.slope, half_width=power.half_width)
+    result = xr.Dataset(variables, coords | {"scale": list(scales)})
+    power = fit_slope(np.log(result.scale), np.log(result.ratio))
+    return result.assign(measured=power.slope, half_width=power.half_width)
 
 
 @claim("saddles/any-initialisation", Config, run)
-def any_start(found: xr.Dataset) -> Evidence:
+def any_start(result: xr.Dataset) -> Evidence:
     """All exponents, all starts."""
-    there = found.predicted.notnull().values
-    error = abs(found.measured - found.predicted).max(["problem", "escape"])
+    defined = result.predicted.notnull().values
+    error = abs(result.measured - result.predicted).max(["problem", "escape"])
     details = {"worst_error_by_start": error}
-    measured, predicted = found.measured.values[there], found.predicted.values[there]
-    return Evidence(measured, predicted, 0.015, found.problem, details)
+    measured, predicted = result.measured.values[defined], result.predicted.values[defined]
+    return Evidence(measured, predicted, 0.015, result.problem, details)

@@ -65,20 +65,21 @@ def run(config: Config = Config()) -> xr.Dataset:
     }
     records = range(len(track.steps))
     coords = {"problem": range(len(batch)), "scale": list(scales), "record": records}
-    found = xr.Dataset(variables, coords)
-    found["angle"] = found.angle.where(found.record <= found.last)
-    found["best"], found["end"] = found.angle.min("record"), found.angle.isel(record=found.last)
-    resolved = [row[row >= config.resolved] for row in found.best]
+    result = xr.Dataset(variables, coords)
+    result["angle"] = result.angle.where(result.record <= result.last)
+    result["best"] = result.angle.min("record")
+    result["end"] = result.angle.isel(record=result.last)
+    resolved = [row[row >= config.resolved] for row in result.best]
     powers = [fit_slope(np.log(row.scale), np.log(row)).slope for row in resolved]
-    small = found.end[:, -4:]
-    found["best_power"] = xr.concat(powers, "problem")
-    found["end_power"] = fit_slope(np.log(small.scale), np.log(small)).slope
-    return found
+    small = result.end[:, -4:]
+    result["best_power"] = xr.concat(powers, "problem")
+    result["end_power"] = fit_slope(np.log(small.scale), np.log(small)).slope
+    return result
 
 
 @claim("saddles/plateau-window", Config, run)
-def window(found: xr.Dataset) -> Evidence:
+def window(result: xr.Dataset) -> Evidence:
     """Exponent of the best ratio with a fixed direction; at the escape the ratio stops falling."""
-    judged = found.sel(problem=found.clear)
+    judged = result.sel(problem=result.clear)
     details = {"rotation_free": judged.law, "slope_at_escape": abs(judged.end_power).max()}
-    return Evidence(judged.best_power, judged.best_predicted, 0.01, found.problem, details)
+    return Evidence(judged.best_power, judged.best_predicted, 0.01, result.problem, details)
