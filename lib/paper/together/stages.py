@@ -14,7 +14,6 @@ from torch import Tensor
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import check_choice, generator
 from learning_dynamics.saddles.linear_nets.bottleneck import draw_modules, train_modules
-from learning_dynamics.saddles.theory.stages import first_record
 from learning_dynamics.saddles.theory.staircase import predict_staircase
 from learning_dynamics.scales.parametrizations import scheme
 from paper.claims import Evidence
@@ -72,12 +71,14 @@ class Staged:
 
     @property
     def next_share(self) -> Float[Tensor, "seeds pairs"]:
-        """Share of direction k+1 when direction k is half learned; 0: one at a time."""
+        """Share of direction k+1 when direction k is half learned; 0: one at a time; NaN: k never
+        was."""
         rows = torch.arange(len(self.learned))
         pairs = []
         for k in range(self.learned.shape[-1] - 1):
-            at = first_record(self.learned[..., k] >= 0.5)
-            pairs.append(self.learned[rows, at, k + 1])
+            half = self.learned[..., k] >= 0.5
+            share = self.learned[rows, half.long().argmax(-1), k + 1]
+            pairs.append(torch.where(half.any(-1), share, torch.nan))
         return torch.stack(pairs, -1)
 
 

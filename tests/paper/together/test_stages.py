@@ -18,6 +18,11 @@ def test_only_spectral_learns_one_direction_at_a_time(runs):
     assert share["spectral"] < 0.05
 
 
+def test_the_share_beside_a_direction_that_is_never_half_learned_is_unknown(runs):
+    early = replace(runs["dp(0)"], learned=runs["dp(0)"].learned[:, :2])
+    assert early.next_share.isnan().all()
+
+
 def test_every_bottleneck_map_is_of_rank_one_during_spectral_s_first_drop(runs):
     run = runs["spectral"]
     at = int((run.learned[0, :, 0] >= 0.5).long().argmax())
