@@ -1,4 +1,4 @@
-"""Threads for the benchmarks, and the record results/benchmarks.json."""
+"""One core for all contenders, and the record results/benchmarks.json."""
 
 import json
 import os
@@ -12,26 +12,15 @@ import torch
 from paper.records import RESULTS
 
 RECORD = RESULTS / "benchmarks.json"
-THREADS = min(2, os.cpu_count() or 1)
 sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True, scope="session")
-def threads():
-    """All contenders may use two cores, whatever OMP_NUM_THREADS says."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield THREADS
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def one_thread():
-    """One core for both sides of a comparison."""
-    before = torch.get_num_threads()
+def one_core():
+    """One core and one thread for every contender, whatever OMP_NUM_THREADS says."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    if hasattr(os, "sched_setaffinity"):  # JAX takes a thread for each core it may use
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _processor() -> str:
@@ -50,7 +39,7 @@ def record():
         old = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         header = {
             "processor": _processor(),
-            "threads": THREADS,
+            "threads": 1,
             "torch": torch.__version__.split("+")[0],
             "python": platform.python_version(),
         }

@@ -1,27 +1,26 @@
 """Where the time of a step goes: shares of the rate of a large matrix product.
 
-Four contenders compute on the same threads in the same round: a large product; the five
-products of a step at their own shapes, nothing else; the kernel made of these products; the
-kernel in two passes (`kernels.native`). Only the operations of the products are counted, for all
-of them; the linear net's squared loss takes fewer, through moments.
+Four contenders compute in the same rounds: a large product; the five products of a step at their
+own shapes, nothing else; the kernel made of these products in torch (`kernels.two_layer_torch`);
+the kernel in C++ (`kernels.native`). Only the operations of the products are counted, the same
+number for all; for the linear net's squared loss C++ needs fewer, through moments.
 """
 
 import shutil
 import time
-from statistics import median
 
 import pytest
 import torch
 
 from learning_dynamics.activations import activation
-from learning_dynamics.kernels.ensemble import CACHE, worker_map
+from learning_dynamics.kernels.ensemble import CACHE
 from learning_dynamics.kernels.native import ReluNative
 from learning_dynamics.kernels.two_layer_torch import Data, DenseKernel, ProductKernel
 from learning_dynamics.losses import squared
-from test_baselines import CASES, STEPS, build, ours
-from timing import gemm, interleaved
+from test_baselines import CASES, build, descent
+from timing import fastest, gemm
 
-ROUNDS = 9
+STEPS, ROUNDS = 100, 9
 
 
 def relu_products(w1, problem):
@@ -64,59 +63,46 @@ def linear_products(w1, problem):
 
 
 def products(weights, problem, steps, kernel):
-    """The five products alone, in chunks like the kernel's, each on a thread of its own."""
+    """The five products alone, in chunks like the kernel's."""
     runs, m1, m0 = weights.w1.shape
     m2, n = problem.targets.shape
-    w1, threads = weights.w1, torch.get_num_threads()
+    w1 = weights.w1
     chunk = max(1, CACHE // (kernel.elements((m0, m1, m2, n)) * w1.element_size()))
-    chunk = -(-runs // (-(-runs // (chunk * threads)) * threads))
     of = linear_products if kernel is ProductKernel else relu_products
 
-    def part(start):
-        step = of(w1[start : start + chunk].clone(), problem)
-        for _ in range(steps):
-            step()
-
     def run():
-        with worker_map(threads) as workers:
-            workers(part, range(0, runs, chunk))
+        for start in range(0, runs, chunk):
+            step = of(w1[start : start + chunk].clone(), problem)
+            for _ in range(steps):
+                step()
 
     return run
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_shares_of_the_peak(name, benchmark, record):
+def test_shares_of_the_peak(name, record):
     act, weights, problem = build(name)
     runs, m1, m0 = weights.w1.shape
     kernel = ProductKernel if act == "linear" else DenseKernel
     flops = kernel.flops((m0, m1, *problem.targets.shape)) * runs * STEPS
     product, operations = gemm(weights.w1.dtype, flops)
-    two_passes = ours(weights, problem, act, STEPS)
-    plain = ours(weights, problem, act, STEPS, "torch")
     calls = {
-        "a large product": product,
         "its five products alone": products(weights, problem, STEPS, kernel),
-        "kernel of five products": plain,
-        "kernel in two passes": two_passes,
+        "torch": descent(weights, problem, act, STEPS, "torch"),
+        "C++": descent(weights, problem, act, STEPS, "native"),
     }
-    seconds = interleaved(calls, ROUNDS)
-    peak = [operations / s for s in seconds["a large product"]]
-    shares = {
-        call: median(flops / s / p for s, p in zip(times, peak, strict=True))
-        for call, times in seconds.items()
-        if call != "a large product"
-    }
-    record(f"roofline {name}", {"gflops": 1e-9 * median(peak), "shares": shares})
-    benchmark.extra_info |= shares
-    benchmark.pedantic(two_passes, rounds=1)
+    best = fastest({"a large product": product, **calls}, ROUNDS)
+    peak = operations / best["a large product"]
+    shares = {call: flops / best[call] / peak for call in calls}
+    record(f"roofline {name}", {"gflops": 1e-9 * peak, "shares": shares})
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler warns about itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_torch_compile(benchmark, record):
-    """The step as one writes it, compiled, for one chunk on one thread."""
+def test_torch_compile(record):
+    """The step as one writes it, compiled, for one chunk."""
     runs, steps = 16, 20
-    act, weights, problem = build("ReLU 10-50-5", runs)
+    act, weights, problem = build("ReLU 10-50-5, float64", runs)
     (_, m1, m0), (m2, n) = weights.w1.shape, problem.targets.shape
     x, y, rate = problem.inputs, problem.targets, 0.01 / n
 
@@ -152,21 +138,9 @@ def test_torch_compile(benchmark, record):
     calls = {
         "as written": repeat(step),
         "torch.compile": repeat(compiled),
-        "kernel of five products": bound(DenseKernel),
-        "kernel in two passes": bound(ReluNative),
+        "torch": bound(DenseKernel),
+        "C++": bound(ReluNative),
     }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    seconds = interleaved(calls, ROUNDS)
-    torch.set_num_threads(threads)
-    record(
-        "torch.compile",
-        {
-            "compile_seconds": once,
-            "ratios": {
-                call: median(a / b for a, b in zip(times, seconds["torch.compile"], strict=True))
-                for call, times in seconds.items()
-            },
-        },
-    )
-    benchmark.pedantic(calls["torch.compile"], rounds=1)
+    best = fastest(calls, ROUNDS)
+    ratios = {call: seconds / best["torch.compile"] for call, seconds in best.items()}
+    record("torch.compile", {"compile_seconds": once, "ratios": ratios})

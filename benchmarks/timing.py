@@ -1,38 +1,32 @@
 """Interleaved repeats: every contender once a round, so that all meet the same machine.
 
-Every other round goes backwards: who runs after a heavy one meets a slower clock.
+Every other round goes backwards: who runs after a heavy one meets a slower clock. Counted is the
+processor time of this process, which other processes on the machine hardly touch, and compared are
+the fastest repeats.
 """
 
 import os
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
 
 import numpy as np
 import torch
 
 
-def interleaved(
-    contenders: Mapping[str, Callable[[], object]], rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each call, contender -> one number a round; one unrecorded round first.
+def fastest(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of the fastest call of each contender; one unrecorded round first.
 
     The environment variable BENCH_EFFORT (default 1) multiplies the number of rounds.
     """
     rounds = max(1, round(rounds * float(os.environ.get("BENCH_EFFORT", "1"))))
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    best = dict.fromkeys(contenders, float("inf"))
     for r in range(rounds + 1):
         for name, call in list(contenders.items())[:: 1 if r % 2 else -1]:
-            begin = time.perf_counter()
+            begin = time.process_time()
             call()
             if r:
-                seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
-def ratio(slow: list[float], fast: list[float]) -> float:
-    """Median over rounds of slow/fast."""
-    return median(a / b for a, b in zip(slow, fast, strict=True))
+                best[name] = min(best[name], time.process_time() - begin)
+    return best
 
 
 def gemm(
