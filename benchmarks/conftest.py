@@ -1,7 +1,6 @@
-"""One core for all contenders, and the record results/benchmarks.json."""
+"""One thread for all contenders, and the record results/benchmarks.json."""
 
 import json
-import os
 import platform
 import sys
 from pathlib import Path
@@ -15,12 +14,10 @@ RECORD = RESULTS / "benchmarks.json"
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_core():
-    """One core and one thread for every contender, whatever OMP_NUM_THREADS says."""
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One thread for every contender, whatever OMP_NUM_THREADS says."""
     torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):  # JAX takes a thread for each core it may use
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _processor() -> str:
@@ -39,7 +36,6 @@ def record():
         old = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         header = {
             "processor": _processor(),
-            "threads": 1,
             "torch": torch.__version__.split("+")[0],
             "python": platform.python_version(),
         }

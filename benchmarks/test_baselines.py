@@ -1,4 +1,4 @@
-"""The kernels against what a user would write: fastest repeats of the same rounds, on one core."""
+"""The kernels against what a user would write: fastest repeats of the same rounds."""
 
 import pytest
 import torch

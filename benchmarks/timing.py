@@ -1,8 +1,8 @@
 """Interleaved repeats: every contender once a round, so that all meet the same machine.
 
 Every other round goes backwards: who runs after a heavy one meets a slower clock. Counted is the
-processor time of this process, which other processes on the machine hardly touch, and compared are
-the fastest repeats.
+processor time of this process, all its threads together, which other processes on the machine
+hardly touch; compared are the fastest repeats.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""C++ compiled by the machine's compiler for a shape, kept in the user's cache folder."""
+"""C++ compiled by the machine's compiler when `native` meets a new shape; kept in a cache folder."""
 
 import ctypes
 import hashlib
@@ -16,14 +16,8 @@ __all__ = ["FLAGS", "build", "cache_folder", "command", "march"]
 
 #: Sums are reordered in the source alone; finite numbers are never assumed.
 FLAGS = (
-    "-O3",
-    "-std=c++17",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-shared",
-    "-fPIC",
-    "-w",
+    *("-O3", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-shared", "-fPIC", "-w"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Drives a kernel over an ensemble of runs: chunks, threads, records, stops, divergence.
+"""Drives any two-layer kernel over an ensemble: chunks, threads, records, stops, divergence.
 
 The steps are cut into blocks. Within a block nothing is read back from the device: records,
 stop conditions and the finiteness of the loss stay tensors. Between blocks the driver looks

@@ -1,4 +1,6 @@
-"""Forward and backward pass of f(x) = g_L W_L h_{L-1}, h_l = psi(g_l W_l h_{l-1}), h_0 = x.
+"""SGD of deep nets, on any device, takes these products of torch.
+
+Forward and backward pass of f(x) = g_L W_L h_{L-1}, h_l = psi(g_l W_l h_{l-1}), h_0 = x.
 
 The leading dimension of every tensor is the run; batches are stored one sample a row. The gradient
 of layer l is the outer product g_l delta_l h_{l-1}', which is added to W_l without being stored.

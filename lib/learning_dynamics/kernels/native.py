@@ -1,4 +1,4 @@
-"""Gradient descent of linear, ReLU and leaky ReLU nets on a CPU in C++: chosen for long runs.
+"""C++ kernels, chosen for long runs of linear, ReLU and leaky ReLU nets with few inputs on a CPU.
 
 One call takes many steps of a chunk of runs, one run after the other, so that all of a run stays
 in the fastest cache. The residuals of the built-in losses are computed inside
@@ -48,10 +48,9 @@ KINDS = {
     losses.logistic_residual: LOGISTIC,
     losses.cross_entropy_residual: CROSS_ENTROPY,
 }
+Sizes = tuple[int, int, int, int]
 REALS = {torch.float32: "float", torch.float64: "double"}
 
-#: What the code reads and writes run by run; data may be shared by all runs.
-PER_RUN = ("w1", "w2t", "eta", "f")
 _POINTERS = ("w1", "w2t", "f", "work", "eta", "x", "xt", "y", "omega")
 _NUMBERS = ("runs", "m1", "n", "x_step", "xt_step", "y_step", "omega_step", "loss")
 
@@ -67,22 +66,6 @@ class _Arguments(ctypes.Structure):
     ]
 
 
-def _code(act: Activation, sizes: Sizes, dtype: torch.dtype) -> ctypes.CDLL | str:
-    """The library for such a net, or why there is none."""
-    slope = act.negative_slope
-    name = "two_layer_linear.cpp" if slope == 1 else "two_layer_relu.cpp"
-    macros = {"M0": sizes[0], "M2": sizes[2], "REAL": REALS[dtype], "LEAKY": int(slope != 0)}
-    library = compiler.build(
-        Path(__file__).with_name(name), tuple(macros.items()), compiler.march()
-    )
-    if isinstance(library, ctypes.CDLL):
-        library.outputs.argtypes, library.outputs.restype = [ctypes.c_void_p], None
-        library.steps.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
-        library.steps.restype = None
-        library.room.argtypes, library.room.restype = [ctypes.c_long] * 3, ctypes.c_long
-    return library
-
-
 def why_not(act: Activation, sizes: Sizes, like: Tensor) -> str | None:
     """Why no kernel of this file takes such a net with weights like these; None: one does."""
     if act.negative_slope is None or act.negative_slope < 0:
@@ -92,6 +75,24 @@ def why_not(act: Activation, sizes: Sizes, like: Tensor) -> str | None:
     if sizes[0] + sizes[2] > LARGEST:
         return f"m0 + m2 = {sizes[0] + sizes[2]}: at most {LARGEST} are allowed"
     return None
+
+
+def _code(act: Activation, sizes: Sizes, like: Tensor) -> ctypes.CDLL | str:
+    """The library for such a net, or why there is none."""
+    if reason := why_not(act, sizes, like):
+        return reason
+    slope, (m0, _, m2, _) = act.negative_slope, sizes
+    source = Path(__file__).with_name(f"two_layer_{'linear' if slope == 1 else 'relu'}.cpp")
+    macros = {"M0": m0, "M2": m2, "REAL": REALS[like.dtype], "LEAKY": int(slope != 0)}
+    library = compiler.build(source, tuple(macros.items()), compiler.march())
+    if isinstance(library, ctypes.CDLL):
+        for function, of, gives in (
+            (library.outputs, [ctypes.c_void_p], None),
+            (library.steps, [ctypes.c_void_p, ctypes.c_long, ctypes.c_long], None),
+            (library.room, [ctypes.c_long] * 3, ctypes.c_long),
+        ):
+            function.argtypes, function.restype = of, gives
+    return library
 
 
 def torch_seconds(sizes: Sizes, runs: int, steps: int) -> float:
@@ -108,20 +109,16 @@ def native_kernel(
     the same call takes the same code, so that its bits do not depend on what ran before.
     ValueError says why "native" is not possible.
     """
-    reason = why_not(act, sizes, like)
-    if backend == "torch" or (
-        backend == "auto" and (reason is not None or torch_seconds(sizes, runs, steps) < WORTH)
-    ):
+    short = torch_seconds(sizes, runs, steps) < WORTH
+    if backend == "torch" or (backend == "auto" and (short or why_not(act, sizes, like))):
         return None
-    if reason is None:
-        library = _code(act, sizes, like.dtype)
-        if isinstance(library, ctypes.CDLL):
-            return LinearNative if act.negative_slope == 1 else ReluNative
-        reason = library
-        if backend == "auto":
-            _say_once(reason)
-            return None
-    raise ValueError(f"backend = 'native': {reason}")
+    code = _code(act, sizes, like)
+    if isinstance(code, ctypes.CDLL):
+        return LinearNative if act.negative_slope == 1 else ReluNative
+    if backend == "native":
+        raise ValueError(f"backend = 'native': {code}")
+    _say_once(code)
+    return None
 
 
 @functools.lru_cache
@@ -139,8 +136,7 @@ class _Native(Kernel):
     """What the two share: arguments for the code, and a step of any loss."""
 
     def __init__(self, chunk: int, sizes: Sizes, act: Activation, like: Tensor) -> None:
-        reason = why_not(act, sizes, like)
-        code = _code(act, sizes, like.dtype) if reason is None else reason
+        code = _code(act, sizes, like)
         if isinstance(code, str):
             raise ValueError(code)
         self._code, self._slope, self._lanes = code, act.negative_slope, code.lanes()
@@ -179,21 +175,18 @@ class _Native(Kernel):
         arguments = _Arguments(
             runs=runs, m1=m1, n=n, loss=number, parameter=parameter, slope=self._slope
         )
-        read = {
-            "w1": (packed[0], (m1, m0)),
-            "w2t": (packed[1], (m1, m2)),
-            "eta": (scale, (1, 1)),
-            "f": (self._at.f, (m2, self._padded)),
-            "work": (self._work, self._work.shape),
-        } | read
+        arguments.work = address("work", self._work, self._work.shape, dtype)
+        for name, tensor, shape in (
+            ("w1", packed[0], (runs, m1, m0)),
+            ("w2t", packed[1], (runs, m1, m2)),
+            ("eta", scale, (runs, 1, 1)),
+            ("f", self._f, (runs, m2, self._padded)),
+        ):
+            setattr(arguments, name, address(name, tensor, shape, dtype))
         for name, (tensor, shape) in read.items():
-            may_be_shared = f"{name}_step" in _NUMBERS
-            each = name in PER_RUN or (may_be_shared and tensor.ndim == 3)
-            setattr(
-                arguments, name, address(name, tensor, (runs, *shape) if each else shape, dtype)
-            )
-            if each and may_be_shared:
+            if own := tensor.ndim == 3:  # else all runs share it
                 setattr(arguments, f"{name}_step", tensor.shape[-2:].numel())
+            setattr(arguments, name, address(name, tensor, (runs, *shape) if own else shape, dtype))
         self._kept, self._arguments, self._given = read, arguments, kind == GIVEN
         self._call = ctypes.addressof(arguments)
 

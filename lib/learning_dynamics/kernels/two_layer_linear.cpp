@@ -1,3 +1,4 @@
+// Chosen by native.py for linear nets.
 // Gradient descent on f = W2 W1 X for many runs, through W = W2 W1: C = eta R X', then both from the old
 // weights W2' -= W1 C', W1 -= W2' C. Built for one shape: -DM0= -DM2= -DREAL=.
 // Rows of a run's weights are padded to whole vectors; all of a run fits the fastest cache.

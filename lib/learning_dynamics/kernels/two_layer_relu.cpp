@@ -1,3 +1,4 @@
+// Chosen by native.py for ReLU and leaky ReLU nets.
 // Gradient descent on f = W2 sigma(W1 X) for many runs, sigma(z) = z for z > 0, else slope z, slope >= 0.
 // Built for one shape: -DM0= -DM2= -DREAL= -DLEAKY=. Four units at a time; no matrix is read twice from afar:
 //   H = sigma(W1 X), f = W2 H by tiles of samples;  P = sigma'(H) * W2' R, W1 -= P X', W2' -= H R' by units.

@@ -1,4 +1,4 @@
-"""The inner loop of gradient descent: one chunk of runs, buffers allocated once.
+"""The torch kernels, chosen wherever `native` is not: any net on any device, and short runs.
 
 A kernel is bound to a chunk of runs (leading dimension c) and advances it by any number of
 steps without allocating, without reading a number back and without a copy of the data.

@@ -1,3 +1,4 @@
+// Included by both kernels in C++, whatever the net.
 // Vectors as wide as the machine's registers, products held in registers, residuals of the losses.
 // Sums are reordered by hand alone (no -ffast-math), so that infinities and NaN stay what they are.
 #include <cmath>

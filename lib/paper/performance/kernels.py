@@ -243,7 +243,7 @@ def measure_float_floor(quick: bool = False) -> Evidence:
 def large_run(
     *, width: int = 10**6, samples: int = 10**6, init_scale: float = 1e-100, steps: int = 6000
 ) -> tuple[Float[Tensor, " records"], dict[str, float]]:
-    """A run too large to step through: recorded losses, and each part's seconds of processor time."""
+    """A run too large to step through: losses, and each part's seconds of processor time."""
     seconds, clock = {}, time.process_time()
 
     def lap(name: str) -> None:
