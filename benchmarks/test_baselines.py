@@ -18,9 +18,9 @@ CASES = {
         "ReLU 10-50-5": ("relu", (10, 50, 5), 200, 64),
     }.items()
 }
-#: Steps of a call; all numbers are per run and step. The slower a contender, the fewer.
-STEPS = {"C++": 200, "torch": 20, "torch.nn loop": 100, "JAX scan": 20}
-ETA, ROUNDS = 0.01, 15
+#: Steps of a call, else 10, so that all are short; all numbers are per run and step.
+STEPS = {"C++": 100, "torch.nn loop": 100}
+ETA, ROUNDS = 0.01, 40
 
 
 def build(name, runs=None):
@@ -42,7 +42,7 @@ def descent(weights, problem, act, steps, backend):
 def test_against_baselines(name, record):
     act, weights, problem = build(name)
     runs, m1, m0 = weights.w1.shape
-    steps = dict.fromkeys(BASELINES, 10) | STEPS
+    steps = dict.fromkeys(["torch", *BASELINES], 10) | STEPS
     calls = {
         "C++": descent(weights, problem, act, steps["C++"], "native"),
         "torch": descent(weights, problem, act, steps["torch"], "torch"),

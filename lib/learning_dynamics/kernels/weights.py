@@ -1,4 +1,4 @@
-"""The two-layer net f(X) = W2 sigma(W1 X): weights, forward pass, gradient.
+"""The two-layer net f(X) = W2 sigma(W1 X), whichever kernel steps it: weights, outputs, gradient.
 
 The leading dimension of every tensor is the run.
 """
