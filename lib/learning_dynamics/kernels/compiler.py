@@ -1,4 +1,4 @@
-"""C++ compiled by the machine's compiler when `native` meets a new shape; kept in the user's cache."""
+"""C++ compiled by the machine's compiler when `native` meets a new shape, kept in a cache folder."""
 
 import ctypes
 import hashlib
