@@ -1,4 +1,4 @@
-"""C++ compiled by the machine's compiler when `native` meets a new shape, kept in a cache folder."""
+"""C++ compiled by the compiler when `native` meets a new shape, and kept in a cache."""
 
 import ctypes
 import hashlib
