@@ -48,7 +48,6 @@ KINDS = {
     losses.logistic_residual: LOGISTIC,
     losses.cross_entropy_residual: CROSS_ENTROPY,
 }
-Sizes = tuple[int, int, int, int]
 REALS = {torch.float32: "float", torch.float64: "double"}
 
 _POINTERS = ("w1", "w2t", "f", "work", "eta", "x", "xt", "y", "omega")
@@ -86,12 +85,10 @@ def _code(act: Activation, sizes: Sizes, like: Tensor) -> ctypes.CDLL | str:
     macros = {"M0": m0, "M2": m2, "REAL": REALS[like.dtype], "LEAKY": int(slope != 0)}
     library = compiler.build(source, tuple(macros.items()), compiler.march())
     if isinstance(library, ctypes.CDLL):
-        for function, of, gives in (
-            (library.outputs, [ctypes.c_void_p], None),
-            (library.steps, [ctypes.c_void_p, ctypes.c_long, ctypes.c_long], None),
-            (library.room, [ctypes.c_long] * 3, ctypes.c_long),
-        ):
-            function.argtypes, function.restype = of, gives
+        library.outputs.argtypes, library.outputs.restype = [ctypes.c_void_p], None
+        library.steps.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
+        library.steps.restype = None
+        library.room.argtypes, library.room.restype = [ctypes.c_long] * 3, ctypes.c_long
     return library
 
 
@@ -157,13 +154,13 @@ class _Native(Kernel):
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
         (m0, m1, m2, n), runs, dtype = self._sizes, len(scale), packed[0].dtype
-        for name, t, shape in (
+        for name, t, own in (
             ("inputs", data.inputs, (m0, n)),
             ("targets", data.targets, (m2, n)),
             ("transposed", data.transposed, (n, m0)),
         ):
-            if t.shape not in (shape, (runs, *shape)) or t.dtype != dtype:
-                raise ValueError(f"{name}: {tuple(t.shape)}, {t.dtype}: must be {shape}, {dtype}")
+            if t.shape not in (own, (runs, *own)) or t.dtype != dtype:
+                raise ValueError(f"{name}: {tuple(t.shape)}, {t.dtype}: must be {own}, {dtype}")
         kind = KINDS.get(getattr(loss.residual, "func", loss.residual), GIVEN)
         given: Any = getattr(loss.residual, "args", (0.0,))[0]  # of WEIGHTED and HUBER
         x, y = _padded(data.inputs, self._padded), _padded(data.targets, self._padded)
@@ -176,13 +173,13 @@ class _Native(Kernel):
             runs=runs, m1=m1, n=n, loss=number, parameter=parameter, slope=self._slope
         )
         arguments.work = address("work", self._work, self._work.shape, dtype)
-        for name, tensor, shape in (
+        for name, tensor, whole in (
             ("w1", packed[0], (runs, m1, m0)),
             ("w2t", packed[1], (runs, m1, m2)),
             ("eta", scale, (runs, 1, 1)),
-            ("f", self._f, (runs, m2, self._padded)),
+            ("f", self._at.f, (runs, m2, self._padded)),
         ):
-            setattr(arguments, name, address(name, tensor, shape, dtype))
+            setattr(arguments, name, address(name, tensor, whole, dtype))
         for name, (tensor, shape) in read.items():
             if own := tensor.ndim == 3:  # else all runs share it
                 setattr(arguments, f"{name}_step", tensor.shape[-2:].numel())

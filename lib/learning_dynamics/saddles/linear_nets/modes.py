@@ -6,7 +6,7 @@ hidden units, so we may rotate now and then until dormant modes live in rows of 
 the rounding of a row is relative to that row, and epsilon = 1e-60 is as good as 1e-6.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -46,15 +46,21 @@ class ModeRun:
     """A recorded ensemble of linear runs, squared loss.
 
     steps  : (records,). losses : (runs, records), L.
-    modes  : (runs, records, min(m1, m0 + m2)), singular values of S, falling.
-    units  : (runs, records, rows, m0 + m2), S up to a rotation of the hidden units, if kept.
+    kept   : "modes" (runs, records, min(m1, m0 + m2)), singular values of S, falling; "units"
+             (runs, records, rows, m0 + m2), S up to a rotation of the hidden units.
     """
 
     steps: Int[Tensor, " records"]
     losses: Float[Tensor, "runs records"]
-    modes: Float[Tensor, "runs records mode"] | None
-    units: Float[Tensor, "runs records row coordinate"] | None
+    kept: Mapping[str, Tensor]
     step_size: float | Float[Tensor, " runs"]
+
+    def __getattr__(self, name: str) -> Tensor:
+        """`modes` and `units`, if they were kept; ValueError if not."""
+        if name not in ("modes", "units"):
+            raise AttributeError(name)
+        check_choice("keep", name, self.kept)
+        return self.kept[name]
 
     def to_dataset(self) -> "xarray.Dataset":
         """Losses, and modes and units if kept, with dimensions run, step, mode, row, coordinate."""
@@ -66,9 +72,9 @@ class ModeRun:
             "loss": (("run", "step"), self.losses.cpu().numpy(), {"units": "loss"}),
             "step_size": ("run", eta.cpu().numpy(), {"units": "time per step"}),
         }
-        if self.modes is not None:
+        if "modes" in self.kept:
             data["modes"] = (("run", "step", "mode"), self.modes.cpu().numpy(), {"units": "1"})
-        if self.units is not None:
+        if "units" in self.kept:
             dims = ("run", "step", "row", "coordinate")
             data["units"] = (dims, self.units.cpu().numpy(), {"units": "1"})
         steps = ("step", self.steps.cpu().numpy(), {"units": "steps"})
@@ -166,8 +172,7 @@ def follow_modes(
     return ModeRun(
         steps=torch.arange(0, steps + 1, every),
         losses=torch.stack(losses, dim=1),
-        modes=torch.stack(modes, dim=1) if modes else None,
-        units=torch.stack(kept, dim=1) if kept else None,
+        kept={k: torch.stack(v, dim=1) for k, v in (("modes", modes), ("units", kept)) if v},
         step_size=step_size,
     )
 

@@ -8,6 +8,7 @@ nonlinear run is compared with this twin.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import xarray as xr
@@ -137,7 +138,7 @@ def compare(config: NonlinearStages) -> Comparison:
         config.init_scale,
         [generator("nonlinear-stages/start", i) for i in range(config.problems)],
     )
-    options = dict(
+    options: dict[str, Any] = dict(
         steps=config.steps, record_at=uniform_grid(config.steps, 5), on_divergence="mark"
     )
     run = gradient_descent(start, problem, activation=act, step_size=config.step_size, **options)

@@ -248,7 +248,8 @@ def r_bounds(*, quick: bool) -> Evidence:
     The output |f| of one network is nearly half-normal, with a spread of 3/4 of its mean; so it
     is averaged over 4000 draws. The ratio is nearly the same in each of 32 draws.
     """
-    values, seeds = ("-1/4", "0", "1/2", "3/4"), ("-1/4", 0, "1/2", "3/4")
+    values = ("-1/4", "0", "1/2", "3/4")
+    seeds: tuple[int | str, ...] = ("-1/4", 0, "1/2", "3/4")
     sizes = (64, 128, 256, 512) if quick else (64, 128, 256, 512, 1024)
     result = richness_ends(values, sizes, 32, steps=0)
     family = WidthFamily((0, 1, 1, 1, 0), (8, 1, 1, 1, 1))
