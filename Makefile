@@ -7,7 +7,7 @@
 #   make pdf-tagged  a PDF for screen readers, printed from the website by Chromium
 #   make browser     a short visit to the built website in Chromium
 #   make bench       timings                make lock        write the lock files from .venv
-#   make lint        style and types
+#   make lint        style and types       make tidy       write the chapters and the code as their tools do
 #   make clean       remove what was built (make distclean: and the environment)
 #
 # Variables:  PYTHON=python3.12   the interpreter that creates .venv (3.11 or newer)
@@ -28,14 +28,17 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
 DOCTOR := _ext/doctor.py
+# $(call say,FILE): its address, written by Python: a shell would read signs in the folder's name as its own.
+say    = @$(PY) -c "from pathlib import Path; print('Open', Path('$(1)').resolve().as_uri())"
 
 # $(call sphinx,BUILDER). Sphinx trusts what it finds in _build, also half a page or half a picture. A run
 # that was cut short leaves no mark of completion, and the next one of this builder starts afresh.
 # After an error all builders read the pages again, so that none hides the warning of another.
+# Of what it does, a build prints a line for each page that it reads (_ext/execution_cache.py), and warnings.
 define sphinx
 	@test -e _build/$(1)/.complete || rm -rf _build/.doctrees _build/jupyter_execute _build/$(1)
 	@rm -f _build/$(1)/.complete
-	@$(BIN)/jupyter-book build . -n -W --keep-going --builder $(1) || { rm -rf _build/.doctrees; exit 1; }
+	@$(BIN)/jupyter-book build . -q -n -W --keep-going --builder $(1) || { rm -rf _build/.doctrees; exit 1; }
 	@touch _build/$(1)/.complete
 endef
 
@@ -47,38 +50,42 @@ export OMP_NUM_THREADS   ?= 1
 export MPLCONFIGDIR      ?= $(CURDIR)/_build/.matplotlib
 
 .DELETE_ON_ERROR:
-.PHONY: book pdf pdf-tagged browser test lint notebooks lab claims reference bench audit lock clean distclean environment place
+.PHONY: book pdf pdf-tagged browser test lint tidy notebooks lab claims reference bench audit lock clean distclean environment place
 
 book: $(READY)
-	@$(PY) $(DOCTOR) home book
+	@$(PY) $(DOCTOR) home
 	$(call sphinx,html)
 	@$(PY) _ext/check_site.py _build/html
-	@echo "Open file://$(CURDIR)/_build/html/index.html"
+	$(call say,_build/html/index.html)
 
 pdf: $(READY)
-	@$(PY) $(DOCTOR) home book tex
+	@$(PY) $(DOCTOR) home tex
 	$(call sphinx,latex)
-	@$(PY) _ext/typeset.py _build/latex
 	@$(PY) _ext/check_pdf.py _build/latex
-	@$(PY) _ext/printed_copy.py _build
-	@echo "Open file://$(CURDIR)/_build/latex/learning_dynamics.pdf"
+	@$(PY) _ext/site_pages.py _build
+	$(call say,_build/latex/learning_dynamics.pdf)
 
 pdf-tagged: $(READY)
-	@$(PY) $(DOCTOR) home book
+	@$(PY) $(DOCTOR) home
 	$(call sphinx,singlehtml)
 	@$(PY) _ext/tagged_pdf.py _build/singlehtml _build/tagged/learning_dynamics.pdf
-	@echo "Open file://$(CURDIR)/_build/tagged/learning_dynamics.pdf"
+	$(call say,_build/tagged/learning_dynamics.pdf)
 
 browser: book
 	@$(PY) _ext/check_browser.py _build/html
 
 test: $(READY)
-	@$(PY) $(DOCTOR) home book
+	@$(PY) $(DOCTOR) home
 	@$(PY) _ext/notebooks.py assemble _build/nbval
 	$(PY) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --nbval $(TESTS) _build/nbval
 
 notebooks: $(READY)
-	@$(PY) _ext/notebooks.py run _build/notebooks --jobs $(JOBS)
+	$(call sphinx,html)
+	@$(PY) _ext/notebooks.py run _build/notebooks --built --jobs $(JOBS)
+
+tidy: $(READY)
+	@$(PY) _ext/notebooks.py tidy
+	$(BIN)/ruff format .
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -86,7 +93,7 @@ lint: $(READY)
 	$(BIN)/mypy -p learning_dynamics -p paper
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=chapters $(LAB_ARGS)
+	JUPYTER_CONFIG_PATH=_ext/jupyter $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/chapters/index.md $(LAB_ARGS)
 
 claims: $(READY)
 	$(PY) -m paper claims --jobs $(JOBS)
@@ -131,8 +138,8 @@ lock: $(READY)
 
 # Marks first: what a killed `rm` leaves must not look complete.
 clean:
-	rm -rf _build/*/.complete _build .pytest_cache .hypothesis .benchmarks
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
+	rm -rf _build/*/.complete _build api .pytest_cache .hypothesis .benchmarks
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean
 	rm -rf $(READY) $(VENV) lib/*.egg-info

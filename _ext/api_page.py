@@ -1,100 +1,80 @@
-"""The API page: every public module of the package, from its docstrings.
+"""The API: pages in `api/`, written before Sphinx looks for pages; one for each package and module.
 
-The docstrings are contracts in plain text: `name : meaning` lines, aligned, with formulas such as
-|f - y|^2 that reStructuredText would misread. They are shown as written: prose as paragraphs with
-code in backticks, contract lines verbatim.
-
-    ```{api-modules} learning_dynamics.saddles     a section for each module below it
+A package's page lists its public names, each a link to the page of its module. The docstrings are
+contracts in plain text: `name : meaning` lines, aligned, with formulas such as |f - y|^2 that
+reStructuredText would misread. They are shown as written: prose as paragraphs with code in
+backticks, contract lines verbatim.
 """
 
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
-from docutils import nodes
-from docutils.statemachine import StringList
-from sphinx.util.docutils import SphinxDirective
-
-TOP = ("learning_dynamics", "paper")
-_CONTRACT = re.compile(r"^\S[^:]{0,60}?\s*: ")
-_SPECIAL = re.compile(r"([\\*|_<>])")
+PACKAGE = "learning_dynamics"
+_CONTRACT = re.compile(r"^ |^\S[^:]{0,60}?\s*: ", re.M)
 
 
-def _escape(text):
-    """Prose for reStructuredText: `code` becomes literal, special characters plain."""
-    parts = re.split(r"(`+[^`]+`+)", text)
-    shown = ""
-    for i, part in enumerate(parts):
-        if i % 2 == 0:
-            shown += _SPECIAL.sub(r"\\\1", part)
-            continue
-        # A literal must not touch the text around it: `\ ` separates without a space.
-        before = "" if not parts[i - 1] or parts[i - 1][-1].isspace() else "\\ "
-        after = "" if not parts[i + 1] or parts[i + 1][0].isspace() else "\\ "
-        shown += f"{before}``{part.strip('`')}``{after}"
-    return shown
-
-
-def _is_verbatim(lines):
-    return any(line.startswith(" ") for line in lines) or any(map(_CONTRACT.match, lines))
+def _prose(text):
+    """A paragraph: `code` becomes literal, set apart by `\\ `; special characters plain."""
+    parts = re.split(r"`+([^`]+)`+", " ".join(text.split()))
+    parts[::2] = [re.sub(r"([\\*|_<>])", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [rf"\ ``{part}``\ " for part in parts[1::2]]
+    return "".join(parts).strip()
 
 
 def render(lines):
     """A docstring's lines as reStructuredText lines."""
-    shown, paragraph = [], []
-
-    def flush():
-        if not paragraph:
-            return
-        if shown and _is_verbatim(paragraph):
-            shown.extend(["::", "", *(f"   {line}" for line in paragraph), ""])
+    shown = []
+    for paragraph in filter(str.strip, re.split(r"\n\s*\n", "\n".join(lines))):
+        if shown and _CONTRACT.search(paragraph):
+            shown += ["::", "", *(f"   {line}" for line in paragraph.strip("\n").split("\n")), ""]
         else:
-            shown.extend([_escape(" ".join(line.strip() for line in paragraph)), ""])
-        paragraph.clear()
-
-    for line in lines:
-        if line.strip():
-            paragraph.append(line)
-        else:
-            flush()
-    flush()
+            shown += [_prose(paragraph), ""]
     return shown
+
+
+def _name(module, name):
+    """An item of a package's list: a link, where the name has a docstring of its own."""
+    item = getattr(module, name)
+    if not (inspect.isfunction(item) or inspect.isclass(item)) or not item.__doc__:
+        return f"* `{name}`"
+    first = render(item.__doc__.split("\n\n"))[0]
+    return f"* :py:obj:`{name} <{item.__module__}.{name}>`: {first}"
+
+
+def page(name):
+    """The page of a module or package, in Markdown; of a package the public names alone."""
+    module, text = import_module(name), [f".. automodule:: {name}"]
+    if hasattr(module, "__path__"):
+        text += ["   :no-members:", "", *(_name(module, one) for one in module.__all__)]
+    return "\n".join([f"# {name}", "", "```{eval-rst}", *text, "```", ""])
+
+
+def _write(app, config):
+    folder = Path(app.srcdir, "api")
+    top = import_module(PACKAGE)
+    found = {name: is_package for _, name, is_package in walk_packages(top.__path__, f"{PACKAGE}.")}
+    wanted = {
+        folder / ("packages" if is_package else "modules") / f"{name}.md": page(name)
+        for name, is_package in found.items()
+        if hasattr(import_module(name), "__all__")
+    }
+    for path in {*folder.rglob("*.md")} - {*wanted}:
+        path.unlink()
+    for path, text in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf8") != text:
+            path.write_text(text, encoding="utf8")
 
 
 def _docstring(app, what, name, obj, options, lines):
     lines[:] = render(lines)
 
 
-def modules(root, prefix):
-    """Dotted names of the public modules directly below `prefix`, and of its subpackages."""
-    folder = Path(root) / "lib" / Path(*prefix.split("."))
-    names = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".py" and not path.name.startswith("_"):
-            names.append(f"{prefix}.{path.stem}")
-        elif (path / "__init__.py").exists():
-            names += modules(root, f"{prefix}.{path.name}") if prefix not in TOP else []
-    return names
-
-
-class ApiModules(SphinxDirective):
-    """One section per module."""
-
-    required_arguments = 1
-
-    def run(self):
-        text = []
-        for name in modules(self.env.srcdir, self.arguments[0]):
-            short = name.partition(".")[2]
-            text += [f"### {short}", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
-        node = nodes.section()
-        node.document = self.state.document
-        lines = StringList(text, source=self.get_source_info()[0])
-        self.state.nested_parse(lines, self.content_offset, node, match_titles=True)
-        return node.children
-
-
 def setup(app):
-    """Register the directive and how docstrings are shown."""
-    app.add_directive("api-modules", ApiModules)
+    """Connect to Sphinx, before the table of contents is read."""
+    app.connect("config-inited", _write, priority=100)
     app.connect("autodoc-process-docstring", _docstring)
     return {"parallel_read_safe": True}

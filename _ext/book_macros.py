@@ -1,7 +1,5 @@
 """The book's TeX macros: one table, from which MathJax and LaTeX both take them."""
 
-__all__ = ["MACROS", "latex_preamble"]
-
 MACROS = {
     "R": r"\mathbb{R}",
     "E": r"\mathbb{E}",

@@ -4,8 +4,6 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["PROGRAMS", "THEMES", "chromium", "open_page", "pages", "site_browser"]
-
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 THEMES = ("light", "dark")
 TYPESET = (

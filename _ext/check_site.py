@@ -1,5 +1,7 @@
 """Read the built site as a browser without a network would; complain about what it lacks.
 
+    python _ext/check_site.py _build/html
+
 No page may load a script, style, font, image or frame from elsewhere; every local one must exist;
 every content image needs an alternative text; formulas must find MathJax beside the pages. No page
 may show the text of a Python object, a zero printed as 0e+00, or an empty box of code.
@@ -13,112 +15,85 @@ from urllib.parse import unquote, urlparse
 
 from faults import report, unreadable
 
-__all__ = ["problems"]
-
-LOADS = {
-    "script": "src",
-    "img": "src",
-    "iframe": "src",
-    "source": "src",
-    "embed": "src",
-    "object": "data",
-    "video": "src",
-    "audio": "src",
-}
+LOADS = dict.fromkeys(["script", "img", "iframe", "source", "embed", "video", "audio"], "src")
+LOADS["object"] = "data"
 LOADING_LINKS = {
-    "stylesheet",
-    "preload",
-    "prefetch",
-    "icon",
-    "shortcut",
-    "modulepreload",
-    "preconnect",
-    "dns-prefetch",
+    *[
+        "stylesheet",
+        "preload",
+        "prefetch",
+        "icon",
+        "shortcut",
+        "modulepreload",
+        "preconnect",
+        "dns-prefetch",
+    ],
     "manifest",
 }
 CSS_ADDRESS = re.compile(r"(?:url\(\s*|@import\s+(?!url\())['\"]?([^'\")\s]+)")
 
 
 class _Page(HTMLParser):
-    def __init__(self):
+    """What a page loads, and what is wrong with what it shows."""
+
+    def __init__(self, text):
         super().__init__()
-        self.loads, self.silent_images, self.words, self.boxes = [], [], [], []
-        self.hidden = self.style = self.box = False
+        self.loads, self.faults, self.words, self.boxes = [], [], [], []
+        self.open, self.in_box = "", False
+        self.feed(text)
+        self.faults += [f"shows {piece!r}" for piece in unreadable("".join(self.words))]
+        self.faults += ["shows an empty box of code" for box in self.boxes if not box.strip()]
 
     def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        if tag in LOADS and attributes.get(LOADS[tag]):
-            self.loads.append(attributes[LOADS[tag]])
-        if tag == "link" and LOADING_LINKS & set((attributes.get("rel") or "").split()):
-            self.loads.append(attributes.get("href") or "")
-        if tag == "img" and not (attributes.get("alt") or "").strip():
-            self.silent_images.append(attributes.get("src"))
-        self.loads.extend(CSS_ADDRESS.findall(attributes.get("style") or ""))
-        self.style, self.hidden = tag == "style", tag in ("script", "style")
-        if tag == "pre":
-            self.box = True
-            self.boxes.append("")
+        given = {name: value or "" for name, value in attrs}
+        if tag in LOADS:
+            self.loads.append(given.get(LOADS[tag], ""))
+        if tag == "link" and LOADING_LINKS & {*given.get("rel", "").split()}:
+            self.loads.append(given.get("href", ""))
+        if tag == "img" and not given.get("alt", "").strip():
+            self.faults.append(f"image {given.get('src')} has no alternative text")
+        self.loads += CSS_ADDRESS.findall(given.get("style", ""))
+        if tag in ("style", "script"):
+            self.open = tag
+        self.boxes += [""] if tag == "pre" else []
+        self.in_box = tag == "pre" or self.in_box
 
     def handle_data(self, data):
-        if self.style:
-            self.loads.extend(CSS_ADDRESS.findall(data))
-        if not self.hidden:
+        if self.open == "style":
+            self.loads += CSS_ADDRESS.findall(data)
+        if not self.open:
             self.words.append(data)
-        if self.box:
+        if self.in_box:
             self.boxes[-1] += data
 
     def handle_endtag(self, tag):
-        self.style = self.hidden = False
-        self.box = self.box and tag != "pre"
+        self.open = ""
+        self.in_box = self.in_box and tag != "pre"
 
 
-def _elsewhere(address):
+def _load_fault(page, address):
     parts = urlparse(address)
-    return bool(parts.netloc) or parts.scheme in ("http", "https", "ftp")
-
-
-def _check_address(site, page, address):
-    where = page.relative_to(site)
-    if address.startswith(("data:", "#", "javascript:")) or not address:
-        return None
-    if _elsewhere(address):
-        return f"{where}: loads {address} from elsewhere"
-    target = page.parent / unquote(urlparse(address).path)
-    if not target.exists():
-        return f"{where}: loads {address}, which is not there"
+    if parts.netloc or parts.scheme in ("http", "https", "ftp"):
+        return f"loads {address} from elsewhere"
+    if parts.path and not parts.scheme and not (page.parent / unquote(parts.path)).exists():
+        return f"loads {address}, which is not there"
     return None
 
 
 def problems(site):
     """One sentence for each fault of the site."""
-    site = Path(site)
+    site, found = Path(site), []
     pages = [p for p in sorted(site.rglob("*.html")) if p.relative_to(site).parts[0] != "_static"]
-    found = [] if pages else [f"{site}: holds no page"]
     for path in pages:
-        page = _Page()
-        page.feed(path.read_text(encoding="utf8"))
-        found += [_check_address(site, path, address) for address in page.loads]
-        found += [
-            f"{path.relative_to(site)}: image {source} has no alternative text"
-            for source in page.silent_images
-        ]
-        shown = [f"shows {text!r}" for text in unreadable("".join(page.words))]
-        shown += ["shows an empty box of code" for text in page.boxes if not text.strip()]
-        found += [f"{path.relative_to(site)}: {fault}" for fault in shown]
+        page = _Page(path.read_text(encoding="utf8"))
+        faults = [*filter(None, (_load_fault(path, a) for a in page.loads)), *page.faults]
+        found += [f"{path.relative_to(site)}: {fault}" for fault in faults]
     for path in sorted(site.rglob("*.css")):
         text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf8"), flags=re.S)
-        found += [
-            f"{path.relative_to(site)}: loads {address} from elsewhere"
-            for address in CSS_ADDRESS.findall(text)
-            if _elsewhere(address)
-        ]
-    return [fault for fault in found if fault]
-
-
-def main(site):
-    """Print the faults; 1 if there is any."""
-    return report(problems, site)
+        faults = [_load_fault(path, address) or "" for address in CSS_ADDRESS.findall(text)]
+        found += [f"{path.relative_to(site)}: {f}" for f in faults if "elsewhere" in f]
+    return found if pages else [f"{site}: holds no page"]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(report(problems, sys.argv[1]))

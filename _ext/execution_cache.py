@@ -1,21 +1,19 @@
-"""The execution cache, one folder per chapter and state of what the chapter depends on.
+"""The execution cache, one folder per state of the code and chapter; chapters run side by side.
 
-Jupyter's cache compares the cells of a notebook only. Here each chapter gets its own cache
-folder, named by the digest of `dependencies.chapter_digest`; Sphinx reads a chapter again when
-its digest changed, or when its page is older than its last reading, which may have been for
-print. A change of comments, docstrings or modules that the chapter does not import changes no
-digest; going back to an earlier state finds the earlier outputs.
+Jupyter's cache compares the cells of a notebook only. Here its folder is named by one digest of
+`lib/`, `results/` and the lock, so that any change of these executes the book anew, a change of
+text does not, and going back to an earlier state finds the earlier outputs.
 
-Sphinx executes chapters one after another, as it reads them. Here the chapters that it is about
-to read are executed before, as many at a time as the machine has processors (or JOBS says), each
-in its own kernel, so that Sphinx finds their outputs. One that fails is left to Sphinx, which
-runs it again and reports the error with its place.
+Sphinx executes chapters one after another. Here those that it is about to read are executed
+before, JOBS at a time, each in its own kernel. One that fails is left to Sphinx, which runs it
+again and reports the error with its place. Each chapter prints one line.
 
 A build may be killed at any moment: what it half wrote into a cache folder is found and removed.
 What a cell wrote to stderr fails the build, and may come from the machine (a home without write
-access) rather than from the chapter: such outputs are not kept either, so the next build runs anew.
+access) rather than from the chapter: such outputs are not used again either.
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -25,79 +23,65 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from jupyter_cache import get_cache
-from sphinx.util.logging import getLogger
 from sqlalchemy.exc import SQLAlchemyError
 
-import dependencies
+from learning_dynamics.runtime import end_with_parent
 from notebooks import is_clean, list_fonts
 
-logger = getLogger(__name__)
 
-
-def _chapters(app, env):
-    for docname in env.found_docs:
-        path = Path(env.doc2path(docname))
-        if path.suffix == ".md" and "{code-cell}" in path.read_text():
-            yield docname, path
-
-
-def _outdated(app, env, added, changed, removed):
-    """Docnames whose dependencies changed since they were read."""
-    stored = getattr(env, "chapter_digests", {})
-    fresh = {
-        docname: dependencies.chapter_digest(app.srcdir, path)
-        for docname, path in _chapters(app, env)
-    }
-    env.chapter_digests = fresh
-    outdated = {docname for docname, digest in fresh.items() if stored.get(docname) != digest}
-    return sorted(outdated | set(_old_pages(app, env)))
-
-
-def _old_pages(app, env):
-    """Docnames of pages written before their last reading: Sphinx compares them with the source only."""
-    if app.builder.name == "html":
-        for docname, microseconds in env.all_docs.items():
-            page = Path(app.builder.get_outfilename(docname))
-            if page.exists() and page.stat().st_mtime < microseconds / 1e6:
-                yield docname
+def state(root):
+    """The digest of all that a chapter's code may depend on, besides its own cells."""
+    root, digest = Path(root), hashlib.sha256()
+    code = [p for p in (root / "lib").rglob("*") if p.suffix in (".py", ".cpp", ".hpp")]
+    data = [p for p in (root / "results").rglob("*") if p.is_file()]
+    data = [p for p in data if p.suffix not in (".part", ".new") and p.parent.name != "locks"]
+    for path in sorted([*code, *data, root / "requirements.lock"]):
+        if path.exists():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def is_good(folder):
-    """False if a notebook in this cache folder is not clean, or a build was killed while it wrote:
-    then nothing in it is used.
+    """False if a notebook in a cache folder is not clean, or a build was killed while it wrote.
 
     Jupyter's cache enters a notebook into its list before it writes the file.
     """
     cache = get_cache(str(folder))
     try:
         cache.list_project_records()
-        return all(
-            is_clean(cache.get_cache_bundle(record.pk).nb) for record in cache.list_cache_records()
-        )
+        return all(is_clean(cache.get_cache_bundle(r.pk).nb) for r in cache.list_cache_records())
     except (KeyError, ValueError, SQLAlchemyError):
         return False
 
 
-def _drop_unless_good(folder):
-    if folder.exists() and not is_good(folder):
-        shutil.rmtree(folder)
-
-
 def cache_folder(root, docname, digest):
     """Where the outputs of a chapter are kept, made if need be, emptied if it is not good."""
-    folder = Path(root) / "_build" / ".executed" / docname.replace("/", "-") / digest
-    _drop_unless_good(folder)
+    folder = Path(root, "_build", ".executed", digest, docname.replace("/", "-"))
+    if folder.exists() and not is_good(folder):
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _choose_folder(app, docname, source):
-    """Before a chapter is read: point the cache at the chapter's own folder."""
-    digest = getattr(app.env, "chapter_digests", {}).get(docname)
-    if digest is not None:
-        folder = cache_folder(app.srcdir, docname, digest)
-        app.folders_in_use.append(folder)
-        app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
+def _has_code(env, docname):
+    path = Path(env.doc2path(docname))
+    return path.suffix == ".md" and "{code-cell}" in path.read_text(encoding="utf8")
+
+
+def _outdated(app, env, added, changed, removed):
+    """Chapters whose code changed since they were read, pages written before their last reading.
+
+    The last reading may have been for print; Sphinx compares pages with the source only.
+    """
+    moved, env.code_state = getattr(env, "code_state", None), state(app.srcdir)
+    found = [d for d in env.found_docs if moved != env.code_state and _has_code(env, d)]
+    if app.builder.name == "html":
+        for docname, microseconds in env.all_docs.items():
+            page = Path(app.builder.get_outfilename(docname))
+            if page.exists() and page.stat().st_mtime < microseconds / 1e6:
+                found.append(docname)
+    return sorted(set(found))
 
 
 def execute_chapter(path, md_config, nb_config):
@@ -105,58 +89,51 @@ def execute_chapter(path, md_config, nb_config):
     from myst_nb.core.execute import create_client
     from myst_nb.core.read import create_nb_reader
 
-    text = Path(path).read_text()
+    text, begin = Path(path).read_text(encoding="utf8"), time.time()
     reader = create_nb_reader(str(path), md_config, nb_config, text)
-    begin = time.time()
-    client = create_client(
-        reader.read(text), str(path), nb_config, logging.getLogger(__name__), reader.read_fmt
-    )
-    with client:
+    log = logging.getLogger(__name__)
+    with create_client(reader.read(text), str(path), nb_config, log, reader.read_fmt) as client:
         done = client.exec_metadata
     return done["runtime"] if done["mtime"] >= begin else None
 
 
 def _execute_ahead(app, env, docnames):
     """Execute the chapters that Sphinx is about to read, several at a time."""
-    if docnames:
+    work = [d for d in docnames if _has_code(env, d)]
+    jobs = min(int(os.environ.get("JOBS") or os.cpu_count() or 1), len(work))
+    if work:
         list_fonts()
-    digests = getattr(env, "chapter_digests", {})
-    jobs = int(os.environ.get("JOBS") or os.cpu_count() or 1)
-    work = [d for d in docnames if d in digests]
-    if jobs < 2 or len(work) < 2:
+    if jobs < 2:
         return
-    plain = env.mystnb_config.copy(execution_show_tb=False)
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(
-                execute_chapter,
-                env.doc2path(docname),
-                env.myst_config,
-                plain.copy(
-                    execution_cache_path=str(cache_folder(app.srcdir, docname, digests[docname]))
-                ),
-            ): docname
-            for docname in work
-        }
-        for number, future in enumerate(as_completed(futures), 1):
-            name = f"{futures[future]} ({number} of {len(work)})"
-            if future.exception() is not None:
-                logger.info(f"executing {name}: failed")
-            elif future.result() is not None:
-                logger.info(f"executing {name}: {future.result():.1f} s")
+    plain, spawn = env.mystnb_config.copy(execution_show_tb=False), get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, end_with_parent) as pool:
+        futures = {}
+        for docname in work:
+            folder = cache_folder(app.srcdir, docname, env.code_state)
+            config = plain.copy(execution_cache_path=str(folder))
+            chapter = env.doc2path(docname), env.myst_config, config
+            futures[pool.submit(execute_chapter, *chapter)] = docname
+        for future in as_completed(futures):
+            if future.exception() is None:
+                seconds = future.result()
+                told = "as executed before" if seconds is None else f"executed in {seconds:.1f} s"
+                app.told.add(futures[future])
+                print(f"{futures[future]}: {told}", flush=True)
 
 
-def _drop_what_failed(app, exception):
-    """After a build: outputs with stderr, which it reported, are not there for the next one."""
-    for folder in app.folders_in_use:
-        _drop_unless_good(folder)
+def _choose_folder(app, docname, source):
+    """Before a page is read: point the cache at the chapter's own folder, say so if it is new."""
+    if docname not in app.told:
+        print(f"{docname}: read", flush=True)
+    if _has_code(app.env, docname):
+        folder = cache_folder(app.srcdir, docname, app.env.code_state)
+        app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
 
 
 def setup(app):
     """Connect to Sphinx."""
-    app.folders_in_use = []
-    app.connect("build-finished", _drop_what_failed)
+    app.told = set()
     app.connect("env-get-outdated", _outdated)
     app.connect("env-before-read-docs", _execute_ahead)
     app.connect("source-read", _choose_folder)
-    return {"parallel_read_safe": True}
+    return {"parallel_read_safe": False}

@@ -3,8 +3,6 @@
 import re
 import sys
 
-__all__ = ["report", "unreadable"]
-
 #: Text that no reader should meet: Python objects, and a zero that was printed as a rounding error.
 UNREADABLE = re.compile(
     r"IPython\.core\.[\w.]+|Figure size \d+x\d+|\w+ object at 0x|\bmatplotlib\.\w+\.\w+ at |<[\w.]*Axes\b"

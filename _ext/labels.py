@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-__all__ = ["citations", "figures", "labels"]
-
 _TARGET = re.compile(r"^\(([\w-]+)\)=\s*$", re.M)
 _EQUATION = re.compile(r"^\$\$\s*\(([\w-]+)\)", re.M)
 _PROOF = re.compile(

@@ -20,6 +20,7 @@ from paper.ledger import read_ledger
 
 VERDICTS = ("holds", "holds-corrected", "fails", "not measured")
 WINGS = ("saddles", "scales", "together", "kernels")
+TOOLS = ("python", "torch", "numpy")
 WHOSE = {"000": "saddles thesis", "002": "scales thesis", "ours": "this book"}
 
 
@@ -57,28 +58,27 @@ def wing(claim):
     return claim.id.split("/")[0]
 
 
+def verdict(claim, records):
+    """The recorded verdict of a claim."""
+    return records.get(claim.id, {}).get("verdict", "not measured")
+
+
 def summary(claims, records):
     """Markdown: how many claims of each status came out how."""
     rows = [["status", *VERDICTS, "all"]]
-    for status in STATUSES:
-        own = [c for c in claims if c.status == status]
-        verdicts = [records.get(c.id, {}).get("verdict", "not measured") for c in own]
+    for status in (*STATUSES, "**all**"):
+        own = [c for c in claims if status in (c.status, "**all**")]
+        verdicts = [verdict(c, records) for c in own]
         rows.append([status, *(str(verdicts.count(v)) for v in VERDICTS), str(len(own))])
-    every = [records.get(c.id, {}).get("verdict", "not measured") for c in claims]
-    rows.append(["**all**", *(f"**{every.count(v)}**" for v in VERDICTS), f"**{len(claims)}**"])
     return table(rows)
 
 
 def counts(claims, records):
     """Markdown: one sentence that says how the claims came out."""
-    verdicts = [records.get(c.id, {}).get("verdict", "not measured") for c in claims]
-    told = {
-        "holds": "hold",
-        "holds-corrected": "hold only in corrected form",
-        "fails": "fail",
-        "not measured": "are not measured yet",
-    }
-    parts = [f"**{verdicts.count(v)}** {words}" for v, words in told.items() if v in verdicts]
+    verdicts = [verdict(claim, records) for claim in claims]
+    words = ("hold", "hold only in corrected form", "fail", "are not measured yet")
+    told = zip(VERDICTS, words, strict=True)
+    parts = [f"**{verdicts.count(v)}** {how}" for v, how in told if v in verdicts]
     return (
         f"**{len(claims)} claims**, each tested by a run that could have refuted it: "
         f"{', '.join(parts)} ({{ref}}`the ledger <ledger>`)."
@@ -97,41 +97,26 @@ def link(label, roles):
     return f"{{ref}}`the text <{label}>`" if role == "ref" else f"{{{role}}}`{label}`"
 
 
-def head(claim):
-    """Markdown: the line by which a claim is found."""
-    return f"({anchor(claim)})=\n**{claim.id}.** {claim.statement.strip()}"
-
-
 def facts(claim, found, roles):
     """Markdown: the numbers of a claim, where it is stated and what would refute it."""
-    seeds = found.get("seeds") or []
-    known = [
-        ("claimed by", WHOSE[claim.thesis]),
-        ("measured", numbers(found.get("measured"))),
-        ("predicted", numbers(found.get("predicted"))),
-        ("tolerance", numbers(found.get("tolerance"))),
-        ("runs", f"{len(seeds)} seeds" if seeds else "deterministic"),
-        ("range", claim.range),
-        ("refuted by", claim.refuted_by),
-        ("it holds if", f"`{claim.predicate.strip()}`"),
-    ]
-    if claim.printed:
-        known.append(("as printed, it would need", f"`{claim.printed.strip()}`"))
-    figures = ", ".join(f"{{numref}}`{name}`" for name in claim.figures)
-    tests = ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests)
-    known.append(("see", link(claim.label, roles) + (f"; {figures}" if figures else "")))
-    known.append(("tests", tests))
-    if origin := found.get("provenance"):
-        known.append(("recorded", recorded_with(origin)))
-    if stored := found.get("provenance", {}).get("from_record"):
-        known.append(
-            (
-                "measured anew",
-                "only the short form: the full one reads the stored runs of "
-                + ", ".join(f"`{name}`" for name in stored),
-            )
-        )
-    return "\n".join(f"{name}\n: {value}\n" for name, value in known)
+    seeds, origin = found.get("seeds") or [], found.get("provenance", {})
+    figures = "".join(f"; {{numref}}`{name}`" for name in claim.figures)
+    stored = ", ".join(f"`{name}`" for name in origin.get("from_record", ()))
+    known = {
+        "claimed by": WHOSE[claim.thesis],
+        **{name: numbers(found.get(name)) for name in ("measured", "predicted", "tolerance")},
+        "runs": f"{len(seeds)} seeds" if seeds else "deterministic",
+        "range": claim.range,
+        "refuted by": claim.refuted_by,
+        "it holds if": f"`{claim.predicate.strip()}`",
+        "as printed, it would need": claim.printed and f"`{claim.printed.strip()}`",
+        "see": link(claim.label, roles) + figures,
+        "tests": ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests),
+        "recorded": origin and recorded_with(origin),
+        "measured anew": stored
+        and f"only the short form: the full one reads the stored runs of {stored}",
+    }
+    return "\n".join(f"{name}\n: {value}\n" for name, value in known.items() if value)
 
 
 def commit_of(origin):
@@ -141,21 +126,16 @@ def commit_of(origin):
 
 def recorded_with(origin):
     """Markdown: what measured one record, in short."""
-    parts = [
-        f"commit `{commit_of(origin)[:7]}`"
-        + ("" if origin.get("code_as_committed", True) else " with changes")
-    ]
-    parts += [f"{name} {origin[name]}" for name in ("python", "torch", "numpy") if name in origin]
-    return ", ".join([*parts, f"{origin['machine']} {origin.get('instructions', '')}".strip()])
+    changed = "" if origin.get("code_as_committed", True) else " with changes"
+    parts = [f"{name} {origin[name]}" for name in TOOLS if name in origin]
+    machine = f"{origin['machine']} {origin.get('instructions', '')}".strip()
+    return ", ".join([f"commit `{commit_of(origin)[:7]}`{changed}", *parts, machine])
 
 
 def origins(records):
     """Markdown: one sentence on what measured all records together."""
     every = [record["provenance"] for record in records.values()]
-    told = [
-        f"{name} {', '.join(sorted({o[name] for o in every}))}"
-        for name in ("python", "torch", "numpy")
-    ]
+    told = [f"{name} {', '.join(sorted({o[name] for o in every}))}" for name in TOOLS]
     return (
         f"The records come from {len(set(map(commit_of, every)))} commits, measured with "
         f"{'; '.join(told)} on {', '.join(sorted({o['machine'] for o in every}))}; "
@@ -166,15 +146,9 @@ def origins(records):
 def overview(claims, records):
     """Markdown: the ids of the claims by verdict, each a link to its entry."""
     rows = [["verdict", "claims"]]
-    for verdict in VERDICTS:
-        own = [c for c in claims if records.get(c.id, {}).get("verdict", "not measured") == verdict]
-        if own:
-            rows.append(
-                [
-                    f"**{verdict}** ({len(own)})",
-                    ", ".join(f"{{ref}}`{c.id} <{anchor(c)}>`" for c in own),
-                ]
-            )
+    for name in VERDICTS:
+        links = [f"{{ref}}`{c.id} <{anchor(c)}>`" for c in claims if verdict(c, records) == name]
+        rows += [[f"**{name}** ({len(links)})", ", ".join(links)]] if links else []
     return table(rows)
 
 
@@ -183,13 +157,25 @@ def anchor(claim):
     return "claim-" + claim.id.replace("/", "-")
 
 
-class _Ledger(SphinxDirective):
-    def _read(self):
+SHOWN = {"ledger-summary": summary, "ledger-counts": counts, "ledger-overview": overview}
+
+
+class Ledger(SphinxDirective):
+    """One of the directives above."""
+
+    optional_arguments = 1
+
+    def run(self):
         root = Path(self.env.srcdir)
         files = root / "claims.yml", root / "results" / "claims.json"
         for file in files:
             self.env.note_dependency(str(file))
-        return read_claims(files[0]), read_ledger(files[1])
+        claims, (_, records) = read_claims(files[0]), read_ledger(files[1])
+        if self.name == "ledger-claims":
+            return self._entries(claims, records)
+        text = SHOWN[self.name](claims, records)
+        with_origins = records and self.name == "ledger-summary"
+        return self._parse(f"{text}\n\n{origins(records)}" if with_origins else text)
 
     def _parse(self, text):
         node = nodes.container()
@@ -197,59 +183,20 @@ class _Ledger(SphinxDirective):
         self.state.nested_parse(lines, self.content_offset, node)
         return node.children
 
-
-class Summary(_Ledger):
-    """Counts by status and verdict, and what measured."""
-
-    def run(self):
-        claims, (_, records) = self._read()
-        told = f"\n\n{origins(records)}" if records else ""
-        return self._parse(summary(claims, records) + told)
-
-
-class Counts(_Ledger):
-    """One sentence."""
-
-    def run(self):
-        claims, (_, records) = self._read()
-        return self._parse(counts(claims, records))
-
-
-class Claims(_Ledger):
-    """The claims of one wing."""
-
-    required_arguments = 1
-
-    def run(self):
-        claims, (_, records) = self._read()
-        name = self.arguments[0]
-        own = [c for c in claims if (wing(c) if wing(c) in WINGS else "others") == name]
-        if not own:
-            return [] if name == "others" else self._parse("No claims yet.")
-        roles = labels(chapter_texts(self.env.srcdir).values())
-        return [
-            node for claim in own for node in self._entry(claim, records.get(claim.id, {}), roles)
-        ]
-
-    def _entry(self, claim, found, roles):
-        """One line, and on the website a box that opens to the numbers."""
-        verdict = found.get("verdict", "not measured")
-        target, line = self._parse(head(claim))
-        badge = nodes.strong("", verdict, classes=["verdict", verdict.replace(" ", "-")])
-        line += [nodes.Text(" "), badge, nodes.Text(f" ({claim.status})")]
-        yield _html('<details class="claim"><summary>')
-        yield from (target, line)
-        yield _html("</summary>")
-        yield from self._parse(facts(claim, found, roles))
-        yield _html("</details>")
-
-
-class Overview(_Ledger):
-    """The ids of all claims by verdict."""
-
-    def run(self):
-        claims, (_, records) = self._read()
-        return self._parse(overview(claims, records))
+    def _entries(self, claims, records):
+        """Of each claim one line, and on the website a box that opens to the numbers."""
+        roles, shown = labels(chapter_texts(self.env.srcdir).values()), []
+        for claim in claims:
+            if self.arguments[0] == (wing(claim) if wing(claim) in WINGS else "others"):
+                came = verdict(claim, records)
+                text = f"({anchor(claim)})=\n**{claim.id}.** {claim.statement.strip()}"
+                target, line = self._parse(text)
+                badge = nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
+                line += [nodes.Text(" "), badge, nodes.Text(f" ({claim.status})")]
+                inner = self._parse(facts(claim, records.get(claim.id, {}), roles))
+                shown += [_html('<details class="claim"><summary>'), target, line]
+                shown += [_html("</summary>"), *inner, _html("</details>")]
+        return shown
 
 
 def _html(text):
@@ -258,8 +205,6 @@ def _html(text):
 
 def setup(app):
     """Register the directives."""
-    app.add_directive("ledger-summary", Summary)
-    app.add_directive("ledger-counts", Counts)
-    app.add_directive("ledger-claims", Claims)
-    app.add_directive("ledger-overview", Overview)
+    for name in (*SHOWN, "ledger-claims"):
+        app.add_directive(name, Ledger)
     return {"parallel_read_safe": True}

@@ -22,8 +22,6 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ["main", "mutants", "try_mutant"]
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("lib")
 GOOD = ("killed", "refused")
@@ -71,20 +69,10 @@ def try_mutant(mutant, expected, seconds=SECONDS):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         break_copy(mutant, folder)
+        command = [sys.executable, "-c", MEASURE, str(folder), mutant["claim"]]
+        own = {"env": os.environ | {"PYTHONPATH": str(folder / "lib")}, "cwd": folder}
         try:
-            done = subprocess.run(
-                [sys.executable, "-c", MEASURE, str(folder), mutant["claim"]],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(folder / "lib"),
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, **own)
         except subprocess.TimeoutExpired:
             return "endless", f"no verdict after {seconds} s"
     if done.returncode:
@@ -104,9 +92,8 @@ def main(claims=(), jobs=2, seconds=SECONDS):
         tried = pool.map(lambda m: try_mutant(m, verdicts[m["claim"]], seconds), table)
         for mutant, (outcome, seen) in zip(table, tried, strict=True):
             counts[outcome] += 1
-            print(
-                f"{outcome}: {mutant['claim']}: {verdicts[mutant['claim']]} -> {seen}", flush=True
-            )
+            claim = mutant["claim"]
+            print(f"{outcome}: {claim}: {verdicts[claim]} -> {seen}", flush=True)
     return counts
 
 

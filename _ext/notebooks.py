@@ -1,17 +1,20 @@
 """Chapters as notebooks: assembled for nbval, executed for readers, their reference renewed.
 
     notebooks.py assemble FOLDER     chapters + committed reference outputs -> FOLDER/**/*.ipynb
-    notebooks.py run FOLDER          executed notebooks, for reading and for Jupyter; outputs that
-                                     `make book` left for this state of a chapter are taken over
+    notebooks.py run FOLDER          executed notebooks, for reading and for Jupyter
     notebooks.py reference [NAME..]  execute, write tests/reference/*.json, print what changed
-                                     (--built: reuse outputs of `make book` where still valid)
+                                     --built, of both: take the outputs of the last `make book`
+    notebooks.py tidy                write the chapters as Jupyter would save them
 
 A reference holds the outputs of each code cell without images: what a rerun is compared with.
 """
 
 import argparse
+import copy
+import difflib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,15 +24,24 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from jupyter_client.manager import KernelManager
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = ROOT / "chapters"
-REFERENCE = ROOT / "tests" / "reference"
+CHAPTERS, REFERENCE = ROOT / "chapters", ROOT / "tests" / "reference"
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "application/pdf")
 #: Matplotlib's own files: a kernel must not depend on a home that can be written to.
 os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "_build" / ".matplotlib"))
-EXEMPT_TAGS = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
-EXEMPT_MARKS = ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION")
+#: Kernels encrypt what they say to this process; each would warn that it does not.
+KernelManager._transport_encryption_policy = lambda self, value=None: "auto"
+EXEMPT = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
+EXEMPT_MARKS = re.compile("NBVAL_(IGNORE_OUTPUT|SKIP|RAISES_EXCEPTION)")
+#: What `tests/notebook_comparison.py` puts where a cell cleared what it had shown.
+CLEARED = "\x1bcleared\x1b"
+#: Numbers agree within this part of the reference, or within the `floor` in their cell's metadata.
+RTOL = 1e-6
+NUMBER = re.compile(r"[-+]?(?:\d+\.(\d*)|\.(\d+)|\d+(?=e))(?:e[-+]?\d+)?", re.I)
+#: Numbers printed with more decimals than this were not rounded: their last ones may be missing.
+UNROUNDED = 10
 
 
 def chapter_files(root=ROOT):
@@ -42,19 +54,25 @@ def chapter_files(root=ROOT):
             for child in entry.get(key, ()):
                 yield from walk(child)
 
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf8"))
     return [root / f"{toc['root']}.md", *walk(toc)]
 
 
 def notebook_chapters():
     """The chapters that contain code."""
-    return [path for path in chapter_files() if "{code-cell}" in path.read_text()]
+    return [path for path in chapter_files() if "{code-cell}" in path.read_text(encoding="utf8")]
 
 
 def reference_file(chapter):
     """Where the reference outputs of a chapter are kept."""
-    name = chapter.relative_to(CHAPTERS).with_suffix("").as_posix().replace("/", "--")
-    return REFERENCE / f"{name}.json"
+    name = chapter.relative_to(CHAPTERS).with_suffix(".json").as_posix()
+    return REFERENCE / name.replace("/", "--")
+
+
+def reference(chapter):
+    """The reference outputs of a chapter's cells; none if there is no file."""
+    file = reference_file(chapter)
+    return json.loads(file.read_text(encoding="utf8"))["cells"] if file.exists() else []
 
 
 def read(chapter):
@@ -77,12 +95,11 @@ def is_clean(notebook):
 
 def is_exempt(cell):
     """True if the outputs of a cell are not compared."""
-    marked = any(mark in cell.source for mark in EXEMPT_MARKS)
-    return marked or bool(EXEMPT_TAGS & set(cell.metadata.get("tags", ())))
+    return bool(EXEMPT_MARKS.search(cell.source) or EXEMPT & {*cell.metadata.get("tags", ())})
 
 
 def list_fonts():
-    """Let Matplotlib list the fonts, if it has not: in a kernel, on a slow machine, it would complain."""
+    """Let Matplotlib list the fonts, if it has not: in a kernel, on a slow machine, it complains."""
     if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist-*.json")):
         subprocess.run(
             [sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True
@@ -93,13 +110,13 @@ def comparable(outputs):
     """Outputs without images, metadata and counts; a text that arrived in pieces is one."""
     kept = []
     for output in outputs:
+        if CLEARED in output.get("text", ""):
+            kept, output = [], {**output, "text": output["text"].rpartition(CLEARED)[2]}
         if output["output_type"] == "stream":
             if kept and kept[-1].get("name") == output["name"]:
                 kept[-1]["text"] += output["text"]
-            else:
-                kept.append(
-                    {"output_type": "stream", "name": output["name"], "text": output["text"]}
-                )
+            elif output["text"]:
+                kept.append({name: output[name] for name in ("output_type", "name", "text")})
         elif "data" in output:
             data = {k: v for k, v in output["data"].items() if k not in IMAGES}
             if set(output["data"]) & set(IMAGES):
@@ -109,58 +126,86 @@ def comparable(outputs):
     return kept
 
 
+def _agree(new, old, floor):
+    a, b = float(new[0]), float(old[0])
+    decimals = [len(m[1] or m[2] or "") for m in (new, old)]
+    as_printed = decimals[0] == decimals[1] or min(decimals) > UNROUNDED
+    return as_printed and abs(a - b) <= max(RTOL * abs(b), floor)
+
+
+def snap(new, old, floor=0.0):
+    """The text `new`, each number replaced by its partner in the text `old` if the two agree.
+
+    They agree if they have the same number of decimals and differ by at most the part RTOL of
+    the old one, or by `floor`: the size of rounding errors in that cell, 0 unless it says so.
+    """
+    partners = [*NUMBER.finditer(old)]
+    if len(partners) != len(NUMBER.findall(new)):
+        return new
+    waiting = iter(partners)
+
+    def one(match):
+        partner = next(waiting)
+        return partner[0] if _agree(match, partner, floor) else match[0]
+
+    return NUMBER.sub(one, new)
+
+
+def snapped(new, old, cell):
+    """The comparable outputs `new` of a cell, with the numbers of `old` where they agree."""
+    new, floor = copy.deepcopy(new), float(cell.metadata.get("floor", 0.0))
+    for fresh, known in zip(new, old, strict=False):
+        texts, others = fresh.get("data", fresh), known.get("data", known)
+        for key in texts.keys() & others.keys() - {"output_type", "name"}:
+            if isinstance(texts[key], str):
+                texts[key] = snap(texts[key], others[key], floor)
+    return new
+
+
+def built(chapter):
+    """The chapter as the last `make book` executed it; None if its cells changed since then."""
+    page = chapter.relative_to(ROOT).with_suffix(".ipynb")
+    try:
+        done = nbformat.read(ROOT / "_build" / "jupyter_execute" / page, as_version=4)
+    except (FileNotFoundError, ValueError):  # a build was killed while it wrote
+        return None
+    same = [cell.source for cell in code(done)] == [cell.source for cell in code(read(chapter))]
+    return done if same and is_clean(done) else None
+
+
 def execute(chapter):
     """The chapter, executed in its own folder."""
     from nbclient import NotebookClient
 
-    notebook = read(chapter)
-    NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(chapter.parent)}}
-    ).execute()
+    notebook, place = read(chapter), {"metadata": {"path": str(chapter.parent)}}
+    NotebookClient(notebook, timeout=600, resources=place).execute()
     return notebook
 
 
-def built(chapter):
-    """The executed notebook that the last book build left for this state of the chapter, or None."""
-    from dependencies import chapter_digest
-
-    name = chapter.relative_to(ROOT).with_suffix("").as_posix().replace("/", "-")
-    folder = ROOT / "_build" / ".executed" / name / chapter_digest(ROOT, chapter) / "executed"
-    notebook = read(chapter)
-    for path in folder.glob("*/base.ipynb"):
-        try:
-            whole = nbformat.read(path, as_version=4)
-        except ValueError:  # a build was killed while it wrote
-            continue
-        done = code(whole)
-        if is_clean(whole) and [cell.source for cell in done] == [
-            cell.source for cell in code(notebook)
-        ]:
-            for cell, old in zip(code(notebook), done, strict=True):
-                cell.outputs, cell.execution_count = old.outputs, old.execution_count
-            return notebook
-    return None
+def _write(notebook, folder, chapter):
+    target = Path(folder) / chapter.relative_to(CHAPTERS).with_suffix(".ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, target)
+    return target
 
 
 def assemble(folder, chapters=None):
     """Write each chapter with its reference outputs, for nbval to rerun and compare."""
-    folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     for chapter in notebook_chapters() if chapters is None else chapters:
-        notebook, file = read(chapter), reference_file(chapter)
+        notebook, outputs = read(chapter), reference(chapter)
         cells = code(notebook)
-        outputs = json.loads(file.read_text())["cells"] if file.exists() else []
         if len(outputs) != len(cells):
             # A note in place of the outputs: nbval shows it beside what the cell printed.
             note = f"no reference for this cell: run `make reference CHAPTER={chapter.stem}`\n"
             missing = [{"output_type": "stream", "name": "stdout", "text": note}]
             outputs = outputs[: len(cells)] + [missing] * (len(cells) - len(outputs))
-        for number, (cell, kept) in enumerate(zip(cells, outputs, strict=False), 1):
+        for number, (cell, kept) in enumerate(zip(cells, outputs, strict=True), 1):
             cell.outputs = [nbformat.from_dict(output) for output in kept]
             cell.execution_count = number  # nbval skips the comparison of cells that never ran
-        target = folder / chapter.relative_to(CHAPTERS).with_suffix(".ipynb")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, target)
+        _write(notebook, folder, chapter)
+    own = "import notebook_comparison\n\nnotebook_comparison.install()\n"
+    Path(folder, "conftest.py").write_text(own, encoding="utf8")
 
 
 def _executed(chapter, use_build=False):
@@ -172,12 +217,14 @@ def _executed(chapter, use_build=False):
 
 def execute_all(chapters, jobs, use_build=False):
     """(chapter, executed notebook) of each, in order; exits with 1 at the end if one failed."""
-    failed = []
-    with ProcessPoolExecutor(jobs) as pool:
-        work = partial(_executed, use_build=use_build)
-        for chapter, notebook, error in pool.map(work, chapters):
+    from learning_dynamics.runtime import end_with_parent
+
+    failed = False
+    list_fonts()
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
+        for chapter, notebook, error in pool.map(partial(_executed, use_build=use_build), chapters):
             if error:
-                failed.append(chapter)
+                failed = True
                 print(f"{chapter.relative_to(ROOT)}: {error}", file=sys.stderr)
             else:
                 yield chapter, notebook
@@ -185,78 +232,68 @@ def execute_all(chapters, jobs, use_build=False):
         raise SystemExit(1)
 
 
-def run(folder, jobs):
-    """Write executed notebooks below `folder`."""
-    for chapter, notebook in execute_all(notebook_chapters(), jobs, use_build=True):
-        target = Path(folder) / chapter.relative_to(CHAPTERS).with_suffix(".ipynb")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, target)
-        print(target)
-
-
 def differences(old, new):
     """Lines that say how the comparable outputs of two runs differ."""
-    import difflib
 
     def lines(cells):
-        return [
-            f"[{number}] {line}"
-            for number, outputs in enumerate(cells)
-            for output in outputs
-            for text in (
-                [output["text"]] if "text" in output else map(str, output["data"].values())
-            )
-            for line in text.splitlines()
-        ]
+        for number, outputs in enumerate(cells):
+            for output in outputs:
+                texts = [output["text"]] if "text" in output else output["data"].values()
+                yield from (f"[{number}] {line}" for t in texts for line in str(t).splitlines())
 
-    return [
-        line
-        for line in difflib.unified_diff(lines(old), lines(new), "before", "now", "", "", 0, "")
-        if not line.startswith(("---", "+++", "@@"))
-    ]
+    told = difflib.unified_diff([*lines(old)], [*lines(new)], n=0, lineterm="")
+    return [line for line in told if not line.startswith(("---", "+++", "@@"))]
 
 
 def renew(names, jobs, use_build=False):
-    """Execute chapters (or, with `use_build`, take what the book build executed), write their references and print what changed."""
+    """Execute chapters (or take what the book build executed), write references, print changes."""
     from learning_dynamics.files import write_atomically
-    from numeric_comparison import same_outputs
 
     chapters = [c for c in notebook_chapters() if not names or c.stem in names]
     if not chapters:
         raise SystemExit(f"{', '.join(names)}: no chapter with code has this name")
     REFERENCE.mkdir(exist_ok=True)
     for chapter, notebook in execute_all(chapters, jobs, use_build):
-        new = [comparable(cell.outputs) for cell in code(notebook)]
-        file = reference_file(chapter)
-        old = json.loads(file.read_text())["cells"] if file.exists() else []
-        if len(old) == len(new) and all(map(same_outputs, old, new)):
+        new, old = [comparable(cell.outputs) for cell in code(notebook)], reference(chapter)
+        if len(old) == len(new) and old == [*map(snapped, new, old, code(notebook))]:
             print(f"{chapter.relative_to(ROOT)}: unchanged")
             continue
         text = json.dumps({"cells": new}, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(file, text.encode())
+        write_atomically(reference_file(chapter), text.encode())
         print(f"{chapter.relative_to(ROOT)}: changed", *differences(old, new), sep="\n  ")
     if not names:
-        expected = {reference_file(c) for c in notebook_chapters()}
-        for file in set(REFERENCE.glob("*.json")) - expected:
+        for file in {*REFERENCE.glob("*.json")} - {*map(reference_file, notebook_chapters())}:
             print(f"{file.relative_to(ROOT)}: removed, its chapter is gone")
             file.unlink()
+
+
+def tidy(root=ROOT):
+    """Write every chapter as Jupyter does when it is opened and saved."""
+    from jupytext import TextFileContentsManager
+
+    manager = TextFileContentsManager(root_dir=str(root))
+    for chapter in chapter_files(root):
+        path = chapter.relative_to(root).as_posix()
+        manager.save(manager.get(path, type="notebook"), path)
 
 
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("assemble", "run", "reference"))
+    parser.add_argument("action", choices=("assemble", "run", "reference", "tidy"))
     parser.add_argument("words", nargs="*", help="a folder, or names of chapters")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--built", action="store_true", help="take executed chapters from _build")
     options = parser.parse_args()
-    list_fonts()
     if options.action == "assemble":
         assemble(options.words[0])
-    elif options.action == "run":
-        run(options.words[0], options.jobs)
-    else:
+    elif options.action == "reference":
         renew(options.words, options.jobs, options.built)
+    elif options.action == "tidy":
+        tidy()
+    else:
+        for chapter, notebook in execute_all(notebook_chapters(), options.jobs, options.built):
+            print(_write(notebook, options.words[0], chapter))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,27 @@
-"""nbval with corrections: numbers within a tolerance, no images, cells with history.
+"""nbval with corrections: numbers within a tolerance, no images, cells with history, cleared output.
 
-Imported by `conftest.py`, which thereby changes nbval for the whole test run.
+Imported by `conftest.py`, which thereby changes nbval for the whole test run, and by the
+`conftest.py` beside the assembled notebooks, so that nbval can be run on these alone.
 """
 
 from pathlib import Path
 
+from nbformat import from_dict
 from nbval import kernel, plugin
 
-from notebooks import CHAPTERS, comparable
-from numeric_comparison import snap_outputs
+from notebooks import CHAPTERS, CLEARED, comparable, snapped
 
-_init = plugin.IPyNbFile.__init__
 _compare = plugin.IPyNbCell.compare_outputs
-_setup = plugin.IPyNbFile.setup
-
-
-def _as_dictionaries(outputs):
-    from nbformat import from_dict
-
-    return [from_dict(output) for output in comparable(outputs)]
+SHOWING = ("stream", "display_data", "execute_result", "error")
 
 
 def compare_outputs(self, test, ref, skip_compare=None):
-    """nbval's comparison after images are left out and close numbers are made equal."""
-    test, ref = _as_dictionaries(test), _as_dictionaries(ref)
-    snap_outputs(test, ref)
-    return _compare(self, test, ref, skip_compare)
+    """nbval's comparison after images are left out and numbers that agree are made equal."""
+    test, ref = comparable(test), comparable(ref)
+    test = snapped(test, ref, self.cell)
+    return _compare(
+        self, *([from_dict(o) for o in outputs] for outputs in (test, ref)), skip_compare
+    )
 
 
 def execute_cell_input(self, source, allow_stdin=None):
@@ -33,22 +29,39 @@ def execute_cell_input(self, source, allow_stdin=None):
     return self.kc.execute(source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
 
 
-class _KernelInChapterFolder(kernel.RunningKernel):
-    """Runs where the chapter lies, not where the assembled notebook does."""
+class _Kernel(kernel.RunningKernel):
+    """Runs where the chapter lies, not where the assembled notebook does; says what was cleared."""
 
     def __init__(self, name, cwd=None, startup_timeout=60):
-        for parent in Path(cwd).parents:
-            if parent.name == "nbval":
-                cwd = str(CHAPTERS / Path(cwd).relative_to(parent))
+        for folder in (Path(cwd), *Path(cwd).parents):
+            if folder.name == "nbval":
+                cwd = str(CHAPTERS / Path(cwd).relative_to(folder))
                 break
-        else:
-            if Path(cwd).name == "nbval":
-                cwd = str(CHAPTERS)
+        self.waiting, self.later = False, []
         super().__init__(name, cwd, startup_timeout)
+
+    def get_message(self, stream, timeout=None):
+        """A message; for nbval, which does not know it, clearing is a text like any other.
+
+        With `wait` an output is cleared by the next one, if there is one.
+        """
+        message = self.later.pop() if self.later else super().get_message(stream, timeout)
+        kind, cleared = message["msg_type"], {"name": "stdout", "text": CLEARED}
+        if kind == "clear_output":
+            self.waiting = message["content"]["wait"]
+            text = "" if self.waiting else CLEARED
+            return {**message, "msg_type": "stream", "content": {**cleared, "text": text}}
+        if kind == "status":
+            self.waiting = False
+        if self.waiting and kind in SHOWING:
+            self.waiting = False
+            self.later.append(message)
+            return {**message, "msg_type": "stream", "content": cleared}
+        return message
 
 
 def install():
     """Change nbval."""
     plugin.IPyNbCell.compare_outputs = compare_outputs
-    plugin.RunningKernel = _KernelInChapterFolder
+    plugin.RunningKernel = _Kernel
     kernel.RunningKernel.execute_cell_input = execute_cell_input

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import check_browser
-import page_scripts
+import site_pages
 from browser import open_page, site_browser
 
 PAGE = "<!doctype html><html><body>{}</body></html>"
@@ -83,7 +83,7 @@ def test_scripts_that_nothing_uses_are_left_out_and_none_comes_twice():
     def script(filename=None, body=None):
         return SimpleNamespace(filename=filename, attributes={"body": body})
 
-    needed = page_scripts.needed(
+    needed = site_pages.needed(
         [
             script(body="const THEBE_JS_URL = 1"),
             script("sphinx-thebe.js"),
@@ -102,5 +102,5 @@ def test_scripts_that_nothing_uses_are_left_out_and_none_comes_twice():
 
 def test_a_bibliography_is_no_list_without_items():
     context = {"body": '<div role="list" class="citation-list">'}
-    page_scripts._page(None, "page", "page.html", context, None)
+    site_pages._page(None, "page", "page.html", context, None)
     assert context["body"] == '<div class="citation-list">' and context["default_mode"] == "auto"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import typeset
+import check_pdf
 from small_book import surroundings
 
 ROOT = Path(__file__).parent.parent
@@ -98,13 +98,14 @@ echo whole > learning_dynamics.aux
 
 
 def test_latex_that_was_killed_starts_afresh(tmp_path):
+    (tmp_path / "learning_dynamics.tex").touch()
     program = tmp_path / "latexmk"
     program.write_text(LATEXMK)
     program.chmod(0o755)
 
     def run():
         return subprocess.run(
-            [sys.executable, typeset.__file__, str(tmp_path)],
+            [sys.executable, check_pdf.__file__, str(tmp_path)],
             start_new_session=True,
             capture_output=True,
             env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},

@@ -4,7 +4,6 @@ The mutants are tried by `make audit`; here, that there is one for each claim an
 changes something.
 """
 
-import json
 from pathlib import Path
 
 import pytest
@@ -66,7 +65,7 @@ def test_counts_become_a_row_of_the_page(tmp_path):
     file = tmp_path / "audit.json"
     note("mutants", {"claims": 2, "killed": 2}, file)
     note("accessibility", {"pages": 3}, file)
-    table = reproducibility_page.audit(json.loads(file.read_text()))
+    table = reproducibility_page.audit(file.read_text())
     assert "| mutants | claims: 2, killed: 2 |" in table and "| accessibility | pages: 3 |" in table
 
 

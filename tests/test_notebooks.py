@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 import subprocess
 import sys
 
@@ -19,8 +20,10 @@ from notebooks import (
     notebook_chapters,
     read,
     reference_file,
+    snap,
+    snapped,
+    tidy,
 )
-from numeric_comparison import same_outputs, snap
 
 CHAPTERS = chapter_files()
 NOTEBOOKS = notebook_chapters()
@@ -31,33 +34,45 @@ def name_of(path):
 
 
 @pytest.mark.parametrize(
-    ("test", "reference", "same"),
+    ("test", "reference", "floor", "same"),
     [
-        ("1.4142135623", "1.4142135624", True),  # the last digit of a long number
-        ("1.4142", "1.4152", False),  # a result that changed
-        ("loss 1.00 at 3", "loss 1.00 at 4", False),  # whole numbers are exact
-        ("1.0e-16", "3.0e-16", True),  # rounding
-        ("1.0e-6", "3.0e-6", False),
-        ("-0.5", "0.5", False),
-        ("0.5 0.6", "0.5", False),
-        ("rank 2: 0.50", "rank 3: 0.50", False),
-        ("slow 0.50", "fast 0.50", False),
-        ("nan", "1.0", False),
+        ("1.4142135623", "1.4142135624", 0, True),  # the last digit of a long number
+        ("1.4142", "1.4152", 0, False),  # a result that changed
+        ("2.1", "2.10", 0, False),  # printed in another way
+        ("0.30000000000000004", "0.300000000000", 0, True),  # not rounded: all digits there are
+        ("loss 1.00 at 3", "loss 1.00 at 4", 0, False),  # whole numbers are exact
+        ("3.2e-60", "7.7e-20", 0, False),  # small is no reason to be equal
+        ("3.2e-60", "3.2e-60", 0, True),
+        ("1.0e-16", "3.0e-16", 0, False),
+        ("1.0e-16", "3.0e-16", 1e-15, True),  # rounding errors, where the cell says their size
+        ("1.0e-6", "3.0e-6", 1e-15, False),
+        ("-0.5", "0.5", 0, False),
+        ("0.5 0.6", "0.5", 0, False),
+        ("rank 2: 0.50", "rank 3: 0.50", 0, False),
+        ("slow 0.50", "fast 0.50", 0, False),
+        ("nan", "1.0", 0, False),
     ],
 )
-def test_numbers_are_compared_within_the_tolerance(test, reference, same):
-    assert (snap(test, reference) == reference) is same
+def test_numbers_are_compared_within_the_tolerance(test, reference, floor, same):
+    assert (snap(test, reference, floor) == reference) is same
 
 
 def test_a_changed_output_is_another_output():
+    cell = new_code_cell("x")
     old = [{"output_type": "stream", "name": "stdout", "text": "loss 0.2500\n"}]
-    assert same_outputs(old, copy.deepcopy(old))
-    assert not same_outputs(old, [{**old[0], "text": "loss 0.2600\n"}])
-    assert not same_outputs(old, [])
-    assert differences([old], [[{**old[0], "text": "loss 0.2600\n"}]]) == [
-        "-[0] loss 0.2500",
-        "+[0] loss 0.2600",
+    new = [{**old[0], "text": "loss 0.2600\n"}]
+    assert snapped(copy.deepcopy(old), old, cell) == old
+    assert snapped(new, old, cell) == new and snapped([], old, cell) == []
+    assert differences([old], [new]) == ["-[0] loss 0.2500", "+[0] loss 0.2600"]
+
+
+def test_the_floor_of_a_cell_holds_for_all_that_it_shows():
+    values = [
+        [{"output_type": "display_data", "data": {"text/plain": x}}] for x in ("1e-16", "2e-16")
     ]
+    for floor, same in ((0, False), ("1e-15", True)):
+        cell = new_code_cell("x", metadata={"floor": floor})
+        assert (snapped(values[0], values[1], cell) == values[1]) is same
 
 
 def test_images_are_not_compared_but_their_text_neighbours_are():
@@ -80,7 +95,11 @@ NBVAL_CASES = [
     ("print('loss 0.25', 1)", "loss 0.25", False),
     ("pass", "loss 0.25", False),
     ("print('loss 0.25'); 1 / 0", "loss 0.25", False),
-    ("from IPython.display import display; 1.5;", "", True),  # a semicolon silences
+    ("from IPython.display import clear_output; 1.5;", "", True),  # a semicolon silences
+    ("print('first'); clear_output(); print('loss 0.25')", "loss 0.25", True),
+    ("print('first'); clear_output(wait=True); print('loss 0.25')", "loss 0.25", True),
+    ("print('loss 0.25'); clear_output(wait=True)", "loss 0.25", True),  # nothing came after it
+    ("print('loss 0.25'); clear_output()", "loss 0.25", False),
 ]
 
 
@@ -149,7 +168,6 @@ class TestEachNotebook:
     def test_has_jupytext_header(self, chapter):
         head = chapter.read_text().split("---")[1]
         assert "format_name: myst" in head
-        assert "jupytext_version" not in head
 
     def test_figures_have_name_caption_and_alternative_text(self, chapter):
         for cell in code(read(chapter)):
@@ -172,3 +190,24 @@ def test_formulas_print_on_paper(chapter):
     text = chapter.read_text()
     assert not re.search(r"\\begin\{align\*?\}", text), "use aligned inside $$"
     assert not re.search(r"\\tag\b|\\newcommand|\\def\b", text)
+
+
+def test_a_chapter_that_is_opened_and_saved_in_jupyter_stays_as_it_is(tmp_path):
+    shutil.copytree(ROOT / "chapters", tmp_path / "chapters")
+    for name in ("_toc.yml", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    tidy(tmp_path)
+    texts = {p: (tmp_path / p.relative_to(ROOT)).read_text() for p in CHAPTERS}
+    assert not [p for p in CHAPTERS if p.read_text() != texts[p]], "run `make tidy`"
+
+
+def test_jupyter_opens_chapters_as_notebooks(monkeypatch):
+    """As `make lab` starts it: the setting is found, and by the names that Jupyter gives to files."""
+    from jupyterlab_server.settings_utils import _get_overrides
+
+    line = next(x for x in (ROOT / "Makefile").read_text().splitlines() if "jupyter lab" in x)
+    assert "JUPYTER_CONFIG_PATH=_ext/jupyter" in line
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "_ext" / "jupyter"))
+    found, fault = _get_overrides("")
+    viewers = found["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]
+    assert not fault and viewers["markdown"] == viewers["myst"] == "Jupytext Notebook"

@@ -1,20 +1,19 @@
-"""What makes the pages pleasant to read: previews, signs, sources of figures, buttons, the PDF's link."""
+"""What makes the pages pleasant to read: previews, claims under figures, buttons, the PDF's link."""
 
 import json
 import re
 import subprocess
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
-import pytest
 from bs4 import BeautifulSoup
 from playwright._impl._driver import compute_driver_executable
 
-import printed_copy
-import repository
-import signs
-from figure_code import figure_sources
+import api_page
+import figure_claims
+import site_pages
 from ledger_page import counts, overview
-from notebooks import chapter_files
 from paper.claims import read_claims
 from paper.ledger import read_ledger
 from previews import fragment, page_previews, write_previews
@@ -29,8 +28,7 @@ PAGE = """<article>
 OTHER = """<article><figure id="fig-b"><img alt="a" src="../_images/c.svg"/><figcaption><p>Caption</p>
 <div class="legend"><p>code</p></div></figcaption></figure>
 <div class="citation" id="id1"><span>[1]</span><p>A work.</p></div>
-<dl><dt id="word-a">plateau</dt><dd><p>flat</p></dd></dl>
-<table><tr id="sign-x"><td><p>X</p></td><td></td><td><p>inputs</p></td></tr></table></article>"""
+<dl><dt id="word-a">plateau</dt><dd><p>flat</p></dd></dl></article>"""
 
 
 def soup(text):
@@ -52,9 +50,8 @@ def test_previews_hold_theorems_figures_and_citations():
     assert not any(piece in "".join(found.values()) for piece in ("<a", " id=", "headerlink"))
 
 
-def test_previews_of_signs_and_words():
+def test_previews_of_words():
     page = soup(OTHER)
-    assert fragment(page.find(id="sign-x"), "chapters/b.html") == "<p>X · inputs</p>"
     assert "flat" in fragment(page.find(id="word-a"), "chapters/b.html")
 
 
@@ -76,76 +73,60 @@ def test_the_preview_script_is_sound_and_our_own():
     assert "Escape" in text and "aria-describedby" in text
 
 
-NOTATION = signs.entries((ROOT / "chapters/notation.md").read_text())
+def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
+    entries = [{"id": "saddles/any-loss", "provenance": {"from_record": ["results/deep.nc"]}}]
+    ledger = {}, {entry["id"]: entry for entry in entries}
+    monkeypatch.setattr(figure_claims, "read_ledger", lambda path: ledger)
+    builder = SimpleNamespace(get_target_uri=lambda docname: f"{docname}.html")
+    app = SimpleNamespace(srcdir=ROOT, builder=builder)
+    figure_claims._read(app)
+    claims = read_claims(ROOT / "claims.yml")
+    assert app.figure_links.keys() == {name for claim in claims for name in claim.figures}
+    (claim,) = [claim for claim in claims if claim.id == "saddles/any-loss"]
+    links = app.figure_links[claim.figures[0]]
+    assert ("saddles/any-loss", "chapters/ledger.html#claim-saddles-any-loss") in links
+    assert ("deep.nc", "records/deep.nc") in links and app.figure_records == {
+        ROOT / "results/deep.nc"
+    }
 
 
-def first_chapter_that_uses(entry):
-    """The first chapter with a formula that begins with the sign alone, and whether it is linked."""
-    for path in chapter_files(ROOT):
-        part = signs._part(path.relative_to(ROOT).with_suffix("").as_posix())
-        if part is None or entry not in signs.meaning_of(NOTATION, part).values():
-            continue
-        text = re.sub(
-            r"^```\{code-cell\}.*?^```$|^\$\$.*?^\$\$", "", path.read_text(), flags=re.M | re.S
-        )
-        for formula in re.findall(r"(?<!\$)\$([^$]+)\$(?!\$)", text):
-            if any(re.match(re.escape(n) + signs.RELATION, formula.strip()) for n in entry.names):
-                return path
-    return None
+def test_the_api_has_a_page_for_each_package_and_module(tmp_path):
+    stale = tmp_path / "api" / "modules" / "learning_dynamics.gone.md"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    api_page._write(SimpleNamespace(srcdir=tmp_path), None)
+    pages = {
+        p.relative_to(tmp_path / "api").as_posix(): p.read_text() for p in tmp_path.rglob("*.md")
+    }
+    assert "modules/learning_dynamics.losses.md" in pages and not stale.exists()
+    for wing in ("saddles", "scales", "data"):
+        page = pages[f"packages/learning_dynamics.{wing}.md"]
+        assert all(name in page for name in import_module(f"learning_dynamics.{wing}").__all__)
+    assert not any("paper" in name for name in pages)
 
 
-@pytest.mark.parametrize("entry", [e for e in NOTATION if not e.is_word], ids=lambda e: e.anchor)
-def test_every_sign_is_used_and_means_one_thing(entry):
-    assert first_chapter_that_uses(entry) is not None, f"{entry.names} stands in no chapter"
-
-
-def test_signs_of_the_notation_page():
-    anchors = [entry.anchor for entry in NOTATION]
-    assert len(set(anchors)) == len(anchors) >= 34
-    saddles, scales = (signs.meaning_of(NOTATION, part) for part in ("saddles", "scales"))
-    assert saddles["L"].anchor == "sign-L" and scales["L"].anchor == "sign-scales-L"
-    assert r"\sxx" in scales and r"\epsilon" not in scales
-    assert "L" not in signs.meaning_of(NOTATION, "together")  # loss there, depth here: no guess
-
-
-CHAPTER = """
-```{code-cell} ipython3
-from paper.saddles.deep.schedules import from_dataset
-from paper.records import read_record
-from paper.figures.deep import plot_escape_times
-found = from_dataset(read_record("deep"))
-```
-```{code-cell} ipython3
----
-mystnb:
-  figure: {name: fig-x, caption: x}
----
-plot_escape_times(found)
-plot_escape_times(unknown)
-```
-"""
-
-
-def test_a_figure_knows_its_code_and_its_record():
-    source = figure_sources(ROOT, CHAPTER)["fig-x"]
-    assert source.drawn_by == [("paper.figures.deep", "plot_escape_times")]
-    assert source.computed_by == [("paper.saddles.deep.schedules", "from_dataset")]
-    assert [path.name for path in source.records] == ["deep.nc"]
-
-
-def test_every_figure_of_the_book_has_a_source():
-    for path in chapter_files(ROOT):
-        for name, source in figure_sources(ROOT, path.read_text()).items():
-            assert source.drawn_by, f"{name}: drawn by no function of the package"
+def test_docstrings_are_shown_as_written():
+    text = "Says `what` it does, |x|_2.\n\nname : meaning\nother : of `it`\n\nMore prose."
+    assert api_page.render(text.split("\n")) == [
+        "Says \\ ``what``\\  it does, \\|x\\|\\_2.",
+        "",
+        "::",
+        "",
+        "   name : meaning",
+        "   other : of `it`",
+        "",
+        "More prose.",
+        "",
+    ]
 
 
 def test_buttons_follow_the_repositorys_address():
-    off = repository.theme_options({"repository_url": "", "logo": 1})
-    on = repository.theme_options({"repository_url": "https://github.com/someone/book"})
+    off = site_pages.theme_options({"repository_url": "", "logo": 1})
+    on = site_pages.theme_options({"repository_url": "https://github.com/someone/book"})
     assert (
-        not any(off[b] for b in repository.BUTTONS) and not off["launch_buttons"]["binderhub_url"]
+        not any(off[b] for b in site_pages.BUTTONS) and not off["launch_buttons"]["binderhub_url"]
     )
-    assert all(on[b] for b in repository.BUTTONS) and on["launch_buttons"]["binderhub_url"]
+    assert all(on[b] for b in site_pages.BUTTONS) and on["launch_buttons"]["binderhub_url"]
     assert off["logo"] == 1
 
 
@@ -159,16 +140,16 @@ def test_the_pdf_is_linked_when_it_is_there(tmp_path):
     landing = tmp_path / "html/chapters/index.html"
     landing.parent.mkdir(parents=True)
     source = (ROOT / "chapters/index.md").read_text()
-    assert printed_copy.HIDDEN in source
+    assert site_pages.HIDDEN in source
     landing.write_text(source)
-    assert not printed_copy.place(tmp_path) and landing.read_text() == source
+    assert not site_pages.place_pdf(tmp_path) and landing.read_text() == source
     (tmp_path / "latex").mkdir()
-    (tmp_path / "latex" / printed_copy.NAME).write_bytes(b"%PDF")
-    assert printed_copy.place(tmp_path) and printed_copy.SHOWN in landing.read_text()
-    assert (tmp_path / "html" / printed_copy.NAME).exists()
-    (tmp_path / "html" / printed_copy.NAME).unlink()
-    (tmp_path / "latex" / printed_copy.NAME).unlink()
-    assert not printed_copy.place(tmp_path) and landing.read_text() == source
+    (tmp_path / "latex" / site_pages.PDF).write_bytes(b"%PDF")
+    assert site_pages.place_pdf(tmp_path) and site_pages.SHOWN in landing.read_text()
+    assert (tmp_path / "html" / site_pages.PDF).exists()
+    (tmp_path / "html" / site_pages.PDF).unlink()
+    (tmp_path / "latex" / site_pages.PDF).unlink()
+    assert not site_pages.place_pdf(tmp_path) and landing.read_text() == source
 
 
 def test_ledger_counts_add_up():

@@ -9,8 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from audit_record import note
-from notebooks import notebook_chapters
-from two_runs import compare, run_twice
+from notebooks import IMAGES, code, comparable, execute_all, is_exempt, notebook_chapters
 
 JOBS = 2
 CHAPTER = """---
@@ -54,6 +53,45 @@ print(time.time_ns())
 """
 
 
+def compare(first, second):
+    """(counts, differences) of two executed notebooks of one chapter; differences say the cell."""
+    counts, differences = {"cells": 0, "figure files": 0}, []
+    for number, cells in enumerate(zip(code(first), code(second), strict=True), 1):
+        if is_exempt(cells[0]):
+            continue
+        printed = [comparable(cell.outputs) for cell in cells]
+        figures = [
+            [
+                (kind, o["data"][kind])
+                for o in cell.outputs
+                for kind in IMAGES
+                if kind in o.get("data", {})
+            ]
+            for cell in cells
+        ]
+        counts["cells"] += 1
+        counts["figure files"] += len(figures[0])
+        told = ["printed text"] if printed[0] != printed[1] else []
+        told += ["number of figure files"] if len(figures[0]) != len(figures[1]) else []
+        told += [old[0] for old, new in zip(*figures, strict=False) if old != new]
+        differences += [f"cell {number}: {what}" for what in told]
+    return counts, differences
+
+
+def run_twice(chapters, jobs, monkeypatch):
+    """Execute the chapters twice; (counts, differences) over all, each difference with its chapter."""
+    runs = []
+    for seed in ("0", "1"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)  # kernels inherit it
+        runs.append(dict(execute_all(chapters, jobs)))
+    total, differences = {"chapters": len(chapters)}, []
+    for chapter in chapters:
+        counts, found = compare(runs[0][chapter], runs[1][chapter])
+        total = {**total, **{name: total.get(name, 0) + n for name, n in counts.items()}}
+        differences += [f"{chapter.stem}, {line}" for line in found]
+    return total, differences
+
+
 def executed():
     """A notebook with one printed number, one figure in two formats and one glued value."""
     figure = {"image/svg+xml": "<svg/>", "application/pdf": "JVBERg==", "text/plain": "<Figure>"}
@@ -94,10 +132,10 @@ def test_the_smallest_difference_is_told(change, told):
 
 
 @pytest.mark.audit
-def test_salt_clock_and_order_of_sets_are_found_out(tmp_path):
+def test_salt_clock_and_order_of_sets_are_found_out(tmp_path, monkeypatch):
     chapter = tmp_path / "chapter.md"
     chapter.write_text(CHAPTER)
-    counts, differences = run_twice([chapter], 1)
+    counts, differences = run_twice([chapter], 1, monkeypatch)
     assert counts == {"chapters": 1, "cells": 5, "figure files": 4}
     assert differences == [
         "chapter, cell 3: image/svg+xml",
@@ -107,7 +145,7 @@ def test_salt_clock_and_order_of_sets_are_found_out(tmp_path):
 
 
 @pytest.mark.audit
-def test_two_cold_runs_of_the_book_are_identical():
-    counts, differences = run_twice(notebook_chapters(), JOBS)
+def test_two_cold_runs_of_the_book_are_identical(monkeypatch):
+    counts, differences = run_twice(notebook_chapters(), JOBS, monkeypatch)
     note("two cold runs", {**counts, "differences": len(differences)})
     assert not differences, "\n".join(differences)

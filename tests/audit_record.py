@@ -5,8 +5,6 @@ from pathlib import Path
 
 from learning_dynamics.files import hold, write_atomically
 
-__all__ = ["RECORD", "note"]
-
 RECORD = Path(__file__).resolve().parent.parent / "results" / "audit.json"
 
 
