@@ -9,66 +9,34 @@ may show the text of a Python object, a zero printed as 0e+00, or an empty box o
 
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from bs4 import BeautifulSoup
+
 from faults import report, unreadable
 
-LOADS = dict.fromkeys(["script", "img", "iframe", "source", "embed", "video", "audio"], "src")
-LOADS["object"] = "data"
-LOADING_LINKS = {
-    *[
-        "stylesheet",
-        "preload",
-        "prefetch",
-        "icon",
-        "shortcut",
-        "modulepreload",
-        "preconnect",
-        "dns-prefetch",
-    ],
-    "manifest",
-}
+LOADING = "script, img, iframe, source, embed, video, audio, object, link"
+LINKS = "stylesheet preload prefetch icon shortcut modulepreload preconnect dns-prefetch manifest"
 CSS_ADDRESS = re.compile(r"(?:url\(\s*|@import\s+(?!url\())['\"]?([^'\")\s]+)")
 
 
-class _Page(HTMLParser):
-    """What a page loads, and what is wrong with what it shows."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.loads, self.faults, self.words, self.boxes = [], [], [], []
-        self.open, self.in_box = "", False
-        self.feed(text)
-        self.faults += [f"shows {piece!r}" for piece in unreadable("".join(self.words))]
-        self.faults += ["shows an empty box of code" for box in self.boxes if not box.strip()]
-
-    def handle_starttag(self, tag, attrs):
-        given = {name: value or "" for name, value in attrs}
-        if tag in LOADS:
-            self.loads.append(given.get(LOADS[tag], ""))
-        if tag == "link" and LOADING_LINKS & {*given.get("rel", "").split()}:
-            self.loads.append(given.get("href", ""))
-        if tag == "img" and not given.get("alt", "").strip():
-            self.faults.append(f"image {given.get('src')} has no alternative text")
-        self.loads += CSS_ADDRESS.findall(given.get("style", ""))
-        if tag in ("style", "script"):
-            self.open = tag
-        self.boxes += [""] if tag == "pre" else []
-        self.in_box = tag == "pre" or self.in_box
-
-    def handle_data(self, data):
-        if self.open == "style":
-            self.loads += CSS_ADDRESS.findall(data)
-        if not self.open:
-            self.words.append(data)
-        if self.in_box:
-            self.boxes[-1] += data
-
-    def handle_endtag(self, tag):
-        self.open = ""
-        self.in_box = self.in_box and tag != "pre"
+def _read(text):
+    """(addresses that a page loads, what is wrong with what it shows)."""
+    soup = BeautifulSoup(text, "html.parser")
+    loads = []
+    for tag in soup.select(LOADING):
+        if tag.name != "link" or {*LINKS.split()} & {*tag.get("rel", ())}:
+            loads += [tag[name] for name in ("src", "data", "href") if tag.get(name)]
+    styles = [tag["style"] for tag in soup.select("[style]")] + [t.text for t in soup("style")]
+    loads += [address for style in styles for address in CSS_ADDRESS.findall(style)]
+    silent = [tag for tag in soup("img") if not tag.get("alt", "").strip()]
+    faults = [f"image {tag.get('src')} has no alternative text" for tag in silent]
+    for tag in soup(["script", "style"]):
+        tag.decompose()
+    faults += [f"shows {piece!r}" for piece in unreadable(soup.get_text())]
+    empty = [tag for tag in soup("pre") if not tag.get_text(strip=True)]
+    return loads, faults + ["shows an empty box of code" for _ in empty]
 
 
 def _load_fault(page, address):
@@ -85,8 +53,8 @@ def problems(site):
     site, found = Path(site), []
     pages = [p for p in sorted(site.rglob("*.html")) if p.relative_to(site).parts[0] != "_static"]
     for path in pages:
-        page = _Page(path.read_text(encoding="utf8"))
-        faults = [*filter(None, (_load_fault(path, a) for a in page.loads)), *page.faults]
+        loads, faults = _read(path.read_text(encoding="utf8"))
+        faults += filter(None, (_load_fault(path, address) for address in loads))
         found += [f"{path.relative_to(site)}: {fault}" for fault in faults]
     for path in sorted(site.rglob("*.css")):
         text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf8"), flags=re.S)

@@ -122,8 +122,8 @@ def _execute_ahead(app, env, docnames):
 
 
 def _choose_folder(app, docname, source):
-    """Before a page is read: point the cache at the chapter's own folder, say so if it is new."""
-    if docname not in app.told:
+    """Before a page is read: point the cache at the chapter's own folder."""
+    if docname not in app.told and docname.startswith("chapters/"):
         print(f"{docname}: read", flush=True)
     if _has_code(app.env, docname):
         folder = cache_folder(app.srcdir, docname, app.env.code_state)

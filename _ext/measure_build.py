@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = (
-    ("environment", "installing the environment"),
-    ("test", "make test, installed"),
-    ("book", "make book, empty cache"),
-    ("pdf", "make pdf, after the book"),
-    ("book", "make book again, nothing changed"),
-)
+STEPS = {
+    "installing the environment": "environment",
+    "make test, installed": "test",
+    "make book, empty cache": "book",
+    "make pdf, after the book": "pdf",
+    "make book again, nothing changed": "book",
+}
 
 
 def main():
@@ -28,7 +28,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), folder], check=True)
-        for target, words in STEPS:
+        for words, target in STEPS.items():
             start = time.perf_counter()
             subprocess.run(["make", target], cwd=folder, check=True)
             rows.append({"what": words, "seconds": round(time.perf_counter() - start)})

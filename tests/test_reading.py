@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from playwright._impl._driver import compute_driver_executable
 
 import api_page
-import figure_claims
+import ledger_page
 import site_pages
 from ledger_page import counts, overview
 from paper.claims import read_claims
@@ -76,10 +76,10 @@ def test_the_preview_script_is_sound_and_our_own():
 def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
     entries = [{"id": "saddles/any-loss", "provenance": {"from_record": ["results/deep.nc"]}}]
     ledger = {}, {entry["id"]: entry for entry in entries}
-    monkeypatch.setattr(figure_claims, "read_ledger", lambda path: ledger)
+    monkeypatch.setattr(ledger_page, "read_ledger", lambda path: ledger)
     builder = SimpleNamespace(get_target_uri=lambda docname: f"{docname}.html")
     app = SimpleNamespace(srcdir=ROOT, builder=builder)
-    figure_claims._read(app)
+    ledger_page.collect(app)
     claims = read_claims(ROOT / "claims.yml")
     assert app.figure_links.keys() == {name for claim in claims for name in claim.figures}
     (claim,) = [claim for claim in claims if claim.id == "saddles/any-loss"]
