@@ -1,4 +1,4 @@
-"""Write the lock files and `environment.yml` from what is installed in this environment.
+"""Write the lock files from what is installed in this environment.
 
 Public versions only: a local version such as 2.13.0+cpu is written as 2.13.0. What only the
 benchmarks need, or what is installed without its own requirements, goes into its own file.
@@ -8,50 +8,32 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: file -> what uses it; mup asks for torchvision, which it does not use here.
-USES = {
-    "requirements.lock": "the book and its tests use",
-    "requirements-alone.lock": "the tests use without its own requirements",
-    "requirements-bench.lock": "`make bench` adds",
+HEAD = "# Written by `make lock`: exact public versions of everything that {}."
+#: file -> what uses it, which packages; mup asks for torchvision, which it does not use here.
+LOCKS = {
+    "requirements-alone.lock": ("the tests use without its own requirements", {"mup"}),
+    "requirements-bench.lock": ("`make bench` adds", {"jax", "jaxlib", "ml-dtypes", "opt-einsum"}),
 }
-ALONE, BENCH = {"mup"}, {"jax", "jaxlib", "ml-dtypes", "opt-einsum"}
 #: Not pinned: this project, pip, and wheels that a GPU build of PyTorch pins itself.
-LEFT_OUT = ("learning-dynamics", "pip", "nvidia-", "cuda-", "triton")
-ENVIRONMENT = """# For conda users: the same versions as requirements.lock. Written by `make lock`.
-name: learning_dynamics
-channels: [conda-forge]
-dependencies:
-  - python=3.11
-  - cxx-compiler
-  - pip
-  - pip:
-{}      - --editable .
-"""
-
-
-def environment(pins):
-    """The text of `environment.yml` for these pins."""
-    return ENVIRONMENT.format("".join(f"      - {pin}\n" for pin in pins))
+OWN, ACCELERATOR = {"learning-dynamics", "pip"}, ("nvidia-", "cuda-", "triton")
 
 
 def main():
-    """Write the lock files and `environment.yml`."""
-    pins = {file: [] for file in USES}
-    for name, version in sorted(
-        (d.metadata["Name"].lower().replace("_", "-").replace(".", "-"), d.version)
+    """Write the lock files."""
+    found = {
+        d.metadata["Name"].lower().replace("_", "-").replace(".", "-"): d.version.split("+")[0]
         for d in distributions()
-    ):
-        kind = "-alone" if name in ALONE else "-bench" if name in BENCH else ""
-        if name not in LEFT_OUT[:2] and not name.startswith(LEFT_OUT[2:]):
-            pins[f"requirements{kind}.lock"].append(f"{name}=={version.split('+')[0]}")
-    for file, lines in pins.items():
-        if lines:
-            head = (
-                f"# Written by `make lock`: exact public versions of everything that {USES[file]}."
-            )
-            (ROOT / file).write_text("\n".join([head, *lines, ""]), encoding="utf8")
-            print(f"{file}: {len(lines)} packages")
-    (ROOT / "environment.yml").write_text(environment(pins["requirements.lock"]), encoding="utf8")
+    }
+    others = found.keys() - OWN.union(*(names for _, names in LOCKS.values()))
+    own = {name for name in others if not name.startswith(ACCELERATOR)}
+    for file, (use, names) in {
+        "requirements.lock": ("the book and its tests use", own),
+        **LOCKS,
+    }.items():
+        pins = [f"{name}=={found[name]}" for name in sorted(names & found.keys())]
+        if pins:
+            (ROOT / file).write_text("\n".join([HEAD.format(use), *pins, ""]), encoding="utf8")
+            print(f"{file}: {len(pins)} packages")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Break the formula behind each claim and see its verdict change.
 
-    python _ext/mutants.py [claim ...] [--jobs 2] [--seconds 300]
+    python tests/mutants.py [claim ...] [--jobs 2] [--seconds 300]
 
 `tests/mutants.yml` says what is broken, one place per claim. The broken package lives in a folder
 of its own, first on the path of a fresh process; the working tree is never touched. A mutant is
