@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-THEMES = ("light", "dark")
 TYPESET = (
     "() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => true) : true"
 )
