@@ -13,7 +13,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 PACKAGE = "learning_dynamics"
-_CONTRACT = re.compile(r"^ |^\S[^:]{0,60}?\s*: ", re.M)
+_CONTRACT = re.compile(r"^ |^>>> |^\S[^:]{0,60} : ", re.M)
 
 
 def _prose(text):
@@ -40,7 +40,7 @@ def _name(module, name):
     item = getattr(module, name)
     if not (inspect.isfunction(item) or inspect.isclass(item)) or not item.__doc__:
         return f"* `{name}`"
-    first = render(item.__doc__.split("\n\n"))[0]
+    first = _prose(item.__doc__.split("\n\n")[0])
     return f"* :py:obj:`{name} <{item.__module__}.{name}>`: {first}"
 
 
@@ -49,7 +49,7 @@ def page(name):
     module, text = import_module(name), [f".. automodule:: {name}"]
     if hasattr(module, "__path__"):
         text += ["   :no-members:", "", *(_name(module, one) for one in module.__all__)]
-    return "\n".join([f"# {name}", "", "```{eval-rst}", *text, "```", ""])
+    return "\n".join([f"# {name.partition('.')[2]}", "", "```{eval-rst}", *text, "```", ""])
 
 
 def _write(app, config):

@@ -235,7 +235,9 @@ def _under_figures(app, doctree, docname):
             line = nodes.paragraph("", "In the ledger: ", classes=["figure-source"])
             for i, (text, address) in enumerate(links):
                 line += nodes.Text(", " if i else "")
-                line += nodes.reference("", text, refuri="../" * docname.count("/") + address)
+                line += nodes.reference(
+                    "", text, refuri="../" * docname.count("/") + address, internal=True
+                )
             figure += nodes.legend("", line)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 import tagged_pdf
 from browser import open_page, site_browser
+from faults import report
 
 PAGE = """<!doctype html><html lang=en><head><title>Book</title></head><body>
 <article class="bd-article"><section><h1>Book</h1>
@@ -61,4 +62,4 @@ def test_a_formula_that_is_not_typeset_is_a_fault(tmp_path):
 
 
 def test_a_missing_site_is_a_fault(tmp_path):
-    assert tagged_pdf.main(tmp_path, tmp_path / "book.pdf") == 1
+    assert report(tagged_pdf.print_book, tmp_path, tmp_path / "book.pdf") == 1
