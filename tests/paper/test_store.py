@@ -139,7 +139,7 @@ def test_configurations_are_told_apart(one, other):
         make_dataclass("Loose", ["width"])(4),
         type("Words", (str,), {})("a"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_no_key_can_hold_is_refused_by_name(bad):
     for config, where in (

@@ -79,7 +79,7 @@ def test_order_and_reuse(tmp_path):
         max,
         1,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_only_functions_of_a_module_are_experiments(hides, as_users_run):
     for parts in ({"run": hides}, {"run": power, "run_many": hides}):
