@@ -13,7 +13,6 @@ What a cell wrote to stderr fails the build, and may come from the machine (a ho
 access) rather than from the chapter: such outputs are not used again either.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -26,20 +25,7 @@ from jupyter_cache import get_cache
 from sqlalchemy.exc import SQLAlchemyError
 
 from learning_dynamics.runtime import end_with_parent
-from notebooks import is_clean, list_fonts
-
-
-def state(root):
-    """The digest of all that a chapter's code may depend on, besides its own cells."""
-    root, digest = Path(root), hashlib.sha256()
-    code = [p for p in (root / "lib").rglob("*") if p.suffix in (".py", ".cpp", ".hpp")]
-    data = [p for p in (root / "results").rglob("*") if p.is_file()]
-    data = [p for p in data if p.suffix not in (".part", ".new") and p.parent.name != "locks"]
-    for path in sorted([*code, *data, root / "requirements.lock"]):
-        if path.exists():
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
-    return digest.hexdigest()[:16]
+from notebooks import executed_folder, is_clean, list_fonts, state
 
 
 def is_good(folder):
@@ -57,7 +43,7 @@ def is_good(folder):
 
 def cache_folder(root, docname, digest):
     """Where the outputs of a chapter are kept, made if need be, emptied if it is not good."""
-    folder = Path(root, "_build", ".executed", digest, docname.replace("/", "-"))
+    folder = executed_folder(root, docname, digest)
     if folder.exists() and not is_good(folder):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ A reference holds the outputs of each code cell without images: what a rerun is 
 import argparse
 import copy
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -162,15 +163,37 @@ def snapped(new, old, cell):
     return new
 
 
+def state(root):
+    """The digest of all that a chapter's code may depend on, besides its own cells."""
+    root, digest = Path(root), hashlib.sha256()
+    code = [p for p in (root / "lib").rglob("*") if p.suffix in (".py", ".cpp", ".hpp")]
+    data = [p for p in (root / "results").rglob("*") if p.is_file()]
+    data = [p for p in data if p.suffix not in (".part", ".new") and p.parent.name != "locks"]
+    for path in sorted([*code, *data, root / "requirements.lock"]):
+        if path.exists():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def executed_folder(root, docname, digest):
+    """The execution cache of a chapter in one state of the code."""
+    return Path(root, "_build", ".executed", digest, docname.replace("/", "-"))
+
+
 def built(chapter):
-    """The chapter as the last `make book` executed it; None if its cells changed since then."""
-    page = chapter.relative_to(ROOT).with_suffix(".ipynb")
-    try:
-        done = nbformat.read(ROOT / "_build" / "jupyter_execute" / page, as_version=4)
-    except (FileNotFoundError, ValueError):  # a build was killed while it wrote
+    """The chapter as the last `make book` executed it; None if it or the code changed since then."""
+    from jupyter_cache import get_cache
+
+    docname = chapter.relative_to(ROOT).with_suffix("").as_posix()
+    folder = executed_folder(ROOT, docname, state(ROOT))
+    if not folder.exists():
         return None
-    same = [cell.source for cell in code(done)] == [cell.source for cell in code(read(chapter))]
-    return done if same and is_clean(done) else None
+    try:
+        done = get_cache(str(folder)).merge_match_into_notebook(read(chapter))[1]
+    except (KeyError, ValueError):  # other cells, or a build was killed while it wrote
+        return None
+    return done if is_clean(done) else None
 
 
 def execute(chapter):
