@@ -212,8 +212,8 @@ def collect(app):
     """figure -> [(text, address from the site's root), ...], and the records to copy."""
     root = Path(app.srcdir)
     app.figure_links, app.figure_records = {}, set()
-    if not (root / "claims.yml").exists():
-        return
+    if app.builder.name != "html" or not (root / "claims.yml").exists():
+        return  # print has no links to pages
     _, measured = read_ledger(root / "results" / "claims.json")
     for claim in read_claims(root / "claims.yml"):
         origin = measured.get(claim.id, {}).get("provenance", {})
