@@ -42,6 +42,7 @@
   };
   let number = 0;
   document.querySelectorAll("article .toctree-wrapper").forEach((list) => {
+    if (list.parentElement.closest(".toctree-wrapper")) return;  // pages below a chapter
     const part = list.querySelector(":scope > .book-part");
     if (part) entry(top, part, part.id).style.fontWeight = "bold";
     list.querySelectorAll(":scope > section").forEach((chapter) => {
@@ -50,6 +51,7 @@
       chapter.querySelectorAll(":scope > section").forEach((section) => {
         section.dataset.target = `book-section-${number++}`;  // ids repeat from chapter to chapter
         const heading = section.querySelector("h2, h3");
+        if (!heading) return;
         heading.id = section.dataset.target;
         entry(inner, heading, heading.id);
       });
