@@ -77,7 +77,7 @@ def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
     entries = [{"id": "saddles/any-loss", "provenance": {"from_record": ["results/deep.nc"]}}]
     ledger = {}, {entry["id"]: entry for entry in entries}
     monkeypatch.setattr(ledger_page, "read_ledger", lambda path: ledger)
-    builder = SimpleNamespace(get_target_uri=lambda docname: f"{docname}.html")
+    builder = SimpleNamespace(name="html", get_target_uri=lambda docname: f"{docname}.html")
     app = SimpleNamespace(srcdir=ROOT, builder=builder)
     ledger_page.collect(app)
     claims = read_claims(ROOT / "claims.yml")
