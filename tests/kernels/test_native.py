@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -88,33 +89,27 @@ def difference(one, other):
     return worst
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_the_steps_of_the_reference(name, loss):
-    """Relative to each run's own weights, also where these are tiny."""
-    act = ACTIVATIONS[name]
-    for sizes, own_data, scale in itertools.product(SIZES, (False, True), (1, 1e-6, 1e-20)):
-        weights, problem = case(sizes, loss, own_data, scale)
+def test_the_steps_of_the_reference(name, loss, dtype):
+    """Of widths and numbers of samples at random, relative to each run's own weights however tiny.
+
+    Single precision: twelve steps of a dozen roundings at 6e-8 each; no sample is that close to
+    a kink here.
+    """
+    act, draw = ACTIVATIONS[name], random.Random(f"{name}, {loss}")
+    scales, bound = ((0.3, 1e-6, 1e-20), 1e-12) if dtype == torch.float64 else ((0.5, 1e-15), 1e-5)
+    for sizes, scale in itertools.product(SIZES, scales):
+        if draw.random() < 0.5:
+            sizes = (sizes[0], draw.randint(1, 40), sizes[2], draw.randint(1, 70))
+        weights, problem = case(sizes, loss, draw.random() < 0.5, scale, dtype)
         criterion = LOSSES[loss](sizes[2], sizes[3])
         ours = stepped(kernel_for(act), act, weights, problem, criterion)
-        assert difference(ours, stepped(DenseKernel, act, weights, problem, criterion)) < 1e-12
+        theirs = stepped(DenseKernel, act, weights, problem, criterion)
+        assert difference(ours, theirs) < bound, (sizes, scale)
         assert torch.equal(ours[1][FROZEN], weights.w1[FROZEN])
         assert torch.equal(ours[2][FROZEN], weights.w2[FROZEN].mT)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_single_precision(name, loss):
-    """Twelve steps of a dozen roundings at 6e-8 each; no sample is that close to a kink here."""
-    act = ACTIVATIONS[name]
-    for sizes, scale in itertools.product(SIZES[2:], (0.5, 1e-15)):
-        weights, problem = case(sizes, loss, scale=scale, dtype=torch.float32)
-        criterion = LOSSES[loss](sizes[2], sizes[3])
-        ours, theirs = (
-            stepped(kind, act, weights, problem, criterion)
-            for kind in (kernel_for(act), DenseKernel)
-        )
-        assert difference(ours, theirs) < 1e-5
 
 
 def both(weights, problem, **options):
@@ -127,34 +122,17 @@ def both(weights, problem, **options):
 
 @pytest.mark.parametrize("act", ["linear", "relu"])
 def test_stops_and_divergences_at_the_same_steps(act):
-    weights, problem = case((4, 7, 3, 13))
     eta = torch.tensor([0.02, 0.05, 3.0, 0.1, 50.0], dtype=torch.float64)
-    one, other = both(
-        weights,
-        problem,
-        step_size=eta,
-        steps=300,
-        on_divergence="mark",
-        stop=Stop(loss=0.81),
-        record_at=uniform_grid(300, 5),
-        activation=act,
-        observables=("loss", "gradient_norm"),
-    )
+    options = {"activation": act, "on_divergence": "mark", "stop": Stop(loss=0.81)}
+    options |= {"record_at": uniform_grid(300, 5), "observables": ("loss", "gradient_norm")}
+    one, other = both(*case((4, 7, 3, 13)), step_size=eta, steps=300, **options)
     lost = other.diverged_at >= 0
     assert lost.any() and (other.stopped_at >= 0).any()
     assert torch.equal(one.diverged_at, other.diverged_at)
     assert torch.equal(one.stopped_at, other.stopped_at)
-    for a, b in zip(one.final, other.final, strict=True):
-        assert difference([a[~lost]], [b[~lost]]) < 1e-10
+    assert difference([w[~lost] for w in one.final], [w[~lost] for w in other.final]) < 1e-10
     for name in ("loss", "gradient_norm"):
         torch.testing.assert_close(one[name], other[name], rtol=1e-10, atol=0, equal_nan=True)
-
-
-def test_a_diverging_run_is_named():
-    with pytest.raises(ValueError, match=r"run 0 diverged at step \d+ with step_size = 1e\+06"):
-        gradient_descent(
-            *case((4, 7, 3, 13)), step_size=1e6, steps=100, activation="relu", backend="native"
-        )
 
 
 @pytest.mark.parametrize("loss", ["squared", "weighted", "huber", "logistic", "cross_entropy"])
@@ -164,7 +142,7 @@ def test_a_broken_number_is_seen_as_in_the_reference(name, loss, broken):
     """Before and after a step: finite in the same outputs. relu(NaN) is NaN, relu(-inf) is 0."""
     act, sizes = ACTIVATIONS[name], (4, 7, 3, 13)
     weights, problem = case(sizes, loss)
-    weights.w1[3, 4] = broken * torch.tensor([0.0 if math.isnan(broken) else 1, 0, 0, 0]).double()
+    weights.w1[3, 4, 0] = broken
     if math.isinf(broken):  # of one sign for all samples, so that a unit can be dead
         problem = Problem(problem.inputs.abs(), problem.targets)
         weights.w1[3, 4] = broken
@@ -190,12 +168,10 @@ def test_a_run_does_not_depend_on_its_company(act):
             ends.append(gradient_descent(weights, problem, **options).final)
     finally:
         torch.set_num_threads(threads)
-    alone = gradient_descent(
-        Weights(*(w[3:4] for w in weights)), problem, record_at=torch.tensor([30]), **options
-    ).final
-    for k in (0, 1):
-        assert torch.equal(ends[0][k], ends[1][k]) and torch.equal(ends[0][k], ends[2][k])
-        assert torch.equal(ends[0][k][3:4], alone[k])
+    options |= {"record_at": torch.tensor([30])}
+    alone = gradient_descent(Weights(*(w[3:4] for w in weights)), problem, **options).final
+    for one, two, three, single in zip(*ends, alone, strict=True):
+        assert torch.equal(one, two) and torch.equal(one, three) and torch.equal(one[3:4], single)
 
 
 # --- which one is taken -------------------------------------------------------------------------
@@ -204,28 +180,24 @@ RELU, LINEAR = activation("relu"), activation("linear")
 DOUBLE = torch.empty(1, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(
-    ("act", "sizes", "like", "words"),
-    [
-        (activation("tanh"), (4, 7, 3, 13), DOUBLE, "activation tanh: allowed are linear"),
-        (leaky_relu(-0.5), (4, 7, 3, 13), DOUBLE, "slope >= 0"),
-        (RELU, (122, 7, 7, 13), DOUBLE, "m0 \\+ m2 = 129: at most 128"),
-        (RELU, (4, 7, 3, 13), DOUBLE.half(), "weights are torch.float16 on cpu"),
-        (LINEAR, (4, 7, 3, 13), DOUBLE.to("meta"), "on meta: must be float32 or float64, cpu"),
-    ],
-)
-def test_what_it_does_not_take(act, sizes, like, words):
-    long = 10**9
+REFUSED = {
+    "activation tanh: allowed are linear": (activation("tanh"), 7, DOUBLE),
+    "slope >= 0": (leaky_relu(-0.5), 7, DOUBLE),
+    "m0 \\+ m2 = 129: at most 128": (RELU, 125, DOUBLE),
+    "weights are torch.float16 on cpu": (RELU, 7, DOUBLE.half()),
+    "on meta: must be float32 or float64, cpu": (LINEAR, 7, DOUBLE.to("meta")),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_it_does_not_take(words):
+    (act, outputs, like), long = REFUSED[words], 10**9
+    sizes = (4, 7, outputs, 13)
     assert choose_kernel(act, sizes, like, 1, long, "auto")[1] == "torch"
     with pytest.raises(ValueError, match=f"backend = 'native': .*{words}"):
         choose_kernel(act, sizes, like, 1, long, "native")
     with pytest.raises(ValueError, match=words):
         native.ReluNative(1, sizes, act, like)
-
-
-def test_unknown_backend(as_users_run):
-    with pytest.raises(ValueError, match="backend = 'gpu': allowed are auto, native, torch"):
-        gradient_descent(*case((4, 7, 3, 13)), step_size=0.1, steps=1, backend="gpu")
 
 
 def test_a_loss_is_known_by_its_residual():
@@ -239,12 +211,16 @@ def test_a_loss_is_known_by_its_residual():
 
 def test_long_runs_only_and_whatever_the_cache_holds():
     sizes = (4, 20, 3, 13)
-    assert choose_kernel(RELU, sizes, DOUBLE, 1, 100, "native") == (native.ReluNative, "native")
-    assert choose_kernel(RELU, sizes, DOUBLE, 1, 100, "auto") == (DenseKernel, "torch")
-    assert choose_kernel(LINEAR, sizes, DOUBLE, 1, 100, "auto") == (ProductKernel, "torch")
-    assert choose_kernel(RELU, sizes, DOUBLE, 1, 10**6, "auto") == (native.ReluNative, "native")
-    assert choose_kernel(LINEAR, sizes, DOUBLE, 1, 10**6, "auto") == (native.LinearNative, "native")
-    assert choose_kernel(RELU, sizes, DOUBLE, 1, 10**6, "torch") == (DenseKernel, "torch")
+    for act, steps, backend, taken in (
+        (RELU, 100, "native", native.ReluNative),
+        (RELU, 100, "auto", DenseKernel),
+        (LINEAR, 100, "auto", ProductKernel),
+        (RELU, 10**6, "auto", native.ReluNative),
+        (LINEAR, 10**6, "auto", native.LinearNative),
+        (RELU, 10**6, "torch", DenseKernel),
+    ):
+        name = "native" if issubclass(taken, native._Native) else "torch"
+        assert choose_kernel(act, sizes, DOUBLE, 1, steps, backend) == (taken, name)
 
 
 def test_addresses_are_checked():

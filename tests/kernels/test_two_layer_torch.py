@@ -30,9 +30,8 @@ def case(m0, m1, m2, seed):
 
 
 def final(weights, problem, name="linear", eta=0.02):
-    return gradient_descent(
-        weights, problem, step_size=eta, steps=40, activation=name, on_divergence="mark"
-    ).final
+    options = {"step_size": eta, "steps": 40, "activation": name, "on_divergence": "mark"}
+    return gradient_descent(weights, problem, **options).final
 
 
 def same(a, b, tolerance=1e-12):
