@@ -27,6 +27,10 @@ def rank_constrained(problem, rank):
     return (np.sum((y - fit) ** 2) + energies[rank:].sum()) / np.sum(y**2), energies / np.sum(y**2)
 
 
+def base_problem():
+    return linear_teacher(generator=generator("certificate", 0), noise=0.1)
+
+
 def judged(problem, width=12, **options):
     """The path, after testing what its status says: within 1e-6 of the bound, below any saddle."""
     found = skip_plateaus(problem, width=width, **options)
@@ -51,14 +55,10 @@ def random_problem(seed):
     draw = generator("certificate", seed)
     ranges = ((2, 8), (1, 5), (2, 30))
     m0, m2, n = (int(torch.randint(*r, (1,), generator=draw)) for r in ranges)
-    mix = torch.randn(m0, m0, generator=draw, dtype=torch.float64)
-    x = mix @ torch.randn(m0, n, generator=draw, dtype=torch.float64)
-    rank = 1 + seed % m2
-    teacher = torch.randn(m2, rank, generator=draw, dtype=torch.float64) @ torch.randn(
-        rank, m0, generator=draw, dtype=torch.float64
-    )
-    noise = (0.0, 0.1, 1.0)[seed % 3] * torch.randn(m2, n, generator=draw, dtype=torch.float64)
-    return Problem(x, teacher @ x + noise)
+    rank, noise = 1 + seed % m2, (0.0, 0.1, 1.0)[seed % 3]
+    shapes = (m0, m0), (m0, n), (m2, rank), (rank, m0), (m2, n)
+    mix, x, left, right, e = (torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes)
+    return Problem(mix @ x, left @ right @ mix @ x + noise * e)
 
 
 def test_linear_ends_are_certified_only_at_the_least_squares_loss():
@@ -68,7 +68,7 @@ def test_linear_ends_are_certified_only_at_the_least_squares_loss():
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-7, 1e-13, 1e-100, 1e-170])
 def test_small_data_are_not_at_a_minimum_because_they_are_small(scale):
-    base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
+    base = base_problem()
     found = judged(Problem(scale * base.inputs, scale * base.targets))
     assert found.status == ("minimum" if scale >= 1e-3 else "uncertified")
     if found.status == "uncertified":  # it stays at the origin, and says how far that is off
@@ -77,7 +77,7 @@ def test_small_data_are_not_at_a_minimum_because_they_are_small(scale):
 
 @pytest.mark.parametrize("factor", [1e-20, 1e-8, 1e-4, 1e4, 1e8])
 def test_one_feature_in_other_units(factor):
-    base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
+    base = base_problem()
     units = torch.tensor([factor, 1, 1, 1, 1, 1], dtype=torch.float64)[:, None]
     found = judged(Problem(units * base.inputs, base.targets), max_steps=300)
     assert found.status != "minimum" or factor == 1e-4
@@ -97,7 +97,7 @@ def test_raw_tables(name):
 @pytest.mark.parametrize("mean", [1e3, 1e5])
 def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
     """Its loss falls by more than 1e-6 at once, but nothing else has been learned."""
-    base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
+    base = base_problem()
     x = torch.cat([base.inputs, torch.ones(1, 40, dtype=torch.float64)])
     found = judged(Problem(x, base.targets + mean))
     assert found.status == "uncertified" and found.certificate.gap < 1e-5
@@ -118,7 +118,7 @@ def test_near_commuting_inputs(degrees):
 
 
 def test_collinear_features():
-    base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
+    base = base_problem()
     for small, status in ((0.0, "minimum"), (1e-9, "uncertified")):
         x = base.inputs.clone()
         x[1] = x[0] + small * x[1]
@@ -146,15 +146,9 @@ def test_where_copies_of_a_relu_unit_part_no_minimum_is_claimed(seed):
     problem, starts = relu_teacher(2, seed)
     found = skip_plateaus(problem, width=24, activation="relu", starts=starts)
     step = 0.25 / float(torch.linalg.matrix_norm(problem.inputs @ problem.targets.mT / 20, 2))
-    w = 1e-12 * starts[None]
-    run = gradient_descent(
-        Weights(w[..., :5].contiguous(), w[..., 5:].mT.contiguous()),
-        problem,
-        step_size=step,
-        steps=5000,
-        activation="relu",
-        record_at=torch.tensor([5000]),
-    )
+    w = Weights(1e-12 * starts[None, :, :5], 1e-12 * starts[None, :, 5:].mT)
+    options = {"step_size": step, "steps": 5000, "activation": "relu"}
+    run = gradient_descent(w, problem, record_at=torch.tensor([5000]), **options)
     assert float(run["loss"][0, 0]) < 0.01 * found.saddles[-1].loss
     assert found.status == "uncertified" and found.certificate.gap > 0.1
 
@@ -163,9 +157,8 @@ def test_where_copies_of_a_relu_unit_part_no_minimum_is_claimed(seed):
 def test_relu_nets_end_at_a_minimum_only_at_loss_zero(outputs):
     for seed in range(4):
         problem, starts = relu_teacher(outputs, seed, samples=6, width=6)
-        found = skip_plateaus(
-            problem, width=6, activation="relu", starts=starts, max_steps=200, max_stages=3
-        )
+        options = {"activation": "relu", "max_steps": 200, "max_stages": 3}
+        found = skip_plateaus(problem, width=6, starts=starts, **options)
         share = found.saddles[-1].loss / found.saddles[0].loss
         assert found.status != "minimum" or share <= 1e-6, seed
 
