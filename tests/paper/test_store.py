@@ -51,10 +51,8 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Other:
-    width: int
-    step_size: float = 0.1
-    name: str | None = None
+class Other(Config):
+    pass
 
 
 class Color(enum.IntEnum):
@@ -62,35 +60,11 @@ class Color(enum.IntEnum):
 
 
 #: Few values, so that two draws often look alike.
-PLAIN = st.sampled_from(
-    [
-        None,
-        True,
-        0,
-        1,
-        0.0,
-        -0.0,
-        1.0,
-        5e-324,
-        0.1,
-        0.1 + 2e-17,
-        "",
-        "1",
-        "None",
-        "null",
-        "\ud800",
-        Config(1),
-        Other(1),
-        Config(True),
-        Config(1, 1),
-        Config(1, name="1"),
-        {},
-        [],
-        {"width": 1},
-    ]
-)
+PLAIN = [None, True, 0, 1, 0.0, -0.0, 1.0, 5e-324, 0.1, 0.1 + 2e-17, "", "1", "None", "null"]
+PLAIN += ["\ud800", Config(1), Other(1), Config(True), Config(1, 1), Config(1, name="1"), {}, []]
+PLAIN += [{"width": 1}]
 CONFIGS = st.recursive(
-    PLAIN,
+    st.sampled_from(PLAIN),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(st.sampled_from(["", "1", "width", "é"]), inner, max_size=2)
@@ -112,35 +86,15 @@ def test_configurations_are_told_apart(one, other):
     assert (canonical(one) == canonical(other)) == (told(one) == told(other))
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        np.ones(2),
-        torch.ones(2),
-        np.float64(1),
-        np.int64(1),
-        np.str_("a"),
-        np.bool_(True),
-        float("nan"),
-        float("inf"),
-        Config,
-        object(),
-        {1, 2},
-        {1: 2},
-        {"@a": 1},
-        b"a",
-        1j,
-        Color.RED,
-        Path("a"),
-        datetime.date(2000, 1, 1),
-        len,
-        lambda: 1,
-        range(3),
-        make_dataclass("Loose", ["width"])(4),
-        type("Words", (str,), {})("a"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
+NO_KEY = [
+    *(np.ones(2), torch.ones(2), np.float64(1), np.int64(1), np.str_("a"), np.bool_(True)),
+    *(float("nan"), float("inf"), Config, object(), {1, 2}, {1: 2}, {"@a": 1}, b"a", 1j),
+    *(Color.RED, Path("a"), datetime.date(2000, 1, 1), len, lambda: 1, range(3)),
+    *(make_dataclass("Loose", ["width"])(4), type("Words", (str,), {})("a")),
+]
+
+
+@pytest.mark.parametrize("bad", NO_KEY, ids=lambda value: type(value).__name__)
 def test_what_no_key_can_hold_is_refused_by_name(bad):
     for config, where in (
         (bad, "config"),
@@ -153,22 +107,10 @@ def test_what_no_key_can_hold_is_refused_by_name(bad):
 
 # What comes back
 
-WORDS = st.text() | st.sampled_from(  # the conventions of netCDF give most of them a meaning
-    [
-        "_FillValue",
-        "missing_value",
-        "scale_factor",
-        "units",
-        "calendar",
-        "dtype",
-        "coordinates",
-        "_Unsigned",
-        "bounds",
-        "learning_dynamics",
-        "epochs since start",
-        "days since 2000-01-01",
-    ]
-)
+# The conventions of netCDF give most of these words a meaning.
+MEANT = "_FillValue missing_value scale_factor units calendar dtype coordinates _Unsigned bounds"
+MEANT = [*MEANT.split(), "learning_dynamics", "epochs since start", "days since 2000-01-01"]
+WORDS = st.text() | st.sampled_from(MEANT)
 JSON = st.recursive(
     WORDS | st.none() | st.booleans() | st.integers() | st.floats(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
@@ -204,15 +146,11 @@ def datasets(draw):
 @given(datasets())
 def test_a_dataset_comes_back_as_it_was(dataset):
     def parts(d):  # repr and bytes show types, NaN and -0.0
-        return (
-            {
-                n: (v.dims, v.dtype, v.shape, v.values.tobytes(), repr(v.attrs))
-                for n, v in d.variables.items()
-            },
-            set(d.coords),
-            set(d.xindexes),
-            repr(d.attrs),
-        )
+        kept = {
+            n: (v.dims, v.dtype, v.shape, v.values.tobytes(), repr(v.attrs))
+            for n, v in d.variables.items()
+        }
+        return kept, set(d.coords), set(d.xindexes), repr(d.attrs)
 
     back = decode(encode(dataset))
     assert parts(back) == parts(dataset)
@@ -254,8 +192,7 @@ def test_every_truncation_and_every_changed_byte_is_seen(data):
     with pytest.raises(ValueError):
         decode(whole[:cut])
     # the padding of the first block carries nothing, but must stay zero all the same
-    where = data.draw(st.integers(0, len(whole) - 1))
-    flip = data.draw(st.integers(1, 255))
+    where, flip = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(1, 255))
     with pytest.raises(ValueError):
         decode(whole[:where] + bytes([whole[where] ^ flip]) + whole[where + 1 :])
     with pytest.raises(ValueError):
@@ -305,49 +242,51 @@ def test_damage_is_told_and_set_aside_by_who_holds_the_lock(tmp_path, harm):
     assert store.get(KEY) is None
 
 
+def refusing(code):
+    def refuse(*_):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    return refuse
+
+
 @pytest.mark.parametrize("code", ["EMFILE", "ESTALE", "EACCES", "EIO"])
 def test_an_error_of_the_system_is_named_and_is_no_damage(tmp_path, monkeypatch, code):
-    store, number = Store(tmp_path), getattr(errno, code)
+    store = Store(tmp_path)
     put(store, KEY, result())
-
-    def refuse(*_):
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", refuse)
-        with pytest.raises(OSError, match=rf"cannot read: .*{store.path(KEY)}") as told:
-            store.get(KEY)
-        assert told.value.errno == number
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", refuse)
-        with pytest.raises(OSError, match=rf"cannot write: .*{store.path(KEY)}"):
-            put(store, KEY, result() * 2)
+    for place, name, doing, act in (
+        (Path, "read_bytes", "read", lambda: store.get(KEY)),
+        (os, "fsync", "write", lambda: put(store, KEY, result() * 2)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, refusing(code))
+            with pytest.raises(OSError, match=rf"cannot {doing}: .*{store.path(KEY)}") as told:
+                act()
+            assert told.value.errno == getattr(errno, code)
     assert sorted(p.suffix for p in tmp_path.iterdir()) == ["", ".nc"]  # no .damaged, no .part
     xr.testing.assert_identical(store.get(KEY), result())
 
 
 @pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
 def test_a_filesystem_without_locks_is_reported_as_that(tmp_path, monkeypatch, code):
-    def refuse(*_):
-        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refusing(code))
     with pytest.raises(OSError, match="cannot lock: this filesystem has no locks: .*locks/name-v1"):
         put(Store(tmp_path), KEY, result())
 
 
 @pytest.mark.parametrize("link", ["the lock", "its folder", None])
 def test_no_lock_is_taken_through_a_symbolic_link(tmp_path, link):
-    store = Store(tmp_path / "s")
-    lock, elsewhere = tmp_path / "s" / "locks" / store.path(KEY).name, tmp_path / "elsewhere"
+    """And a lock that stood there, or was left by a killed process, is no data."""
+    store, elsewhere = Store(tmp_path / "s"), tmp_path / "elsewhere"
+    lock = store.folder / "locks" / store.path(KEY).name
     victim = lock if link is None else elsewhere / lock.name
-    for folder in (elsewhere, tmp_path / "s" if link == "its folder" else lock.parent):
-        folder.mkdir(parents=True)
+    for folder in (elsewhere, store.folder if link == "its folder" else lock.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     victim.write_text("precious")
+    if link == "the lock":
+        lock.symlink_to(victim)
+    elif link:
+        lock.parent.symlink_to(elsewhere)
     if link:
-        (lock if link == "the lock" else lock.parent).symlink_to(
-            victim if link == "the lock" else elsewhere
-        )
         with pytest.raises(OSError, match="cannot lock: it or its folder is a symbolic link"):
             put(store, KEY, result())
     else:
@@ -357,9 +296,8 @@ def test_no_lock_is_taken_through_a_symbolic_link(tmp_path, link):
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     store = Store(tmp_path)
-    own, foreign = (
-        store.path(k).with_suffix(".nc.0123.part") for k in (KEY, KEY._replace(config="5"))
-    )
+    keys = KEY, KEY._replace(config="5")
+    own, foreign = (store.path(k).with_suffix(".nc.0123.part") for k in keys)
     own.write_bytes(b"half")
     foreign.write_bytes(b"another sweep is writing this one")
     with hold(store.path(KEY)):
