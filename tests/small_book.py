@@ -2,19 +2,16 @@
 
 import os
 import shutil
-import signal
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parent.parent
-COPIED = (
-    "Makefile",
-    "_config.yml",
-    "pyproject.toml",
-    "references.bib",
-    "claims.yml",
-    *(p.name for p in ROOT.glob("requirements*.lock")),
-)
+COPIED = ["Makefile", "_config.yml", "pyproject.toml", "references.bib", "claims.yml"]
+COPIED += [p.name for p in ROOT.glob("requirements*.lock")]
 TOC = """format: jb-book
 root: chapters/index
 parts:
@@ -110,27 +107,16 @@ def build(book, *targets, before=(), **more):
     return told
 
 
-def _children(process):
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True
-    )
-    for child in map(int, listed.stdout.split()):
-        yield child
-        yield from _children(child)
-
-
 def kill(process):
     """kill -9 for `make` and all that it started, kernels too; False if it had ended."""
-    if process.poll() is not None:
-        process.communicate()
-        return False
-    for one in [process.pid, *_children(process.pid)]:
-        try:
-            os.kill(one, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    running = process.poll() is None
+    if running:
+        whole = psutil.Process(process.pid)
+        for one in [whole, *whole.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
     process.communicate()
-    return True
+    return running
 
 
 def articles(book):
@@ -144,10 +130,26 @@ def articles(book):
 
 def shows(book, state):
     """True if every page is in that state, output of its code included."""
-    pages = {
-        name: (book / f"_build/html/chapters/{name}.html").read_text() for name in ("index", "one")
-    }
+    site = book / "_build" / "html" / "chapters"
+    pages = {name: (site / f"{name}.html").read_text() for name in ("index", "one")}
     return all(
         f"in its state {state}" in page and f"{name} printed {10 * state}\n" in page
         for name, page in pages.items()
     )
+
+
+def one_page(folder, text, address=""):
+    """The site of one page, built with this book's configuration; warnings are errors."""
+    for name in ("_ext", "_static"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "references.bib", folder)
+    config = (ROOT / "_config.yml").read_text()
+    assert '  url: ""' in config
+    (folder / "_config.yml").write_text(config.replace('  url: ""', f'  url: "{address}"'))
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    head = (ROOT / "chapters/index.md").read_text().split("```")[0]
+    (folder / "page.md").write_text(head + "# Page\n\n" + text)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-n", "-W"]
+    done = subprocess.run([*command, "--keep-going"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "_build" / "html"

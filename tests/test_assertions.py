@@ -15,46 +15,24 @@ from assertions import (
 STAIRCASE = torch.cat([torch.linspace(4, 2, 20), torch.full((50,), 2.0), torch.linspace(2, 1, 20)])
 
 
+AXIS, SIZES = torch.tensor([1.0, 0.0]), [8, 16, 32, 64]
+HALVED = [1.0, 0.5, 0.25, 0.125]
+
+
 @pytest.mark.parametrize(
-    ("good", "bad"),
+    ("claim", "good", "bad"),
     [
-        (
-            lambda: assert_rank(torch.diag(torch.tensor([2.0, 1.0, 1e-9])), 2),
-            lambda: assert_rank(torch.diag(torch.tensor([2.0, 1.0, 0.5])), 2),
-        ),
-        (lambda: assert_rank(torch.zeros(3, 3), 0), lambda: assert_rank(torch.zeros(3, 3), 1)),
-        (
-            lambda: assert_aligned(
-                torch.tensor([[1.0, 0.0], [-2.0, 0.001]]), torch.tensor([1.0, 0.0]), angle=0.01
-            ),
-            lambda: assert_aligned(
-                torch.tensor([[1.0, 1.0]]), torch.tensor([1.0, 0.0]), angle=0.01
-            ),
-        ),
-        (
-            lambda: assert_conserved(torch.ones(2, 9), tolerance=0.0),
-            lambda: assert_conserved(torch.tensor([1.0, 1.1]), tolerance=0.01),
-        ),
-        (lambda: assert_levels_fall([3.0, 2.0, 0.5]), lambda: assert_levels_fall([3.0, 3.0, 0.5])),
-        (
-            lambda: assert_plateau_at(STAIRCASE, 2.0, rtol=0.01),
-            lambda: assert_plateau_at(STAIRCASE, 1.5, rtol=0.01),
-        ),  # passed, but not rested on
-        (
-            lambda: assert_scales_like(
-                [8, 16, 32, 64], [1.0, 0.5, 0.25, 0.125], -1, tolerance=0.01
-            ),
-            lambda: assert_scales_like(
-                [8, 16, 32, 64], [1.0, 0.5, 0.25, 0.125], -0.5, tolerance=0.01
-            ),
-        ),
-        (
-            lambda: assert_scales_like([8, 16, 32, 64], [1.0, 1.01, 0.99, 1.0], 0, tolerance=0.02),
-            lambda: assert_scales_like([8, 16], [1.0, 1.0], 0, tolerance=0.02),
-        ),  # two sizes are no law
+        (lambda x: assert_rank(torch.diag(torch.tensor([2.0, 1.0, x])), 2), 1e-9, 0.5),
+        (lambda k: assert_rank(torch.zeros(3, 3), k), 0, 1),
+        (lambda x: assert_aligned(torch.tensor([[1.0, 0], [-2, x]]), AXIS, angle=0.01), 0.001, 2),
+        (lambda x: assert_conserved(torch.tensor([1.0, x]), tolerance=0.01), 1.0, 1.1),
+        (lambda x: assert_levels_fall([3.0, x, 0.5]), 2.0, 3.0),
+        (lambda x: assert_plateau_at(STAIRCASE, x, rtol=0.01), 2.0, 1.5),  # passed, not rested on
+        (lambda x: assert_scales_like(SIZES, HALVED, x, tolerance=0.01), -1, -0.5),
+        (lambda n: assert_scales_like(SIZES[:n], [1.0] * n, 0, tolerance=0.02), 4, 2),  # no law
     ],
 )
-def test_accepts_and_refuses(good, bad):
-    good()
+def test_accepts_and_refuses(claim, good, bad):
+    claim(good)
     with pytest.raises(AssertionError):
-        bad()
+        claim(bad)

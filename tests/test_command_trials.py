@@ -105,9 +105,8 @@ def test_kills_of_latex(book, offline):
         time.sleep(2 * stream.random())
         killed = kill(process)
         build(folder, "pdf", before=offline)
-        made += killed and (latex / "learning_dynamics.pdf").read_bytes().rstrip().endswith(
-            b"%%EOF"
-        )
+        printed = (latex / "learning_dynamics.pdf").read_bytes()
+        made += killed and printed.rstrip().endswith(b"%%EOF")
     note("make pdf killed", {"kills": kills, "whole file after the next run": made})
     assert made == kills
     build(folder, "book", before=offline)  # the change was read for print; the pages show it too
@@ -133,16 +132,11 @@ def test_a_read_only_folder_is_refused_in_one_sentence(book):
         pytest.skip("this system lends no mounts")
     mount = f"mount --bind '{folder}' '{folder}' && mount -o remount,ro,bind '{folder}' && cd '{folder}'"
     for target in targets:
-        done = subprocess.run(
-            [*prefix, f'{mount} && exec make "$@"', "sh", target],
-            cwd=folder,
-            text=True,
-            capture_output=True,
-            env=surroundings(),
-        )
+        command = [*prefix, f'{mount} && exec make "$@"', "sh", target]
+        options = {"cwd": folder, "text": True, "capture_output": True, "env": surroundings()}
+        done = subprocess.run(command, **options)
         lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
         told += done.returncode != 0 and len(lines) == 1 and "cannot be written to" in lines[0]
-    note(
-        "folder that cannot be written to", {"commands": len(targets), "told in one sentence": told}
-    )
+    counts = {"commands": len(targets), "told in one sentence": told}
+    note("folder that cannot be written to", counts)
     assert told == len(targets)

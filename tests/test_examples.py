@@ -17,16 +17,19 @@ PUBLIC = {
 TABLES = {"learning_dynamics.scales.PRINTED", "learning_dynamics.scales.SCHEMES"}
 
 
+def run_example(name):
+    """What differs from the printed output, in words."""
+    thing, said = PUBLIC[name], []
+    globs = vars(inspect.getmodule(inspect.unwrap(thing))).copy()
+    example = doctest.DocTestParser().get_doctest(inspect.getdoc(thing), globs, name, None, 0)
+    assert example.examples, f"{name}: no example"
+    doctest.DocTestRunner(verbose=False).run(example, out=said.append, clear_globs=False)
+    return "".join(said)
+
+
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - TABLES))
 def test_example(name):
-    thing = PUBLIC[name]
-    text = inspect.getdoc(thing)
-    module = inspect.getmodule(inspect.unwrap(thing))
-    example = doctest.DocTestParser().get_doctest(text, vars(module).copy(), name, None, 0)
-    assert example.examples, "no example"
-    said = []
-    doctest.DocTestRunner(verbose=False).run(example, out=said.append)
-    assert not said, "".join(said)
+    assert run_example(name) == ""
 
 
 def test_no_more_names_than_a_reader_can_hold():

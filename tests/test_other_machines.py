@@ -40,17 +40,9 @@ def trained(dtype: torch.dtype) -> torch.Tensor:
     widths = (64, 96, 12, 96, 12, 96, 2)
     state = initialise_deep(widths, (2**0.5,) * 5 + (1.0,), [0])  # the same draws
     state = replace(state, weights=tuple(w.to(dtype) for w in state.weights))
-    run = sgd(
-        problem,
-        state,
-        [n**-0.5 for n in widths[:-1]],
-        seeds=[0],
-        step_size=0.1,
-        steps=60,
-        batch_size=32,
-        evaluate={"train": problem},
-        record=(0, 20, 60),
-    )
+    options = {"seeds": [0], "step_size": 0.1, "steps": 60, "batch_size": 32}
+    options |= {"evaluate": {"train": problem}, "record": (0, 20, 60)}
+    run = sgd(problem, state, [n**-0.5 for n in widths[:-1]], **options)
     return run["train_loss"].double().flatten()
 
 
@@ -76,23 +68,11 @@ PROCESSORS = {
 }
 
 
-def everything() -> dict[str, list[float]]:
-    """The numbers of all cases, in double precision and on one thread."""
-    torch.set_num_threads(1)
-    return {name: case(torch.float64).tolist() for name, case in CASES.items()}
-
-
 @pytest.fixture(scope="module", params=PROCESSORS)
 def elsewhere(request):
     """(capability, numbers of all cases) of a process that is denied instructions."""
-    output = subprocess.run(
-        [sys.executable, __file__],
-        env=os.environ | PROCESSORS[request.param],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    return json.loads(output)
+    own = os.environ | PROCESSORS[request.param]
+    return json.loads(subprocess.check_output([sys.executable, __file__], env=own))
 
 
 @pytest.fixture
@@ -131,4 +111,6 @@ def test_numbers_move_little_between_processors(name, elsewhere, threads):
 
 
 if __name__ == "__main__":
-    print(json.dumps((torch.backends.cpu.get_cpu_capability(), everything())))
+    torch.set_num_threads(1)
+    numbers = {name: case(torch.float64).tolist() for name, case in CASES.items()}
+    print(json.dumps((torch.backends.cpu.get_cpu_capability(), numbers)))

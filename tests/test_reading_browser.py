@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from browser import open_page, site_browser
+from small_book import one_page
 
 ROOT = Path(__file__).parent.parent
 PAGE = """<!doctype html><html data-content_root="./"><body style="height: 900px"><article>
@@ -67,33 +66,10 @@ def test_a_link_to_a_claim_opens_it(page):
 
 @pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
 def test_buttons_of_a_page(tmp_path, address):
-    for name in ("_ext", "_static"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    config = (ROOT / "_config.yml").read_text()
-    assert '  url: ""' in config
-    (tmp_path / "_config.yml").write_text(config.replace('  url: ""', f'  url: "{address}"'))
-    (tmp_path / "references.bib").write_text("")
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: page\n")
-    head = (ROOT / "chapters/index.md").read_text().split("```")[0]
-    (tmp_path / "page.md").write_text(head + "# Page\n\n```{code-cell} ipython3\n1 + 1\n```\n")
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("jupyter-book")),
-            "build",
-            ".",
-            "-n",
-            "-W",
-            "--keep-going",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    site = tmp_path / "_build/html"
+    site = one_page(tmp_path, "```{code-cell} ipython3\n1 + 1\n```\n", address)
     page = (site / "page.html").read_text()
-    assert 'href="_sources/page.ipynb"' in page and 'href="_sources/page.md"' in page
-    assert (site / "_sources/page.ipynb").exists() and (site / "_sources/page.md").exists()
+    for name in ("_sources/page.ipynb", "_sources/page.md"):
+        assert f'href="{name}"' in page and (site / name).exists()
     assert ("mybinder.org/v2/gh/someone/book/main" in page) is bool(address)
     assert ("github.com/someone/book/issues" in page) is bool(address)
     assert "colab" not in page and "executablebooks/jupyter-book" not in page

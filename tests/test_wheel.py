@@ -51,27 +51,17 @@ def test_the_wheel_installs_alone(tmp_path):
     here = "lib/learning_dynamics"
     shutil.copytree(ROOT / here, tmp_path / here, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; print(build_meta.build_wheel('out'))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", build], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-W", "ignore", "-c", build]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     wheel = tmp_path / "out" / done.stdout.split()[-1]
     with zipfile.ZipFile(wheel) as archive:
         names = {n for n in archive.namelist() if ".dist-info/" not in n}
         archive.extractall(tmp_path / "site")
-    own = {
-        p for s in ("py", "cpp", "hpp") for p in (ROOT / "lib/learning_dynamics").rglob(f"*.{s}")
-    }
+    own = [p for s in ("py", "cpp", "hpp") for p in (ROOT / here).rglob(f"*.{s}")]
     assert names == {p.relative_to(ROOT / "lib").as_posix() for p in own}
-    code = (
-        "import learning_dynamics; from learning_dynamics import saddles, scales, data;"
-        "print(learning_dynamics.__file__)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
+    code = "from learning_dynamics import saddles, scales, data; print(data.__file__)"
+    own = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path / "site")), done.stderr

@@ -5,15 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 import paper.__main__ as command_line
-from execution_cache import state
-from learning_dynamics.files import hold
+from counting import wait_for
 from paper.claims import Claim
 from paper.ledger import (
     code_digest,
@@ -28,19 +26,10 @@ from paper.ledger import (
 
 ROOT = Path(__file__).parents[2]
 
-ENTRY = {
-    "id": "saddles/example",
-    "thesis": "ours",
-    "statement": "two is two",
-    "label": "l",
-    "status": "proved",
-    "range": "none",
-    "refuted_by": "anything else",
-    "measure": "ledger_example:two",
-    "predicate": "abs(measured - predicted) <= tolerance",
-    "tests": ["t"],
-    "figures": ["f"],
-}
+ENTRY = {"id": "saddles/example", "thesis": "ours", "statement": "two is two", "label": "l"}
+ENTRY |= {"status": "proved", "range": "none", "refuted_by": "anything else", "tests": ["t"]}
+ENTRY |= {"measure": "ledger_example:two", "figures": ["f"]}
+ENTRY |= {"predicate": "abs(measured - predicted) <= tolerance"}
 EXAMPLE = """
 import time
 from pathlib import Path
@@ -68,21 +57,21 @@ def book(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_record_keeps_full_and_quick_numbers(book):
-    found = measured_record(Claim(**ENTRY))
-    assert found["measured"] == [2.0, 2.1]
-    assert found["quick"]["measured"] == [2.0, 2.0]
-    assert found["verdict"] == found["quick"]["verdict"] == "holds"
+def claims(file, *changes):
+    """Write a list of claims, each with changes; their ids."""
+    file.write_text(yaml.safe_dump([ENTRY | change for change in changes]))
 
 
 def test_a_record_stays_unless_a_number_moved(book):
     claim = Claim(**ENTRY)
     old = measured_record(claim)
+    assert old["measured"] == [2.0, 2.1] and old["quick"]["measured"] == [2.0, 2.0]
+    assert old["verdict"] == old["quick"]["verdict"] == "holds"
     near = {**old, "measured": [2.0, 2.1 * (1 + 1e-9)], "provenance": {"function": "another"}}
-    assert settle(claim, old, near) == (old, [])
     far = {**old, "measured": [2.0, 2.2]}
-    assert settle(claim, old, far) == (far, ["measured"])
     quick = {**old, "quick": {**old["quick"], "measured": [2.0, 3.0]}}
+    assert settle(claim, old, near) == (old, [])
+    assert settle(claim, old, far) == (far, ["measured"])
     assert settle(claim, old, quick) == (quick, ["quick measured"])
     assert settle(claim, None, near) == (near, ["new"])
     hand = {**old, "measured": [2.0, 2.3]}
@@ -91,12 +80,10 @@ def test_a_record_stays_unless_a_number_moved(book):
 
 def edited(entry, *path, value):
     """A copy of a record in which the number at `path` is `value`."""
-    new = copy.deepcopy(entry)
-    *way, last = path
-    place = new
-    for step in way:
+    place = new = copy.deepcopy(entry)
+    for step in path[:-1]:
         place = place[step]
-    place[last] = value
+    place[path[-1]] = value
     return new
 
 
@@ -158,16 +145,8 @@ def test_swapped_records_are_found(book, tmp_path):
 def test_a_record_says_what_measured_it(book):
     found = measured_record(Claim(**ENTRY))["provenance"]
     assert found["function"] == ENTRY["measure"]
-    assert {
-        "code",
-        "python",
-        "torch",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "machine",
-        "instructions",
-    } <= set(found)
+    names = "code python torch numpy scipy scikit-learn machine instructions"
+    assert set(names.split()) <= set(found)
     assert "from_record" not in found
     assert not (ROOT / ".git").exists() or len(found["commit"]) == 12
     stored = measured_record(Claim(**ENTRY | {"measure": "ledger_example:stored"}))
@@ -175,13 +154,10 @@ def test_a_record_says_what_measured_it(book):
 
 
 def test_measuring_one_claim_leaves_the_records_of_the_others(book):
-    other = ENTRY | {"id": "saddles/other"}
-    (book / "claims.yml").write_text(yaml.safe_dump([ENTRY, other]))
-    file = book / "results" / "claims.json"
-    old = [
-        sealed({**measured_record(Claim(**e)), "provenance": {"function": "old"}})
-        for e in (ENTRY, other)
-    ]
+    other, file = {"id": "saddles/other"}, book / "results" / "claims.json"
+    claims(book / "claims.yml", {}, other)
+    found = (measured_record(Claim(**ENTRY | e)) for e in ({}, other))
+    old = [sealed({**record, "provenance": {"function": "old"}}) for record in found]
     write_ledger(file, [old[0], sealed({**old[1], "measured": [2.0, 2.05]})])
     assert command_line.main(["claims", "saddles/other", "--root", str(book), "--jobs", "1"]) == 0
     _, new = read_ledger(file)
@@ -191,6 +167,7 @@ def test_measuring_one_claim_leaves_the_records_of_the_others(book):
 
 def test_written_ledger_reads_back(tmp_path, book):
     path, found = tmp_path / "results" / "claims.json", measured_record(Claim(**ENTRY))
+    assert read_ledger(path) == ({}, {})
     write_ledger(path, [found])
     assert read_ledger(path) == ({"format": 2}, {"saddles/example": found})
     assert '   "measured": [2.0, 2.1]' in path.read_text()  # one line a list, for readable diffs
@@ -205,10 +182,6 @@ def test_a_chapter_can_quote_a_record(tmp_path):
         recorded("a/c", path=path)
 
 
-def test_no_ledger_yet(tmp_path):
-    assert read_ledger(tmp_path / "claims.json") == ({}, {})
-
-
 def test_command_measures_and_writes(book, capsys):
     arguments = ["claims", "--root", str(book), "--jobs", "1"]
     assert command_line.main(arguments) == 0
@@ -221,7 +194,7 @@ def test_command_measures_and_writes(book, capsys):
 
 
 def test_command_tells_of_failures(book, capsys):
-    (book / "claims.yml").write_text(yaml.safe_dump([ENTRY | {"measure": "ledger_example:broken"}]))
+    claims(book / "claims.yml", {"measure": "ledger_example:broken"})
     assert command_line.main(["claims", "--root", str(book), "--jobs", "1"]) == 1
     assert "saddles/example: RuntimeError: no data" in capsys.readouterr().err
     assert command_line.main(["claims", "no/such", "--root", str(book)]) == 1
@@ -256,60 +229,31 @@ def test_an_edited_record_is_measured_again(book, capsys):
     assert read_ledger(file)[1]["saddles/example"]["measured"] == [2.0, 2.1]
 
 
+STOPPED = "stopped; the records of finished claims are kept\n"
+
+
 @pytest.mark.parametrize(
-    ("number", "code", "words"),
-    [
-        (signal.SIGKILL, -9, ""),
-        (signal.SIGINT, 130, "stopped; the records of finished claims are kept\n"),
-    ],
+    ("number", "code", "words"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, STOPPED)]
 )
 def test_workers_end_with_their_parent(book, number, code, words):
-    (book / "claims.yml").write_text(
-        yaml.safe_dump(
-            [ENTRY | {"id": f"saddles/{i}", "measure": "ledger_example:endless"} for i in range(2)]
-        )
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "paper", "claims", "--root", str(book), "--jobs", "2"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{book}"},
-    )
-    end = time.monotonic() + 120
-    while not (book / "started").exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    endless = {"measure": "ledger_example:endless"}
+    claims(book / "claims.yml", {"id": "saddles/0"} | endless, {"id": "saddles/1"} | endless)
+    command = [sys.executable, "-m", "paper", "claims", "--root", str(book), "--jobs", "2"]
+    own = os.environ | {"PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{book}"}
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own)
+    wait_for((book / "started").exists, 120)
     parent.send_signal(number)
     # The workers hold the other end of this pipe: it is at its end only when all of them are.
     assert parent.communicate(timeout=60)[1] == words
     assert parent.returncode == code
 
 
-def test_a_lock_is_no_link_and_no_data(tmp_path):
-    victim, file = tmp_path / "victim", tmp_path / "results" / "claims.json"
-    victim.write_text("all of it")
-    file.parent.mkdir()
-    with hold(file):
-        pass
-    left = file.parent / "locks" / file.name
-    before = state(tmp_path)
-    left.touch()
-    assert state(tmp_path) == before  # a lock left is no data
-    left.unlink()
-    left.symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic link"), hold(file):
-        pass
-    assert victim.read_text() == "all of it"
-
-
 def test_the_coordinate_check_is_a_command(capsys):
-    from paper.__main__ import main
-
     arguments = ["coordinate-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
-    assert main([*arguments, "--quantities", "own_contribution"]) == 1
+    assert command_line.main([*arguments, "--quantities", "own_contribution"]) == 1
     said = capsys.readouterr().out
-    assert (
-        "own_contribution" in said and "? interval too wide" in said
-    )  # two sizes leave no interval
+    # Two sizes leave no interval.
+    assert "own_contribution" in said and "? interval too wide" in said
     with pytest.raises(SystemExit):
-        main(["coordinate-check", "no such scheme"])
+        command_line.main(["coordinate-check", "no such scheme"])
     assert "no such scheme" in capsys.readouterr().err

@@ -66,9 +66,10 @@ def digits(
     """
     check_choice("source", source, SOURCES)
     check_choice("targets", targets, ("one-hot", "signed"))
-    chosen = tuple(int(c) for c in classes)
+    chosen = tuple(classes)
     if len(set(chosen)) != len(chosen) or len(chosen) < 2 or not set(chosen) <= set(range(10)):
         raise ValueError(f"classes = {classes!r}: must be two or more distinct digits 0..9")
+    chosen = tuple(map(int, chosen))
     if targets == "signed" and len(chosen) != 2:
         raise ValueError(f"targets = 'signed': needs two classes, got {len(chosen)}")
     if not 0 < test_fraction < 1:

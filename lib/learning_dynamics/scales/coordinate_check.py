@@ -142,6 +142,7 @@ def _judge(
     values: Mapping[str, Mapping[str, Tensor]],
     tolerance: float,
 ) -> tuple[Line, ...]:
+    check_positive("tolerance", tolerance, zero=True)
     lines = []
     for s in schemes:
         predicted = predict_exponents(s.exponents(exponents))

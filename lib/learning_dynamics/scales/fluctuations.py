@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.runtime import check_integer, check_tensors
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 
 __all__ = [
     "contributions",
@@ -102,6 +102,7 @@ def tangent_kernel_spread(hidden_widths: Sequence[int], last: float = 1.0) -> fl
     >>> round(tangent_kernel_spread((100, 100)), 6)
     0.064444
     """
+    check_positive("last", last, zero=True)
     _check_widths(hidden_widths)
     whole = len(hidden_widths) + last
     return sum(

@@ -27,13 +27,9 @@ from learning_dynamics.saddles.two_layer import gradient_descent as ensemble
 
 
 def teacher(covariance="generic"):
-    return linear_teacher(
-        generator=generator("rivals/test", 0),
-        covariance=covariance,
-        noise=0.1,
-        target_spectrum=(3.0, 1.0),
-        output_dim=3,
-    )
+    draw = generator("rivals/test", 0)
+    options = {"noise": 0.1, "target_spectrum": (3.0, 1.0), "output_dim": 3}
+    return linear_teacher(generator=draw, covariance=covariance, **options)
 
 
 def plain(method, problem, seed=0, **options):
@@ -52,14 +48,9 @@ def saddle_losses(path):
 def test_gradient_descent_is_that_of_the_ensemble_kernel():
     problem = teacher()
     path = plain(gradient_descent, problem, step_size=0.1, init_scale=0.1, max_steps=50)
-    w = torch.randn(6, 9, generator=generator("rivals/start", 0), dtype=torch.float64) * 0.1
-    run = ensemble(
-        Weights(w[None, :, :6].contiguous(), w[None, :, 6:].mT.contiguous()),
-        problem,
-        step_size=0.1,
-        steps=50,
-        record_at=torch.arange(51),
-    )
+    w = torch.randn(1, 6, 9, generator=generator("rivals/start", 0), dtype=torch.float64) * 0.1
+    weights = Weights(w[..., :6].contiguous(), w[..., 6:].mT.contiguous())
+    run = ensemble(weights, problem, step_size=0.1, steps=50, record_at=torch.arange(51))
     assert torch.allclose(path.losses, run["loss"][0], rtol=1e-12)
     assert path.evaluations.tolist() == list(range(1, 52))
 
@@ -67,36 +58,22 @@ def test_gradient_descent_is_that_of_the_ensemble_kernel():
 def test_heavy_ball_shortens_the_plateau_to_one_minus_momentum():
     problem, level = teacher(), levels(teacher().moments())[1]
     middle = 0.5 * float(levels(problem.moments())[0] + level)
-    slow = plain(gradient_descent, problem, step_size=0.004, max_steps=3000, stop_loss=middle)
-    fast = plain(
-        heavy_ball, problem, step_size=0.004, momentum=0.6, max_steps=2000, stop_loss=middle
-    )
+    options = {"step_size": 0.004, "max_steps": 3000, "stop_loss": middle}
+    slow = plain(gradient_descent, problem, **options)
+    fast = plain(heavy_ball, problem, momentum=0.6, **options)
     assert len(fast.losses) / len(slow.losses) == pytest.approx(0.4, abs=0.04)
 
 
 def test_normalised_descent_does_not_feel_the_initial_scale():
     problem, level = teacher(), levels(teacher().moments())[1]
-    at = [
-        half_drop(
-            plain(
-                normalised_descent,
-                problem,
-                step_size=0.05,
-                length=0.02,
-                init_scale=e,
-                max_steps=400,
-            ),
-            level,
-        )
-        for e in (1e-6, 1e-12)
-    ]
+
+    def drops(method, **options):
+        paths = (plain(method, problem, init_scale=e, **options) for e in (1e-6, 1e-12))
+        return [half_drop(path, level) for path in paths]
+
+    at = drops(normalised_descent, step_size=0.05, length=0.02, max_steps=400)
     assert abs(at[0] - at[1]) <= 2
-    gd = [
-        half_drop(
-            plain(gradient_descent, problem, step_size=0.05, init_scale=e, max_steps=600), level
-        )
-        for e in (1e-6, 1e-12)
-    ]
+    gd = drops(gradient_descent, step_size=0.05, max_steps=600)
     assert gd[1] > 1.8 * gd[0]
 
 
@@ -118,19 +95,11 @@ def test_tiny_is_reduced_rank_regression_without_any_descent():
     assert float(path.evaluations[-1]) <= 3 * len(exact)
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        (greedy_low_rank, {}),
-        (gradmax, {"size": 0.3}),
-        (neuron_pursuit, {}),
-        (alternating_flows, {}),
-    ],
-)
-def test_growing_methods_visit_the_levels(method, options):
-    problem = teacher()
+@pytest.mark.parametrize("method", [greedy_low_rank, gradmax, neuron_pursuit, alternating_flows])
+def test_growing_methods_visit_the_levels(method):
+    problem, options = teacher(), {"size": 0.3} if method is gradmax else {}
     if method in (neuron_pursuit, alternating_flows):
-        options = {**options, "generator": generator("rivals/start", 0)}
+        options["generator"] = generator("rivals/start", 0)
     path = method(problem, width=2, step_size=0.15, tolerance=1e-3, **options)
     assert torch.allclose(saddle_losses(path), levels(problem.moments())[:3], rtol=1e-4)
 
@@ -152,47 +121,26 @@ def test_fixed_spans_miss_the_levels_of_anisotropic_inputs_only():
 
 def test_neuron_pursuit_finds_what_gradient_descent_never_wakes():
     problem = three_point()
-    path = neuron_pursuit(
-        problem,
-        width=6,
-        generator=generator("rivals/start", 1),
-        step_size=0.5,
-        tolerance=1e-3,
-        activation="relu",
-        least_rate=1e-2,
-        max_steps=1500,
-        stop_loss=1e-5,
-    )
-    gd = plain(
-        gradient_descent, problem, step_size=0.5, activation="relu", max_steps=600, init_scale=1e-6
-    )
+    common = {"step_size": 0.5, "activation": "relu"}
+    options = {"tolerance": 1e-3, "least_rate": 1e-2, "max_steps": 1500, "stop_loss": 1e-5}
+    path = plain(neuron_pursuit, problem, seed=1, **common, **options)
+    gd = plain(gradient_descent, problem, max_steps=600, init_scale=1e-6, **common)
     assert float(path.losses[-1]) < 1e-3
     assert 2 * float(gd.losses[-1]) == pytest.approx(0.175043, abs=1e-5)
 
 
 def test_alternating_flows_pay_for_the_scale():
-    costs = [
-        float(
-            plain(
-                alternating_flows, teacher(), step_size=0.15, tolerance=1e-2, init_scale=e
-            ).evaluations[-1]
-        )
-        for e in (1e-4, 1e-8)
-    ]
+    options, costs = {"step_size": 0.15, "tolerance": 1e-2}, []
+    for e in (1e-4, 1e-8):
+        path = plain(alternating_flows, teacher(), init_scale=e, **options)
+        costs.append(float(path.evaluations[-1]))
     assert costs[1] > costs[0] + 20
 
 
 def test_gradient_descent_of_the_diagonal_net_switches_a_coordinate_off():
     problem = diagonal_pair()
-    path = plain(
-        gradient_descent,
-        problem,
-        step_size=0.1,
-        init_scale=1e-3,
-        diagonal=True,
-        max_steps=3000,
-        stop_loss=1e-6,
-    )
+    options = {"step_size": 0.1, "init_scale": 1e-3, "max_steps": 3000, "stop_loss": 1e-6}
+    path = plain(gradient_descent, problem, diagonal=True, **options)
     beta = path.outputs[:, 0] @ torch.linalg.inv(problem.inputs)
     assert float(beta[:, 0].max()) > 0.02 or float(beta[:, 0].min()) < -0.02
     assert float(path.losses[-1]) <= 1e-6

@@ -18,13 +18,13 @@ from learning_dynamics.scales.training import initialise, sgd
 
 
 def teacher():
-    return linear_teacher(
-        generator=generator("together/modules"),
-        samples=12,
-        input_spectrum=(2.0, 1.0, 0.5),
-        target_spectrum=(2.0, 1.0),
-        output_dim=2,
-    )
+    spectra = {"input_spectrum": (2.0, 1.0, 0.5), "target_spectrum": (2.0, 1.0)}
+    draw = generator("together/modules")
+    return linear_teacher(generator=draw, samples=12, output_dim=2, **spectra)
+
+
+def factor(runs, value=1.0):
+    return torch.full((runs,), value, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", ["spectral", "dp(1/2)", "dp(0)"])
@@ -33,34 +33,20 @@ def test_the_reduction_is_exact(name):
     p = scheme(name)((3, 60, 5, 60, 5, 60, 2), 1.0)
     start = initialise(p.widths, p.weight_stds, [0, 1], dtype=torch.float64)
     pairs = zip(start.weights[::2], start.weights[1::2], strict=True)
-    course = train_modules(
-        [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs],
-        problem.moments(),
-        steps=steps,
-        step_size=0.05,
-        multiplier=torch.full((2,), math.prod(p.multipliers), dtype=torch.float64),
-    )
-    run = sgd(
-        problem,
-        start,
-        p.multipliers,
-        seeds=[0, 1],
-        step_size=0.05,
-        steps=steps,
-        batch_size=12,
-        activation="linear",
-        evaluate={"train": problem},
-        record=range(steps + 1),
-    )
+    modules = [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
+    common = {"steps": steps, "step_size": 0.05}
+    whole = factor(2, math.prod(p.multipliers))
+    course = train_modules(modules, problem.moments(), multiplier=whole, **common)
+    common |= {"evaluate": {"train": problem}, "record": range(steps + 1), "seeds": [0, 1]}
+    run = sgd(problem, start, p.multipliers, batch_size=12, activation="linear", **common)
     torch.testing.assert_close(course.loss, run["train_loss"], rtol=1e-10, atol=1e-12)
     assert float(course.loss[0, 0] - course.loss[0, -1]) > 1e-6  # something was learned
 
 
 def test_drawn_modules_have_the_moments_of_gaussian_weights():
     n, runs = 50, 2000
-    module = draw_modules(
-        3, 4, 2, 1, wide=[n] * runs, init_std=[n**-0.5] * runs, seeds=list(range(runs))
-    )[0]
+    draws = {"wide": [n] * runs, "init_std": [n**-0.5] * runs, "seeds": list(range(runs))}
+    module = draw_modules(3, 4, 2, 1, **draws)[0]
     # E Q = I, var V_ij = 1/n; 2000 draws of 6 entries: 4 standard errors
     mean = module.q.mean(0)
     torch.testing.assert_close(mean, torch.eye(2, dtype=torch.float64), rtol=0, atol=0.02)
@@ -77,17 +63,10 @@ def test_width_costs_nothing_and_spans_any_size():
 
 def test_a_frozen_run_stays_where_it_met_its_condition():
     problem = teacher()
-    modules = draw_modules(
-        3, 4, 2, 2, wide=[40, 4000], init_std=[40**-0.5, 4000**-0.5], seeds=[0, 0]
-    )
-    course = train_modules(
-        modules,
-        problem.moments(),
-        steps=400,
-        step_size=0.1,
-        multiplier=torch.ones(2, dtype=torch.float64),
-        stop=lambda f: f.square().sum((1, 2)) > 1,
-    )
+    draws = {"wide": [40, 4000], "init_std": [40**-0.5, 4000**-0.5], "seeds": [0, 0]}
+    options = {"steps": 400, "step_size": 0.1, "stop": lambda f: f.square().sum((1, 2)) > 1}
+    modules = draw_modules(3, 4, 2, 2, **draws)
+    course = train_modules(modules, problem.moments(), multiplier=factor(2), **options)
     first = (course.maps.square().sum((2, 3)) > 1).long().argmax(1)
     assert first[1] > first[0] > 0
     torch.testing.assert_close(course.maps[0, -1], course.maps[0, first[0]], rtol=0, atol=0)
@@ -97,11 +76,6 @@ def test_wrong_input_is_named(as_users_run):
     with pytest.raises(ValueError, match="wide = 5"):
         draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
     modules = draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
+    options = {"steps": 60, "step_size": 50.0, "multiplier": factor(1)}
     with pytest.raises(ValueError, match="step_size = 50"):
-        train_modules(
-            modules,
-            teacher().moments(),
-            steps=60,
-            step_size=50.0,
-            multiplier=torch.ones(1, dtype=torch.float64),
-        )
+        train_modules(modules, teacher().moments(), **options)

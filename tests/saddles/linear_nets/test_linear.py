@@ -75,9 +75,8 @@ def test_narrow_net_recovers_every_unit_of_the_wide_one():
 
 def test_gaussian_narrow_has_the_law_of_a_narrowed_gaussian():
     """E S'S = m1 epsilon^2 I; its trace has m1 (m0 + m2) degrees of freedom."""
-    draws = [
-        gaussian_narrow((3, 50, 2), 0.1, generator("bartlett", i)).units[0] for i in range(400)
-    ]
+    streams = (generator("bartlett", i) for i in range(400))
+    draws = [gaussian_narrow((3, 50, 2), 0.1, stream).units[0] for stream in streams]
     mean = torch.stack([r.mT @ r for r in draws]).mean(0) / (50 * 0.01)
     # entries have standard deviation at most sqrt(2/50); 400 draws; 5 sigma
     assert (mean - torch.eye(5)).abs().max() < 5 * (2 / 50 / 400) ** 0.5
@@ -102,23 +101,10 @@ def test_rotation_is_orthogonal_and_exact_for_rows_of_any_length():
 def test_rotating_the_hidden_basis_changes_no_run():
     grid = uniform_grid(600, 30)
     names = ("loss", "product", "mode_sizes")
-    turned = linear_descent(
-        start(),
-        teacher(),
-        step_size=0.05,
-        steps=600,
-        record_at=grid,
-        observables=names,
-        tolerance=None,
-    )
-    plain = gradient_descent(
-        start(),
-        teacher(),
-        step_size=0.05,
-        steps=600,
-        record_at=grid,
-        observables=("loss", "product", "unit_singular_values"),
-    )
+    options = {"step_size": 0.05, "steps": 600, "record_at": grid}
+    turned = linear_descent(start(), teacher(), observables=names, tolerance=None, **options)
+    names = (*names[:2], "unit_singular_values")
+    plain = gradient_descent(start(), teacher(), observables=names, **options)
     torch.testing.assert_close(turned["loss"], plain["loss"], rtol=1e-11, atol=0)
     torch.testing.assert_close(turned["product"], plain["product"], rtol=0, atol=1e-12)
     torch.testing.assert_close(
@@ -131,18 +117,10 @@ def test_rotating_the_hidden_basis_changes_no_run():
 @pytest.mark.parametrize("scale", [1e-20, 1e-60])
 def test_fast_forward_equals_stepping(scale):
     grid = uniform_grid(1500, 60)
-    runs = [
-        linear_descent(
-            start(scale, runs=1),
-            teacher(),
-            step_size=0.1,
-            steps=1500,
-            record_at=grid,
-            observables=("product", "mode_sizes"),
-            tolerance=tolerance,
-        )
-        for tolerance in (None, 1e-10)
-    ]
+    options = {"step_size": 0.1, "steps": 1500, "record_at": grid}
+    options |= {"observables": ("product", "mode_sizes")}
+    w, problem = start(scale, runs=1), teacher()
+    runs = [linear_descent(w, problem, tolerance=t, **options) for t in (None, 1e-10)]
     assert not torch.equal(runs[0]["mode_sizes"], runs[1]["mode_sizes"])  # jumps were made
     ratio = (runs[1]["mode_sizes"] / runs[0]["mode_sizes"])[..., :4]  # the others only decay
     assert (ratio - 1).abs().max() <= 1e-9
@@ -189,13 +167,8 @@ def test_a_run_with_a_million_units_takes_seconds():
 def test_divergence_and_bad_arguments_are_named(as_users_run):
     with pytest.raises(ValueError, match="diverged .* step_size = 5"):
         linear_descent(start(1.0), teacher(), step_size=5.0, steps=500)
-    for change, message in (
-        ({"observables": ("units",)}, "observable"),
-        ({"tolerance": -1.0}, "tolerance"),
-        ({"step_size": -1.0}, "step_size"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            linear_descent(start(), teacher(), **({"step_size": 0.1, "steps": 3} | change))
+    with pytest.raises(ValueError, match="observable"):
+        linear_descent(start(), teacher(), step_size=0.1, steps=3, observables=("units",))
     x = teacher()
     with pytest.raises(ValueError, match=r"inputs: shape .* must be \(m0, n\)"):
         linear_descent(start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3)
