@@ -7,13 +7,7 @@ import torch
 
 from learning_dynamics.scales.parametrizations import dynamic, scheme
 from paper.together.one_axis.dial import position, same_run
-from paper.together.one_axis.sweep import (
-    LinearAxis,
-    identities,
-    linear_sweep,
-    small_digits,
-    step_for,
-)
+from paper.together.one_axis.sweep import identities, small_digits, step_for
 
 WIDTHS = (49, 256, 16, 256, 16, 256, 10)
 
@@ -58,18 +52,6 @@ def test_unequal_deviations_have_no_place(as_users_run):
         position(scheme("standard")(WIDTHS))
     with pytest.raises(ValueError, match="widths"):
         same_run(dynamic("1/2")(WIDTHS), scheme("spectral")((49, 128, 16, 128, 16, 128, 10)))
-
-
-@pytest.mark.parametrize("modules", [1, 3])
-def test_order_of_learning_sharpens_along_the_dial(modules):
-    places = (10**0.5, 1.0, 0.1, 0.01)
-    s = linear_sweep(LinearAxis(modules=modules, laziness=places, seeds=4))
-    share = s.second.mean(1)
-    assert bool((share.diff() < 0).all())
-    assert share[0] > 0.4 and share[-1] < 0.1
-    assert float(s.loss[0, :, -1].max()) < 0.05 * float(
-        s.loss[0, :, 0].min()
-    )  # lazy nets learn too
 
 
 def test_the_step_stays_dp_s_on_the_lazy_side():

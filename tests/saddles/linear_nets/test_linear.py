@@ -21,7 +21,6 @@ from learning_dynamics.saddles.two_layer import (
     initialise,
     uniform_grid,
 )
-from paper.performance.kernels import float_floor, large_run
 
 
 def teacher(samples=40, noise=0.2):
@@ -149,19 +148,6 @@ def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
         jump = plateau.longest(10**6, tolerance)
         at, above = plateau.bound(torch.tensor([jump, jump + 1]))
         assert at <= tolerance < above
-
-
-def test_half_drops_from_1e_minus_30_equal_arbitrary_precision_and_plain_ones_do_not():
-    drops = float_floor(init_scale=1e-30, step_size=0.2, steps=700).half_drops()
-    for rotated, precise in zip(drops["rotated"], drops["precise"], strict=True):
-        assert abs(rotated - precise) <= 1
-    assert abs(drops["plain"][-1] - drops["precise"][-1]) > 50  # negative control
-
-
-def test_a_run_with_a_million_units_takes_seconds():
-    losses, seconds = large_run(samples=2000, steps=3000)
-    assert losses[-1] < 0.1 * losses[0]
-    assert sum(seconds.values()) < 60
 
 
 def test_divergence_and_bad_arguments_are_named(as_users_run):

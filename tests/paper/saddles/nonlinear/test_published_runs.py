@@ -4,14 +4,11 @@ import pytest
 import torch
 
 from paper.saddles.nonlinear.published_runs import (
-    THREE_POINT_ERROR,
     balanced,
     distance_from_first,
     five_point_directions,
     five_point_run,
     five_point_stages,
-    orthogonal_pair_ratios,
-    three_point_run,
     units_before_escape,
 )
 
@@ -60,15 +57,3 @@ def test_other_groups_stay_at_a_constant_distance_from_the_first(units):
 def test_each_drop_adds_one_direction():
     run = five_point_run(seeds=2, observables=("loss", "units"))
     assert five_point_directions(run).tolist() == [[0, 1, 2]] * 2
-
-
-def test_orthogonal_groups_wait_in_the_ratio_of_their_rates():
-    ratios, limits, predicted = orthogonal_pair_ratios((1e-4, 1e-8), seeds=2, step_size=0.05)
-    assert float((limits - predicted).abs().max()) < 0.01
-    assert float((ratios[:, 0] - predicted).abs().min()) > 0.01  # not yet at these scales
-
-
-def test_small_starts_end_on_the_line_and_a_large_one_does_not():
-    error = 2 * three_point_run((1e-3, 0.13), seeds=1, steps=6000)["loss"][:, -1]
-    assert float(error[0]) == pytest.approx(THREE_POINT_ERROR, abs=5e-7)
-    assert float(error[1]) < 1e-6

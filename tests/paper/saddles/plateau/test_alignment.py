@@ -24,34 +24,13 @@ def table():
     return alignment.step_table(QUICK)
 
 
-def test_exponents_are_the_predicted_ones_at_three_escapes(law):
-    assert abs(law.measured - law.predicted).max() < 0.015
-
-
-def test_gradient_flow_mispredicts_the_first_escape_at_a_large_step(law):
-    large = law.sel(relative_step=0.3, escape=1)
-    assert (abs(large.measured - large.flow) > 0.015).all()
-
-
-def test_the_claim_fails_with_the_exponents_of_gradient_flow(law, table, controls):
+def test_exponents_are_the_predicted_ones_at_three_escapes(law, table, controls):
     claims = read_claims(RECORDED.parents[1] / "claims.yml")
     claim = next(c for c in claims if c.id == alignment.alignment.claim)
     judge = alignment.alignment.judge
     assert verdict(claim, judge(law, table, controls)) == "holds"
     flow = law.flow.broadcast_like(law.predicted).transpose(*law.predicted.dims)
     assert verdict(claim, judge(law.assign(predicted=flow), table, controls)) == "fails"
-
-
-def test_length_of_the_first_plateau(law):
-    assert abs(law.growth / law.growth_predicted - 1).max() < 0.002
-
-
-def test_tied_rates_do_not_align(controls):
-    assert abs(controls.tied_power) < 0.01
-
-
-def test_an_invariant_subspace_is_never_left(controls):
-    assert float(controls.loss) == pytest.approx(float(controls.left_over), rel=1e-6)
 
 
 def test_alignment_improves_with_scale_and_only_a_little_with_step_size(table):
