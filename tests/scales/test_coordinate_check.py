@@ -20,9 +20,11 @@ THESIS = WidthFamily((0, 1, "1/5", 1, "1/5", 1, 0), (8, 1, 8, 1, 8, 1, 4))
 
 def test_a_scheme_whose_numbers_contradict_its_exponents_is_found_out():
     """Negative control: numbers of DP(0), exponents of DP(1/2)."""
-    wrong = Scheme(
-        "wrong", "wrong", lambda n: scheme("ntk" if isinstance(n[0], float) else "dp(1/2)").rule(n)
-    )
+
+    def rule(n):
+        return scheme("ntk" if isinstance(n[0], float) else "dp(1/2)").rule(n)
+
+    wrong = Scheme("wrong", "wrong", rule)
     family = WidthFamily((0, 1, 1, 0), (8, 1, 1, 1))
     check = coordinate_check([wrong], family, (64, 256, 1024), runs=4)
     assert not check.agrees
@@ -45,15 +47,9 @@ def test_runs_have_streams_of_their_own():
 def test_real_steps_and_batches():
     """A small real step scales as the derivative does, for a batch as for one input."""
     family = WidthFamily((0, 1, "1/2", 1, 0), (8, 1, 4, 1, 2))
-    check = coordinate_check(
-        ["dp(1/2)", "spectral"],
-        family,
-        (256, 1024, 4096),
-        runs=8,
-        samples=4,
-        step_size=0.01,
-        tolerance=0.1,  # sqrt(m/n) is 1/4 at the smallest size
-    )
+    # sqrt(m/n) is 1/4 at the smallest size
+    options = {"runs": 8, "samples": 4, "step_size": 0.01, "tolerance": 0.1}
+    check = coordinate_check(["dp(1/2)", "spectral"], family, (256, 1024, 4096), **options)
     assert check.agrees, check.table()
 
 
@@ -76,15 +72,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 def bottleneck(n: int) -> nn.Module:
     m = round(4 * n**0.5)
-    return nn.Sequential(
-        nn.Linear(8, n, bias=False),
-        nn.ReLU(),
-        nn.Linear(n, m, bias=False),
-        nn.ReLU(),
-        nn.Linear(m, n, bias=False),
-        nn.ReLU(),
-        nn.Linear(n, 8, bias=False),
-    )
+    widths, layers = (8, n, m, n, 8), []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def test_a_network_of_ones_own():

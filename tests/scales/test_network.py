@@ -77,13 +77,8 @@ def test_gain_preserves_the_root_mean_square():
 
 
 def test_nested_modules_flatten_and_other_activations():
-    model = nn.Sequential(
-        nn.Flatten(),
-        nn.Sequential(nn.Linear(6, 20, bias=False), nn.Tanh()),
-        nn.Linear(20, 10, bias=False),
-        nn.GELU(),
-        nn.Linear(10, 2, bias=False),
-    )
+    inner = nn.Sequential(linear(6, 20), nn.Tanh())
+    model = nn.Sequential(nn.Flatten(), inner, linear(20, 10), nn.GELU(), linear(10, 2))
     applied = parametrize(model, "spectral", generator=generator(1))
     assert applied.parametrization.widths == (6, 20, 10, 2)
     assert [a.name for a in applied.activations] == ["Tanh", "GELU"]
@@ -135,6 +130,10 @@ def linear(*sizes: int) -> nn.Linear:
     return nn.Linear(*sizes, bias=False)
 
 
+def chain(*modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*modules, linear(4, 2))
+
+
 class InPlace(nn.Module):
     """Steps that leave no trace but their effect."""
 
@@ -175,14 +174,9 @@ def normed() -> nn.Module:
         (InPlace("residual"), "in-place code"),
         (InPlace("factor"), "in-place code"),
         (normed(), "weight_norm"),
-        (
-            nn.Sequential(
-                nn.utils.parametrizations.weight_norm(linear(4, 4)), nn.ReLU(), linear(4, 2)
-            ),
-            "weight_norm",
-        ),
-        (nn.Sequential(Doubled(4, 4, bias=False), nn.ReLU(), linear(4, 2)), "forward.. of its own"),
-        (nn.Sequential(nn.LazyLinear(4, bias=False), nn.ReLU(), linear(4, 2)), "is lazy"),
+        (chain(nn.utils.parametrizations.weight_norm(linear(4, 4)), nn.ReLU()), "weight_norm"),
+        (chain(Doubled(4, 4, bias=False), nn.ReLU()), "forward.. of its own"),
+        (chain(nn.LazyLinear(4, bias=False), nn.ReLU()), "is lazy"),
         (linear, "must be a torch.nn.Module"),
     ],
 )
@@ -206,14 +200,8 @@ def test_the_same_network_without_traps_is_taken():
     ],
 )
 def test_in_place_activations_keep_their_constants_and_their_order(modules):
-    applied = [
-        parametrize(
-            nn.Sequential(linear(4, 8), *modules(flag), linear(8, 2)),
-            "dp(1/2)",
-            generator=generator(0),
-        )
-        for flag in (True, False)
-    ]
+    models = (nn.Sequential(linear(4, 8), *modules(flag), linear(8, 2)) for flag in (True, False))
+    applied = [parametrize(model, "dp(1/2)", generator=generator(0)) for model in models]
     z = torch.linspace(-2, 2, 9)
     expected = nn.Sequential(*modules(False))(z)
     for a in applied:
@@ -231,10 +219,10 @@ def tied() -> nn.Module:
     ("model", "message"),
     [
         (nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), linear(4, 2)), "is a convolution"),
-        (nn.Sequential(linear(4, 4), nn.LayerNorm(4), linear(4, 2)), "is a LayerNorm"),
-        (nn.Sequential(linear(4, 4), nn.Dropout(0.1), linear(4, 2)), "is a Dropout"),
+        (chain(linear(4, 4), nn.LayerNorm(4)), "is a LayerNorm"),
+        (chain(linear(4, 4), nn.Dropout(0.1)), "is a Dropout"),
         (tied(), "share one weight"),
-        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), linear(4, 2)), "has a bias"),
+        (chain(nn.Linear(4, 4), nn.ReLU()), "has a bias"),
         (nn.Sequential(linear(4, 4)), "at least two"),
         (nn.Sequential(linear(4, 4), nn.ReLU(), linear(5, 2)), "do not fit into one chain"),
         (nn.Sequential(nn.ReLU(), linear(4, 4), linear(4, 2)), "acts on the raw input"),
@@ -255,8 +243,6 @@ def test_the_mup_package_gives_the_same_run_on_equal_hidden_widths():
     """Outside check: Microsoft's package and our muP, weights copied, 20 steps of SGD, 1e-12."""
     mup_package = pytest.importorskip("mup", reason="in requirements-alone.lock, not for conda")
     MuReadout, MuSGD = mup_package.MuReadout, mup_package.MuSGD
-    set_base_shapes = mup_package.set_base_shapes
-
     width, base, inputs, steps, eta = 64, 16, 6, 20, 0.1
 
     class Net(nn.Module):
@@ -271,7 +257,7 @@ def test_the_mup_package_gives_the_same_run_on_equal_hidden_widths():
             return self.out(x)
 
     theirs = Net(width).double()
-    set_base_shapes(theirs, Net(base).double(), delta=Net(2 * base).double())
+    mup_package.set_base_shapes(theirs, Net(base).double(), delta=Net(2 * base).double())
     p = mup("package")((inputs, width, width, width, 1))
     ours = MLP(p, generator=generator("mup"), dtype=torch.float64)
     with torch.no_grad():  # copy effective weights: their readout divides by width/base
@@ -283,14 +269,9 @@ def test_the_mup_package_gives_the_same_run_on_equal_hidden_widths():
     # MuSGD multiplies vector-like rates by width/base; ours are n_1/n_0 and n_{L-1}: constants.
     mine = torch.optim.SGD(ours.parameter_groups(eta))
     hidden = list(theirs.hidden.parameters())
-    its = MuSGD(
-        [
-            {"params": hidden[:1], "lr": eta * base / inputs},
-            {"params": hidden[1:], "lr": eta},
-            {"params": list(theirs.out.parameters()), "lr": eta / base},
-        ],
-        lr=eta,
-    )
+    rates = eta * base / inputs, eta, eta / base
+    groups = zip((hidden[:1], hidden[1:], list(theirs.out.parameters())), rates, strict=True)
+    its = MuSGD([{"params": layers, "lr": rate} for layers, rate in groups], lr=eta)
     for _ in range(steps):
         losses = []
         for model, optimizer in ((theirs, its), (ours, mine)):

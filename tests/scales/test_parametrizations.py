@@ -59,9 +59,8 @@ def test_abc_symmetry_gives_the_same_run(name):
 def test_regauge_gives_the_same_run_for_relu_and_not_for_tanh():
     p = dynamic("1/2")(ALTERNATING)
     c = (1.0, 0.5, 3.0, 2.0, 0.25, 1.7, 1.0)  # g_l -> g_l c_l/c_{l-1}
-    other = replace(
-        p, multipliers=tuple(g * b / a for g, a, b in zip(p.multipliers, c, c[1:], strict=False))
-    )
+    multipliers = (g * b / a for g, a, b in zip(p.multipliers, c, c[1:], strict=False))
+    other = replace(p, multipliers=tuple(multipliers))
     assert gap(losses_of_training(p), losses_of_training(other)) <= 1e-10
     tanh = [losses_of_training(q, activation="tanh") for q in (p, other)]
     assert gap(*tanh) > 1e-2
@@ -76,30 +75,19 @@ def test_gauges_with_unit_multipliers_and_unit_rates(name):
     assert one.effective_learning_rates == pytest.approx(other.effective_learning_rates)
 
 
-def test_spectral_is_wide_mup_on_alternating_widths():
-    spectral, wide = scheme("spectral")(ALTERNATING), mup("wide")(ALTERNATING)
-    assert gap(losses_of_training(spectral), losses_of_training(wide)) <= 1e-12
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_spectral_is_wide_mup_up_to_the_root_of_the_output_width(outputs):
+    widths = (*ALTERNATING[:-1], outputs)
+    wide = losses_of_training(mup("wide")(widths), output_scale=math.sqrt(outputs))
+    assert gap(losses_of_training(scheme("spectral")(widths)), wide) <= 1e-12
 
 
-def test_spectral_is_wide_mup_up_to_the_root_of_the_output_width():
-    widths = (*ALTERNATING[:-1], 3)
-    spectral, wide = scheme("spectral")(widths), mup("wide")(widths)
-    a = losses_of_training(spectral)
-    b = losses_of_training(wide, output_scale=math.sqrt(3))
-    assert gap(a, b) <= 1e-12
-
-
-def test_spectral_is_not_wide_mup_for_tanh():
-    runs = [
-        losses_of_training(s(ALTERNATING), activation="tanh", step_size=0.5)
-        for s in (scheme("spectral"), mup("wide"))
-    ]
-    assert gap(*runs) > 0.01
-
-
-def test_spectral_is_not_wide_mup_for_two_neighbouring_bottlenecks():
-    widths = (12, 40, 10, 10, 40, 1)
-    runs = [losses_of_training(s(widths), step_size=0.5) for s in (scheme("spectral"), mup("wide"))]
+@pytest.mark.parametrize(
+    ("widths", "activation"), [(ALTERNATING, "tanh"), ((12, 40, 10, 10, 40, 1), "relu")]
+)
+def test_spectral_is_not_wide_mup_for_tanh_or_neighbouring_bottlenecks(widths, activation):
+    options = {"activation": activation, "step_size": 0.5}
+    runs = [losses_of_training(s(widths), **options) for s in (scheme("spectral"), mup("wide"))]
     assert gap(*runs) > 0.01
 
 
@@ -139,9 +127,8 @@ def test_exponents_are_the_growth_of_the_numbers(name):
     exact = s.exponents(pattern)
     small, large = (s(tuple(n**a for a in (0, 2, 1, 2, 0))) for n in (8, 64))
     for field in ("multipliers", "init_stds", "learning_rates"):
-        for alpha, a, b in zip(
-            getattr(exact, field), getattr(small, field), getattr(large, field), strict=True
-        ):
+        parts = (getattr(p, field) for p in (exact, small, large))
+        for alpha, a, b in zip(*parts, strict=True):
             assert isinstance(alpha, Fraction)
             assert math.log(b / a, 8) == pytest.approx(float(alpha), abs=1e-12)
 
@@ -153,38 +140,20 @@ def test_weights_have_the_stated_deviation():
         assert float(w.detach().std()) == pytest.approx(std, rel=0.02)
 
 
-@pytest.mark.usefixtures("as_users_run")
-class TestRefusals:
-    def test_r_outside_its_range(self):
-        with pytest.raises(ValueError, match=r"r = 0\.75: must lie in \[0, 1/2\]"):
-            dynamic(0.75)
-        assert dynamic(0.75, any_r=True).name == "dp(3/4)"
+REFUSED = [
+    (r"r = 0\.75: must lie in \[0, 1/2\]", lambda: dynamic(0.75)),
+    *(("must be a number in", lambda r=r: dynamic(r)) for r in ("half", None, float("inf"))),
+    ("scheme = 'sp': allowed are dp", lambda: scheme("sp")),
+    ("reading = 'tall': allowed are fan-in", lambda: mup("tall")),
+    *(("width", lambda w=w: scheme("ntk")(w)) for w in ((3, 4), (3, 0, 4), (3, 2.5, 4))),
+    ("factors: 1 values", lambda: scheme("ntk")((3, 4, 5)).rescaled([1.0])),
+    ("gains: 1 values", lambda: Parametrization("x", (3, 4, 5), *[(1.0, 1.0)] * 3, (1.0,))),
+    ("multipliers = -1", lambda: Parametrization("x", (3, 4, 5), (1, -1.0), *[(1.0, 1.0)] * 3)),
+]
 
-    @pytest.mark.parametrize("bad", ["half", None, float("inf")])
-    def test_r_that_is_no_number(self, bad):
-        with pytest.raises(ValueError, match="must be a number in"):
-            dynamic(bad)
 
-    def test_unknown_scheme_lists_the_known_ones(self):
-        with pytest.raises(ValueError, match="scheme = 'sp': allowed are dp"):
-            scheme("sp")
-
-    def test_unknown_reading(self):
-        with pytest.raises(ValueError, match="reading = 'tall': allowed are fan-in"):
-            mup("tall")
-
-    @pytest.mark.parametrize("widths", [(3, 4), (3, 0, 4), (3, 2.5, 4)])
-    def test_impossible_widths(self, widths):
-        with pytest.raises(ValueError, match="width"):
-            scheme("ntk")(widths)
-
-    def test_wrong_number_of_factors(self):
-        p = scheme("ntk")((3, 4, 5))
-        with pytest.raises(ValueError, match="factors: 1 values"):
-            p.rescaled([1.0])
-
-    def test_wrong_number_of_scales(self):
-        with pytest.raises(ValueError, match="gains: 1 values"):
-            Parametrization("x", (3, 4, 5), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0,))
-        with pytest.raises(ValueError, match="multipliers = -1"):
-            Parametrization("x", (3, 4, 5), (1.0, -1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0))
+@pytest.mark.parametrize(("message", "call"), REFUSED)
+def test_refusals(message, call, as_users_run):
+    with pytest.raises(ValueError, match=message):
+        call()
+    assert dynamic(0.75, any_r=True).name == "dp(3/4)"
