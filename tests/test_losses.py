@@ -73,12 +73,8 @@ def test_weights_hide_entries():
 def test_bad_arguments(as_users_run):
     with pytest.raises(ValueError, match=r"loss = 'hinge'.*huber"):
         loss("hinge")
-    with pytest.raises(ValueError, match="threshold"):
-        huber(-1.0)
     with pytest.raises(ValueError, match="weights"):
         squared(torch.tensor([[-1.0]]))
-    with pytest.raises(ValueError, match="weights"):
-        squared(torch.tensor([[float("nan")]]))
 
 
 def test_lookup():

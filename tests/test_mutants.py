@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import mutants
-import reproducibility_page
 from audit_record import note
 from paper.claims import read_claims
 
@@ -46,27 +45,12 @@ def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
 
 def test_a_mutant_without_end_is_counted_by_name_and_stops_no_other(monkeypatch, capsys):
     claims = ["kernels/moments", "kernels/gradients-exact"]
-    monkeypatch.setattr(
-        mutants,
-        "MEASURE",
-        (
-            "import sys, time\n"
-            "time.sleep(600 if sys.argv[2] == 'kernels/moments' else 0)\n"
-            'print(\'{"verdict": "fails"}\')\n'
-        ),
-    )
+    measure = "import sys, time\ntime.sleep(600 if sys.argv[2] == 'kernels/moments' else 0)\n"
+    monkeypatch.setattr(mutants, "MEASURE", measure + 'print(\'{"verdict": "fails"}\')')
     assert mutants.main(claims, seconds=5) == {"endless": 1, "killed": 1}
     told = capsys.readouterr().out
     assert "endless: kernels/moments: holds -> no verdict after 5 s" in told
     assert "killed: kernels/gradients-exact" in told
-
-
-def test_counts_become_a_row_of_the_page(tmp_path):
-    file = tmp_path / "audit.json"
-    note("mutants", {"claims": 2, "killed": 2}, file)
-    note("accessibility", {"pages": 3}, file)
-    table = reproducibility_page.audit(file.read_text())
-    assert "| mutants | claims: 2, killed: 2 |" in table and "| accessibility | pages: 3 |" in table
 
 
 @pytest.mark.audit

@@ -12,13 +12,8 @@ SPECTRUM, TARGETS = (2.5, 1.6, 1.2, 0.9, 0.6, 0.4), (3.0, 1.5, 0.6)
 
 
 def problem(covariance, seed=0, **more):
-    return linear_teacher(
-        generator=generator("problems", seed),
-        input_spectrum=SPECTRUM,
-        target_spectrum=TARGETS,
-        covariance=covariance,
-        **more,
-    )
+    more |= {"input_spectrum": SPECTRUM, "target_spectrum": TARGETS, "covariance": covariance}
+    return linear_teacher(generator=generator("problems", seed), **more)
 
 
 def commutator(p):
@@ -34,9 +29,8 @@ def test_spectra_are_exact(seed):
         p = problem(covariance, seed)
         wanted = torch.tensor(sorted(SPECTRUM), dtype=torch.float64)
         # eigenvalues of a sample moment of condition 6: rounding of a 6 x 40 product
-        torch.testing.assert_close(
-            torch.linalg.eigvalsh(p.moments().xx), wanted, rtol=1e-12, atol=1e-12
-        )
+        found = torch.linalg.eigvalsh(p.moments().xx)
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
         values = torch.linalg.svdvals(p.teacher)
         torch.testing.assert_close(values[:3], torch.tensor(TARGETS, dtype=torch.float64))
         assert float(values[3:].abs().max()) < 1e-12
@@ -45,10 +39,8 @@ def test_spectra_are_exact(seed):
 
 def test_covariances_are_what_they_say():
     isotropic = problem("isotropic").moments().xx
-    mean = sum(SPECTRUM) / len(SPECTRUM)
-    torch.testing.assert_close(
-        isotropic, mean * torch.eye(6, dtype=torch.float64), atol=1e-12, rtol=0
-    )
+    white = sum(SPECTRUM) / len(SPECTRUM) * torch.eye(6, dtype=torch.float64)
+    torch.testing.assert_close(isotropic, white, atol=1e-12, rtol=0)
     assert commutator(problem("commuting")) < 1e-10
     assert commutator(problem("generic")) > 0.1
 
@@ -56,9 +48,8 @@ def test_covariances_are_what_they_say():
 def test_moments_are_means_over_samples():
     p = problem("generic", noise=0.5)
     m, n = p.moments(), p.inputs.shape[-1]
-    torch.testing.assert_close(
-        m.yx, sum(torch.outer(p.targets[:, j], p.inputs[:, j]) for j in range(n)) / n
-    )
+    products = (torch.outer(p.targets[:, j], p.inputs[:, j]) for j in range(n))
+    torch.testing.assert_close(m.yx, sum(products) / n)
     torch.testing.assert_close(m.yy, m.yy.mT)
 
 
@@ -84,43 +75,34 @@ def test_random_orthogonal_has_no_preferred_sign():
     assert 0.4 < sum(signs) / 400 < 0.6  # 4 standard deviations
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"covariance": "diagonal"}, "covariance = 'diagonal'.*commuting"),
-        ({"noise": -1.0}, "noise = -1.0"),
-        ({"samples": 3}, "samples = 3: must be at least m0 = 6"),
-        ({"samples": 2.5}, "samples = 2.5"),
-        ({"output_dim": 2}, "target_spectrum has 3 values"),
-        ({"input_spectrum": (1.0, -1.0, 1.0)}, "input_spectrum"),
-        ({"target_spectrum": (1.0, float("nan"))}, "target_spectrum"),
-    ],
-)
-def test_impossible_problems_are_refused(as_users_run, change, words):
-    arguments = {
-        "generator": generator("bad"),
-        "input_spectrum": SPECTRUM,
-        "target_spectrum": TARGETS,
-    }
+REFUSED = {
+    "covariance = 'diagonal'.*commuting": {"covariance": "diagonal"},
+    "noise = -1.0": {"noise": -1.0},
+    "samples = 3: must be at least m0 = 6": {"samples": 3},
+    "target_spectrum has 3 values": {"output_dim": 2},
+    "input_spectrum": {"input_spectrum": (1.0, -1.0, 1.0)},
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_impossible_problems_are_refused(as_users_run, words):
     with pytest.raises(ValueError, match=words):
-        linear_teacher(**arguments | change)
+        linear_teacher(generator=generator("bad"), **{"target_spectrum": TARGETS} | REFUSED[words])
 
 
-@pytest.mark.parametrize(
-    ("inputs", "targets", "words"),
-    [
-        (torch.ones(2, 3), torch.ones(1, 4), r"targets: shape \(1, 4\) has n = 4, inputs has 3"),
-        (torch.full((2, 3), torch.nan), torch.ones(1, 3), "inputs.*finite"),
-        (torch.ones(2, 3), torch.full((1, 3), torch.inf), "targets.*finite"),
-        (torch.ones(2, 3, dtype=torch.int64), torch.ones(1, 3), "inputs.*floating"),
-        (
-            torch.ones(5, 2, 3),
-            torch.ones(4, 1, 3),
-            r"targets: shape \(4, 1, 3\) has \*runs = \(4,\), inputs has \(5,\)",
-        ),
-        (torch.ones(2, 0), torch.ones(1, 0), "inputs"),
-    ],
-)
+NAN, INTEGERS = torch.full((2, 3), torch.nan), torch.ones(2, 3, dtype=torch.int64)
+TWO, ONE = torch.ones(2, 3), torch.ones(1, 3)
+BAD = [
+    (TWO, torch.ones(1, 4), r"targets: shape \(1, 4\) has n = 4, inputs has 3"),
+    (NAN, ONE, "inputs.*finite"),
+    (TWO, torch.full((1, 3), torch.inf), "targets.*finite"),
+    (INTEGERS, ONE, "inputs.*floating"),
+    (torch.ones(5, 2, 3), torch.ones(4, 1, 3), r"has \*runs = \(4,\), inputs has \(5,\)"),
+    (TWO[:, :0], ONE[:, :0], "inputs"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "targets", "words"), BAD)
 def test_bad_data_are_refused(as_users_run, inputs, targets, words):
     with pytest.raises(ValueError, match=words):
         Problem(inputs, targets)

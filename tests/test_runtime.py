@@ -42,59 +42,41 @@ def test_bad_seeds(as_users_run, seed):
         generator(*seed)
 
 
-@pytest.mark.parametrize(
-    ("check", "words"),
-    [
-        (lambda: check_choice("loss", "x", ("b", "a")), "loss = 'x': allowed are a, b"),
-        (lambda: check_positive("step_size", 0.0), "step_size = 0.0: must be a finite number > 0"),
-        (lambda: check_positive("noise", -1, zero=True), "noise = -1.*>= 0"),
-        (lambda: check_positive("s", float("nan")), "s = nan"),
-        (lambda: check_positive("s", float("inf")), "s = inf"),
-        (lambda: check_positive("s", "1"), "s = '1'"),
-        (lambda: check_positive("s", True), "s = True"),
-        (lambda: check_positive("s", torch.tensor([1.0, 0.0])), "s = "),
-        (lambda: check_integer("width", 0, least=1), "width = 0: must be an integer >= 1"),
-        (lambda: check_integer("width", 2.0), "width = 2.0"),
-        (lambda: check_integer("width", True), "width = True"),
-        (
-            lambda: check_tensors(x=(torch.tensor([[1.0, torch.nan]]), "a b")),
-            r"x\[\(0, 1\)\] = nan",
-        ),
-        (lambda: check_tensors(x=(torch.ones(2, dtype=torch.int32), "a")), "x: .*int32"),
-        (lambda: check_tensors(x=([1.0], "a")), "x: .*list"),
-        (
-            lambda: check_tensors(x=(torch.ones(2), "int a")),
-            "x: must be a tensor of integers.*float",
-        ),
-        (lambda: check_tensors(w=(torch.ones(2, 3), "... _ 4")), r"w: shape \(2, 3\) has 4 = 3"),
-        (
-            lambda: check_tensors(w=(torch.ones(3), "... _ 3")),
-            r"w: shape \(3,\) must be \(..., _, 3",
-        ),
-        (lambda: check_tensors(w=(torch.ones(1, 3), "a")), r"w: shape \(1, 3\) must be \(a\)"),
-        (lambda: check_tensors(w=(torch.ones(3, 0), "a b")), r"w: shape \(3, 0\) must be \(a, b\)"),
-        (
-            lambda: check_tensors(a=(torch.ones(2, 3), "m n"), b=(torch.ones(3, 4), "n m")),
-            r"b: shape \(3, 4\) has m = 4, a has 2",
-        ),
-        (
-            lambda: check_tensors(a=(torch.ones(2, 3), "*runs n"), b=(torch.ones(3), "*runs n")),
-            r"b: shape \(3,\) has \*runs = \(\), a has \(2,\)",
-        ),
-        (
-            lambda: check_tensors(a=(torch.ones(1), "n"), b=(torch.ones(1).double(), "n")),
-            "b: torch.float64.*allowed is torch.float32.*as a",
-        ),
-        (lambda: check_tensors(p=("x", Problem)), "p: must be a Problem, got str"),
-        (
-            lambda: check_tensors(
-                p=(Problem(torch.ones(2, 3), torch.ones(1, 3)), Problem), w=(torch.ones(3), "m0")
-            ),
-            r"w: shape \(3,\) has m0 = 3, p.inputs has 2",
-        ),
-        (lambda: check_shapes(x=(torch.full((2,), torch.nan), "3")), "x: shape"),
-    ],
-)
+ONES, PROBLEM = torch.ones, Problem(torch.ones(2, 3), torch.ones(1, 3))
+NUMBERS = [
+    (lambda: check_choice("loss", "x", ("b", "a")), "loss = 'x': allowed are a, b"),
+    (lambda: check_positive("step_size", 0.0), "step_size = 0.0: must be a finite number > 0"),
+    (lambda: check_positive("noise", -1, zero=True), "noise = -1.*>= 0"),
+    (lambda: check_positive("s", float("nan")), "s = nan"),
+    (lambda: check_positive("s", float("inf")), "s = inf"),
+    (lambda: check_positive("s", "1"), "s = '1'"),
+    (lambda: check_positive("s", True), "s = True"),
+    (lambda: check_positive("s", torch.tensor([1.0, 0.0])), "s = "),
+    (lambda: check_integer("width", 0, least=1), "width = 0: must be an integer >= 1"),
+    (lambda: check_integer("width", 2.0), "width = 2.0"),
+    (lambda: check_integer("width", True), "width = True"),
+    (lambda: check_shapes(x=(torch.full((2,), torch.nan), "3")), "x: shape"),
+]
+#: Tensors, each with what it should be, and what the complaint says.
+TENSORS = [
+    ({"x": (torch.tensor([[1.0, torch.nan]]), "a b")}, r"x\[\(0, 1\)\] = nan"),
+    ({"x": (ONES(2, dtype=torch.int32), "a")}, "x: .*int32"),
+    ({"x": ([1.0], "a")}, "x: .*list"),
+    ({"x": (ONES(2), "int a")}, "x: must be a tensor of integers.*float"),
+    ({"w": (ONES(2, 3), "... _ 4")}, r"w: shape \(2, 3\) has 4 = 3"),
+    ({"w": (ONES(3), "... _ 3")}, r"w: shape \(3,\) must be \(..., _, 3"),
+    ({"w": (ONES(1, 3), "a")}, r"w: shape \(1, 3\) must be \(a\)"),
+    ({"w": (ONES(3, 0), "a b")}, r"w: shape \(3, 0\) must be \(a, b\)"),
+    ({"a": (ONES(2, 3), "m n"), "b": (ONES(3, 4), "n m")}, r"b: .*3, 4\) has m = 4, a has 2"),
+    ({"a": (ONES(2, 3), "*r n"), "b": (ONES(3), "*r n")}, r"b: .*3,\) has \*r = \(\), a has \(2,"),
+    ({"a": (ONES(1), "n"), "b": (ONES(1).double(), "n")}, "b: .*64.*allowed is .*32.*as a"),
+    ({"p": ("x", Problem)}, "p: must be a Problem, got str"),
+    ({"p": (PROBLEM, Problem), "w": (ONES(3), "m0")}, r"w: .*3,\) has m0 = 3, p.inputs has 2"),
+]
+CHECKS = NUMBERS + [(lambda given=given: check_tensors(**given), words) for given, words in TENSORS]
+
+
+@pytest.mark.parametrize(("check", "words"), CHECKS)
 def test_complaints_name_argument_value_and_what_is_allowed(as_users_run, check, words):
     with pytest.raises(ValueError, match=words):
         check()
@@ -112,16 +94,10 @@ def test_good_values_pass():
 
 @pytest.fixture
 def trajectory():
-    return Trajectory(
-        steps=torch.tensor([0, 10, 20]),
-        step_size=0.05,
-        observables={"loss": torch.rand(2, 3), "norm": torch.rand(2, 3, 4)},
-        dims={"norm": ("unit",)},
-        diverged_at=torch.tensor([-1, 15]),
-        stopped_at=torch.tensor([-1, -1]),
-        final=None,
-        units={"loss": "loss"},
-    )
+    found = {"observables": {"loss": torch.rand(2, 3), "norm": torch.rand(2, 3, 4)}}
+    found |= {"steps": torch.tensor([0, 10, 20]), "step_size": 0.05, "final": None}
+    ends = {"diverged_at": torch.tensor([-1, 15]), "stopped_at": torch.tensor([-1, -1])}
+    return Trajectory(dims={"norm": ("unit",)}, units={"loss": "loss"}, **found, **ends)
 
 
 def test_dataset_has_names_and_units(trajectory, tmp_path):

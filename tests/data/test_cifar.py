@@ -64,8 +64,7 @@ def test_wrong_classes(folder, classes):
 
 
 def test_too_few_images(folder):
-    with pytest.raises(
-        ValueError, match=r"21 training images of airplane wanted, the files hold 20"
-    ):
+    words = r"21 training images of airplane wanted, the files hold 20"
+    with pytest.raises(ValueError, match=words):
         cifar10(folder, per_class=21, test_per_class=1)
     assert len(CLASSES) == 10

@@ -5,19 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from paper.performance.benchmarks import (
-    BASELINES,
-    MISSING,
-    baseline_table,
-    compiler_text,
-    generated_table,
-    large_run_text,
-    read_benchmarks,
-    reduction_table,
-    roofline_table,
-    target_table,
-    training_text,
-)
+from paper.performance import benchmarks
+from paper.performance.benchmarks import BASELINES, MISSING, baseline_table, read_benchmarks
 from paper.performance.kernels import half_drops
 
 
@@ -28,22 +17,14 @@ def case(jax):
 
 def test_targets_are_compared_in_the_right_direction(tmp_path):
     path = tmp_path / "benchmarks.json"
-    path.write_text(
-        json.dumps(
-            {
-                "linear 20-50-10, float64": case(3.0),
-                "ReLU 10-50-5, float64": case(2.4),
-                "roofline ReLU 10-50-5, float64": {"gflops": 1.0, "shares": {"C++": 0.51}},
-                "scaling linear batch": {"at": [1, 2], "microseconds": [1.0, 1.0], "slope": 0.0},
-                "width reduction": {"ratio": 1.05},
-                "fast-forward": {"ratio": 1.2},
-                "training step": {"ratio": 1.06},
-                "coordinate check": {"ratio": 1.5},
-            }
-        )
-    )
+    names = "width reduction", "fast-forward", "training step", "coordinate check"
+    found = {n: {"ratio": r} for n, r in zip(names, (1.05, 1.2, 1.06, 1.5), strict=True)}
+    found |= {"linear 20-50-10, float64": case(3.0), "ReLU 10-50-5, float64": case(2.4)}
+    found["roofline ReLU 10-50-5, float64"] = {"gflops": 1.0, "shares": {"C++": 0.51}}
+    curve = {"at": [1, 2], "microseconds": [1.0, 1.0], "slope": 0.0}
+    path.write_text(json.dumps(found | {"scaling linear batch": curve}))
     record = read_benchmarks(path)
-    met = [line.split("|")[-2].strip() for line in target_table(record).splitlines()[2:]]
+    met = [line.split("|")[-2].strip() for line in benchmarks.target_table(record).splitlines()[2:]]
     assert met == ["no", "yes", "no", "yes", "yes", "no", "no", "yes"]
     table = baseline_table(record).splitlines()
     assert table[0] == "|  | linear 20-50-10, float64 | ReLU 10-50-5, float64 |"
@@ -52,10 +33,12 @@ def test_targets_are_compared_in_the_right_direction(tmp_path):
 
 def test_a_missing_record_is_said(tmp_path):
     record = read_benchmarks(tmp_path / "none.json")
-    assert baseline_table(record) == reduction_table(record) == large_run_text(record) == MISSING
-    assert roofline_table(record) == compiler_text(record) == training_text(record) == MISSING
-    assert generated_table(tmp_path / "none.json") == MISSING
-    assert target_table(record).count("not recorded") == 8
+    texts = (
+        "baseline_table reduction_table large_run_text roofline_table compiler_text training_text"
+    )
+    assert {getattr(benchmarks, name)(record) for name in texts.split()} == {MISSING}
+    assert benchmarks.generated_table(tmp_path / "none.json") == MISSING
+    assert benchmarks.target_table(record).count("not recorded") == 8
 
 
 def test_shares_and_ratios_are_said_as_recorded():
@@ -67,8 +50,8 @@ def test_shares_and_ratios_are_said_as_recorded():
         "header": {},
         "torch.compile": {"compile_seconds": 30.2, "ratios": ratios},
     }
-    assert roofline_table(record).splitlines()[2] == "| ReLU | 72 | 45 % | 25 % | 56 % |"
-    text = compiler_text(record)  # ratios: each call's time over that of torch.compile
+    assert benchmarks.roofline_table(record).splitlines()[2] == "| ReLU | 72 | 45 % | 25 % | 56 % |"
+    text = benchmarks.compiler_text(record)  # ratios: each call's time over that of torch.compile
     assert "0.25 times the time" in text and "1.2 times that of the torch kernel" in text
     assert "4 times that of the C++ kernel" in text and "30 seconds" in text
     assert baseline_table(record) == MISSING
@@ -81,7 +64,7 @@ def test_what_replaced_generated_code_is_held_against_it(tmp_path):
         for bits, a, b in ((64, 1.187, 3.6), (32, 1.084, 5.0))
     }
     path.write_text(json.dumps({"ratios": ratios}))
-    assert generated_table(path).splitlines() == [
+    assert benchmarks.generated_table(path).splitlines() == [
         "| net | 64: over generated | 64: over torch | 32: over generated | 32: over torch |",
         "| --- | --- | --- | --- | --- |",
         "| relu 1-2-3, n = 4 | 1.19 | 3.60 | 1.08 | 5.00 |",
@@ -92,7 +75,7 @@ def test_training_is_held_against_its_products():
     shares = {"share of its products": 0.96, "share of a large product": 0.84}
     record = {f"training speed, m = {m}": shares for m in (792, 42)}
     record["coordinate check"] = {"without spectral norms": 1.1}
-    text = training_text(record)
+    text = benchmarks.training_text(record)
     assert "need 96 % at $m = 792$" in text and "reaches 84 % and 84 %" in text
     assert "costs 1.10 times" in text
 

@@ -15,13 +15,9 @@ from paper.together.spectral_plateau.time_reparametrisation import (
 )
 
 
-@pytest.fixture(scope="module")
-def two_bottlenecks():
-    return linear_plateaus(LinearPlateau(3, ratios=(16, 256, 1024, 4096)))
-
-
-def test_two_bottlenecks_wait_for_the_square_root(two_bottlenecks):
-    last = slope((256, 1024, 4096), two_bottlenecks.measured[1:])
+def test_two_bottlenecks_wait_for_the_square_root():
+    found = linear_plateaus(LinearPlateau(3, ratios=(256, 1024, 4096)))
+    last = slope((256, 1024, 4096), found.measured)
     assert float(last.mean()) == pytest.approx(0.5, abs=0.03)
 
 
@@ -45,21 +41,11 @@ def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
     state = initialise(p.widths, p.weight_stds, [0])
     start = [w[0].clone() for w in state.weights]
     plain = reparametrised_descent(start, p.multipliers, train, step_size=0.3, steps=20)
-    run = sgd(
-        train,
-        state,
-        p.multipliers,
-        seeds=[0],
-        step_size=0.3,
-        steps=20,
-        batch_size=40,
-        evaluate={"train": train},
-        record=range(21),
-    )
-    zero = 0.5 * float(train.targets.square().sum(0).mean())
-    torch.testing.assert_close(
-        plain.loss, (run["train_loss"][0] / zero).to(plain.loss.dtype), rtol=1e-4, atol=0
-    )
+    options = {"seeds": [0], "step_size": 0.3, "steps": 20, "batch_size": 40}
+    options |= {"evaluate": {"train": train}, "record": range(21)}
+    run = sgd(train, state, p.multipliers, **options)
+    share = run["train_loss"][0] / (0.5 * float(train.targets.square().sum(0).mean()))
+    torch.testing.assert_close(plain.loss, share.to(plain.loss.dtype), rtol=1e-4, atol=0)
 
 
 def test_the_clock_s_power_is_that_of_the_flow():

@@ -56,9 +56,8 @@ def test_the_record_is_complete_and_says_what_the_chapter_says():
 
 def test_without_a_gap_the_start_decides_where_gradient_descent_ends():
     c = case("P4'")
-    ends = [
-        run_method("gd-1e-8", c, {"step": 0.35}, seed=s, max_steps=400).outputs[-1] for s in (0, 1)
-    ]
+    runs = (run_method("gd-1e-8", c, {"step": 0.35}, seed=s, max_steps=400) for s in (0, 1))
+    ends = [run.outputs[-1] for run in runs]
     seen = c.problem.targets != 0
     assert torch.allclose(ends[0][seen], ends[1][seen], rtol=1e-2)
     assert float((ends[0] - ends[1]).norm()) > 0.1 * float(c.problem.targets.norm())

@@ -35,11 +35,8 @@ def entry(evaluations, gaps, **more):
 
 
 def test_a_missed_end_counts_as_infinite_and_a_blurred_saddle_as_not_visited():
-    draws = {
-        "0": entry(10.0, [0.001, 0.0]),
-        "1": entry(None, [0.0, 0.5]),
-        "2": entry(30.0, [0.02, 0]),
-    }
+    draws = {"0": entry(10.0, [0.001, 0.0]), "1": entry(None, [0.0, 0.5])}
+    draws["2"] = entry(30.0, [0.02, 0])
     s = spread(draws)
     assert (s.median, s.least, s.most) == (30.0, 10.0, math.inf)
     assert (s.draws, s.arrived, s.faithful) == (3, 2, 1)
@@ -77,17 +74,14 @@ def test_the_record_has_its_draws_of_all_methods_and_is_reproduced():
         assert new["evaluations"] == old["evaluations"] and new["svds"] == old["svds"]
 
 
+FAITHFUL = ("ours", "thesis's algorithm", "GLRL", "AGF", "Neuron Pursuit")
+
+
 def test_verdicts_of_the_text_hold_on_every_draw():
     draws = read_draws()
     for statement in STATEMENTS:
         found = counts(statement, draws)
-        if statement.words == "visits every saddle" and statement.method in (
-            "ours",
-            "thesis's algorithm",
-            "GLRL",
-            "AGF",
-            "Neuron Pursuit",
-        ):
+        if statement.words == "visits every saddle" and statement.method in FAITHFUL:
             assert all(k == n for k, n in found.values()), statement
     for problem in ("P4", "P5", "P9"):
         kept, of = count_of(draws, problem, "ours", "the cheapest that visits every saddle")

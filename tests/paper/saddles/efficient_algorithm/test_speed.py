@@ -30,14 +30,9 @@ def test_the_baseline_is_at_its_best_step_and_tolerance():
     i, k = STEPS.index(best.step), TOLERANCES.index(best.tolerance)
     for step, tolerance in ((i - 1, k), (i + 1, k), (i, k - 1)):
         try:
-            found = skip_case(
-                c,
-                phase="gradient_descent",
-                step_size=STEPS[step] * c.largest_step,
-                tolerance=TOLERANCES[tolerance],
-                rate_tolerance=3e-3,
-                max_steps=400,
-            )
+            options = {"phase": "gradient_descent", "rate_tolerance": 3e-3, "max_steps": 400}
+            options |= {"step_size": STEPS[step] * c.largest_step}
+            found = skip_case(c, tolerance=TOLERANCES[tolerance], **options)
         except ValueError:
             continue
         met = len(found.saddles) == len(c.levels) and max(level_gaps(found, c)) <= 1e-6
@@ -54,35 +49,24 @@ def test_steps_from_tiny_scales_are_those_of_the_moments():
     c = case("P3")
     eta, goal = 0.5 * c.largest_step, float(c.levels[2])  # the loss of the second drop's end
     thin, batch = _weights(c, 1e-100)
-    count = steps_until(
-        thin, c.problem, lambda loss, f: float(loss) <= goal, step_size=eta, max_steps=4000
-    )
-    run = linear_descent(
-        batch, c.problem, step_size=eta, steps=count, record_at=torch.tensor([count - 1, count])
-    )
+
+    def steps(**options):
+        options |= {"step_size": eta, "max_steps": 4000}
+        return steps_until(thin, c.problem, lambda loss, f: float(loss) <= goal, **options)
+
+    count = steps()
+    grid = torch.tensor([count - 1, count])
+    run = linear_descent(batch, c.problem, step_size=eta, steps=count, record_at=grid)
     assert (run["loss"][0] <= goal).tolist() == [False, True]
-    plain = steps_until(
-        thin,
-        c.problem,
-        lambda loss, f: float(loss) <= goal,
-        step_size=eta,
-        max_steps=4000,
-        rotate_every=None,
-    )
+    plain = steps(rotate_every=None)
     assert plain < count - 20  # rounding activates the second mode early
 
 
 def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():
     c = case("P9")
-    path = gradient_descent(
-        c.problem,
-        width=10,
-        generator=generator("rivals/start", 0),
-        loss="logistic",
-        step_size=c.largest_step,
-        init_scale=1e-8,
-        max_steps=200,
-    )
+    options = {"step_size": c.largest_step, "init_scale": 1e-8, "max_steps": 200}
+    options |= {"width": 10, "generator": generator("rivals/start", 0), "loss": "logistic"}
+    path = gradient_descent(c.problem, **options)
     first = descent_cost(c, 1e-8, 1.0)
     close = (path.losses - c.levels[-1]).abs() <= 1e-6 * c.levels[0]
     near = (path.outputs - c.outputs[-1]).flatten(1).norm(dim=1) <= 1e-2 * c.outputs[-1].norm()
@@ -93,11 +77,9 @@ def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():
 
 
 def test_too_few_steps_are_an_error():
-    c = case("P3")
+    c, options = case("P3"), {"step_size": 0.01, "max_steps": 3}
     with pytest.raises(ValueError, match="max_steps = 3: too few"):
-        steps_until(
-            _weights(c, 0.1)[0], c.problem, lambda loss, f: False, step_size=0.01, max_steps=3
-        )
+        steps_until(_weights(c, 0.1)[0], c.problem, lambda loss, f: False, **options)
 
 
 def test_curvature_of_every_sample_saves_less_than_it_costs(monkeypatch):
