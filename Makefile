@@ -27,7 +27,16 @@ BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 READY  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
-DOCTOR := _ext/doctor.py
+# Each of these tells in one sentence what is not as it must be.
+PLACE  := cannot be written to: copy the book to a folder of your own and run make there.
+OLD    := is too old: install Python 3.11 or newer and run "make PYTHON=python3.11 ...".
+MOVED  := The environment in .venv was not made for this folder: run "make distclean" and try again.
+TEX    := The PDF needs xelatex and latexmk: on Debian or Ubuntu run "apt-get install texlive-xetex \
+texlive-latex-extra texlive-fonts-recommended tex-gyre latexmk lmodern fonts-noto-cjk fonts-dejavu-core".
+FOUND  := import os, sys; from importlib.util import find_spec; found = find_spec("learning_dynamics"); \
+path = os.path.realpath(found.origin if found else os.sep); \
+sys.exit(not path.startswith(os.path.realpath(".") + os.sep))
+home   = @$(PY) -c '$(FOUND)' || { echo '$(MOVED)' >&2; exit 1; }
 # $(call say,FILE): its address, written by Python: a shell would read signs in the folder's name as its own.
 say    = @$(PY) -c "from pathlib import Path; print('Open', Path('$(1)').resolve().as_uri())"
 
@@ -53,20 +62,21 @@ export MPLCONFIGDIR      ?= $(CURDIR)/_build/.matplotlib
 .PHONY: book pdf pdf-tagged browser test lint tidy notebooks lab claims reference bench audit lock clean distclean environment place
 
 book: $(READY)
-	@$(PY) $(DOCTOR) home
+	$(home)
 	$(call sphinx,html)
 	@$(PY) _ext/check_site.py _build/html
 	$(call say,_build/html/index.html)
 
 pdf: $(READY)
-	@$(PY) $(DOCTOR) home tex
+	$(home)
+	@command -v xelatex >/dev/null && command -v latexmk >/dev/null || { echo '$(TEX)' >&2; exit 1; }
 	$(call sphinx,latex)
 	@$(PY) _ext/check_pdf.py _build/latex
 	@$(PY) _ext/site_pages.py _build
 	$(call say,_build/latex/learning_dynamics.pdf)
 
 pdf-tagged: $(READY)
-	@$(PY) $(DOCTOR) home
+	$(home)
 	$(call sphinx,singlehtml)
 	@$(PY) _ext/tagged_pdf.py _build/singlehtml _build/tagged/learning_dynamics.pdf
 	$(call say,_build/tagged/learning_dynamics.pdf)
@@ -75,7 +85,7 @@ browser: book
 	@$(PY) _ext/check_browser.py _build/html
 
 test: $(READY)
-	@$(PY) $(DOCTOR) home
+	$(home)
 	@$(PY) _ext/notebooks.py assemble _build/nbval
 	$(PY) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --nbval $(TESTS) _build/nbval
 
@@ -115,10 +125,10 @@ audit: $(READY)
 environment: $(READY)
 
 place:
-	@$(PYTHON) $(DOCTOR) place
+	@test -w . && { test ! -e _build || test -w _build; } || { echo "$$PWD $(PLACE)" >&2; exit 1; }
 
 $(READY): requirements.lock requirements-alone.lock pyproject.toml | place
-	@$(PYTHON) $(DOCTOR) python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '$(PYTHON) $(OLD)' >&2; exit 1; }
 	@{ test -e $@ && $(PY) -m pip --version >/dev/null 2>&1; } || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $@
 	@echo "Installing requirements.lock into $(VENV) ..."

@@ -13,24 +13,18 @@ from sphinx import addnodes
 STYLE = Path(__file__).with_name("book_style.tex")
 
 
+def _macros(config):
+    r"""The website's macros as LaTeX: `\providecommand` first, as a predefined name is no error."""
+    table = config.mathjax3_config["tex"]["macros"]
+    define = r"\providecommand{{\{0}}}{{}}\renewcommand{{\{0}}}{{{1}}}"
+    return "\n".join(define.format(name, body) for name, body in table.items())
+
+
 def _configure(app, config):
-    elements = dict(config.latex_elements)
     parts = dict(part.split("\n", 1) for part in STYLE.read_text().split("%%% ")[1:])
-    elements.update(
-        papersize="a4paper",
-        pointsize="10pt",
-        fontpkg=parts["fontpkg"],
-        maketitle=parts["maketitle"],
-        extraclassoptions="openany,oneside",
-        fncychap="",
-        makeindex="",  # an index of API names only would serve no reader of print
-        printindex="",
-        sphinxsetup="verbatimwithframe=false, VerbatimColor={rgb}{0.965,0.965,0.965}, "
-        "TitleColor={rgb}{0.1,0.1,0.1}, InnerLinkColor={rgb}{0.0,0.3,0.55}, "
-        "OuterLinkColor={rgb}{0.0,0.3,0.55}, hmargin={28mm,28mm}, vmargin={28mm,28mm}",
-    )
-    elements["preamble"] = elements.get("preamble", "") + parts["preamble"]
-    config.latex_elements = elements
+    known = {"preamble": "", **config.latex_elements}
+    preamble = "\n".join([_macros(config), known["preamble"], parts["preamble"]])
+    config.latex_elements = {**known, **parts, "preamble": preamble}
 
 
 def _latex(text):

@@ -10,13 +10,14 @@ Under each figure of the website stand the claims that `claims.yml` says it supp
 they were measured from: links to the ledger and to copies beside the pages. Print has none of this.
 """
 
-import math
 import shutil
 from pathlib import Path
+from statistics import median_low
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
+from tabulate import tabulate
 
 from labels import chapter_texts, labels
 from paper.claims import STATUSES, read_claims
@@ -47,14 +48,12 @@ def numbers(value):
     if not isinstance(value, list):
         return number(value)
     flat = [x for item in value for x in (item if isinstance(item, list) else [item])]
-    if not flat:
-        return "–"
-    if len(set(flat)) == 1:
-        return f"{number(flat[0])} ({len(flat)} times)" if len(flat) > 1 else number(flat[0])
+    if len(set(flat)) == 1 < len(flat):
+        return f"{number(flat[0])} ({len(flat)} times)"
     if len(flat) <= 4:
-        return ", ".join(map(number, flat))
+        return ", ".join(map(number, flat)) or "–"
     low, high = min(flat), max(flat)
-    middle = sorted(flat)[math.ceil(len(flat) / 2) - 1]
+    middle = median_low(flat)
     return f"{number(low)} to {number(high)}, median {number(middle)} ({len(flat)} values)"
 
 
@@ -92,8 +91,7 @@ def counts(claims, records):
 
 def table(rows):
     """Markdown: a table whose first row is the head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+    return tabulate(rows, headers="firstrow", tablefmt="github", disable_numparse=True)
 
 
 def link(label, roles):
@@ -124,28 +122,13 @@ def facts(claim, found, roles):
     return "\n".join(f"{name}\n: {value}\n" for name, value in known.items() if value)
 
 
-def commit_of(origin):
-    """The commit that a record names: that of the code, or the one that brought the record."""
-    return origin.get("commit") or origin.get("recorded_in") or "none"
-
-
 def recorded_with(origin):
     """Markdown: what measured one record, in short."""
     changed = "" if origin.get("code_as_committed", True) else " with changes"
     parts = [f"{name} {origin[name]}" for name in TOOLS if name in origin]
     machine = f"{origin['machine']} {origin.get('instructions', '')}".strip()
-    return ", ".join([f"commit `{commit_of(origin)[:7]}`{changed}", *parts, machine])
-
-
-def origins(records):
-    """Markdown: one sentence on what measured all records together."""
-    every = [record["provenance"] for record in records.values()]
-    told = [f"{name} {', '.join(sorted({o[name] for o in every}))}" for name in TOOLS]
-    return (
-        f"The records come from {len(set(map(commit_of, every)))} commits, measured with "
-        f"{'; '.join(told)} on {', '.join(sorted({o['machine'] for o in every}))}; "
-        "each entry names its own."
-    )
+    commit = origin.get("commit") or origin.get("recorded_in") or "none"
+    return ", ".join([f"commit `{commit[:7]}`{changed}", *parts, machine])
 
 
 def overview(claims, records):
@@ -178,9 +161,7 @@ class Ledger(SphinxDirective):
         claims, (_, records) = read_claims(files[0]), read_ledger(files[1])
         if self.name == "ledger-claims":
             return self._entries(claims, records)
-        text = SHOWN[self.name](claims, records)
-        with_origins = records and self.name == "ledger-summary"
-        return self._parse(f"{text}\n\n{origins(records)}" if with_origins else text)
+        return self._parse(SHOWN[self.name](claims, records))
 
     def _parse(self, text):
         node = nodes.container()
@@ -235,9 +216,8 @@ def _under_figures(app, doctree, docname):
             line = nodes.paragraph("", "In the ledger: ", classes=["figure-source"])
             for i, (text, address) in enumerate(links):
                 line += nodes.Text(", " if i else "")
-                line += nodes.reference(
-                    "", text, refuri="../" * docname.count("/") + address, internal=True
-                )
+                place = "../" * docname.count("/") + address
+                line += nodes.reference("", text, refuri=place, internal=True)
             figure += nodes.legend("", line)
 
 

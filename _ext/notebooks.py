@@ -3,7 +3,7 @@
     notebooks.py assemble FOLDER     chapters + committed reference outputs -> FOLDER/**/*.ipynb
     notebooks.py run FOLDER          executed notebooks, for reading and for Jupyter
     notebooks.py reference [NAME..]  execute, write tests/reference/*.json, print what changed
-                                     --built, of both: take the outputs of the last `make book`
+                                     --built: take the outputs of the last `make book`
     notebooks.py tidy                write the chapters as Jupyter would save them
 
 A reference holds the outputs of each code cell without images: what a rerun is compared with.
@@ -181,12 +181,15 @@ def executed_folder(root, docname, digest):
     return Path(root, "_build", ".executed", digest, docname.replace("/", "-"))
 
 
-def built(chapter):
-    """The chapter as the last `make book` executed it; None if it or the code changed since then."""
+def built(chapter, root=ROOT, digest=None):
+    """The chapter as the last `make book` executed it; None if it or the code changed since then.
+
+    root, digest : the book and the state of its code; None: as it is now.
+    """
     from jupyter_cache import get_cache
 
-    docname = chapter.relative_to(ROOT).with_suffix("").as_posix()
-    folder = executed_folder(ROOT, docname, state(ROOT))
+    docname = chapter.relative_to(root).with_suffix("").as_posix()
+    folder = executed_folder(root, docname, digest or state(root))
     if not folder.exists():
         return None
     try:
@@ -257,14 +260,8 @@ def execute_all(chapters, jobs, use_build=False):
 
 def differences(old, new):
     """Lines that say how the comparable outputs of two runs differ."""
-
-    def lines(cells):
-        for number, outputs in enumerate(cells):
-            for output in outputs:
-                texts = [output["text"]] if "text" in output else output["data"].values()
-                yield from (f"[{number}] {line}" for t in texts for line in str(t).splitlines())
-
-    told = difflib.unified_diff([*lines(old)], [*lines(new)], n=0, lineterm="")
+    texts = (json.dumps(cells, indent=1, ensure_ascii=False).splitlines() for cells in (old, new))
+    told = difflib.unified_diff(*texts, n=0, lineterm="")
     return [line for line in told if not line.startswith(("---", "+++", "@@"))]
 
 

@@ -18,6 +18,10 @@ import shutil
 import sys
 from pathlib import Path
 
+import nbformat
+
+from notebooks import built
+
 VARIANT = "mathjax/tex-svg.js"
 BINDER = "https://mybinder.org"
 BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
@@ -78,11 +82,14 @@ def _formulas(app):
 
 
 def _notebook(app, pagename, templatename, context, doctree):
-    made = Path(app.outdir).parent / "jupyter_execute" / f"{pagename}.ipynb"
-    if doctree is not None and made.exists():
+    """The chapter as it was executed; what lies in jupyter_execute has no outputs from the cache."""
+    chapter = Path(app.srcdir, f"{pagename}.md")
+    if doctree is None or not chapter.exists():
+        return
+    if done := built(chapter, Path(app.srcdir), app.env.code_state):
         target = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made, target)
+        nbformat.write(done, target)
         context["ipynb_source"] = f"{pagename}.ipynb"
 
 
