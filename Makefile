@@ -148,7 +148,7 @@ lock: $(READY)
 
 # Marks first: what a killed `rm` leaves must not look complete.
 clean:
-	rm -rf _build/*/.complete _build api .pytest_cache .hypothesis .benchmarks
+	rm -rf _build/*/.complete _build api .pytest_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean

@@ -133,12 +133,6 @@ def test_few_cells_are_exempt_from_comparison(capsys):
     assert exempt < 0.1 * len(cells)
 
 
-def test_exemption_is_seen():
-    assert is_exempt(new_code_cell("x", metadata={"tags": ["nbval-ignore-output"]}))
-    assert is_exempt(new_code_cell("# NBVAL_IGNORE_OUTPUT\nx"))
-    assert not is_exempt(new_code_cell("x"))
-
-
 @pytest.mark.parametrize("chapter", NOTEBOOKS, ids=name_of)
 def test_reference_is_committed_without_images(chapter):
     file = reference_file(chapter)

@@ -115,12 +115,6 @@ def test_buttons_follow_the_repositorys_address():
     assert off["logo"] == 1
 
 
-def test_the_address_stands_in_one_place():
-    config = (ROOT / "_config.yml").read_text()
-    assert len(re.findall(r"^\s*url:", config, re.M)) == 1
-    assert "use_repository_button" not in config and "binderhub" not in config
-
-
 def test_the_pdf_is_linked_when_it_is_there(tmp_path):
     landing = tmp_path / "html/chapters/index.html"
     landing.parent.mkdir(parents=True)
@@ -144,11 +138,3 @@ def test_ledger_counts_add_up():
     assert numbers[0] == len(claims) == sum(numbers[1:])
     text = overview(claims, records)
     assert all(text.count(f"`{claim.id} <") == 1 for claim in claims)
-
-
-def test_each_part_has_margin_notes():
-    for part in ("saddles", "scales", "together"):
-        notes = sum(
-            p.read_text().count("```{margin}") for p in (ROOT / "chapters" / part).glob("*.md")
-        )
-        assert notes >= 3
