@@ -201,12 +201,15 @@ def skip_plateaus(
     """
     objective = Objective(problem, activation=activation, loss=loss)
     check_integer("width", width, least=1)
+    check_integer("max_steps", max_steps, least=1)
+    check_integer("max_stages", 0 if max_stages is None else max_stages)
     check_choice("phase", phase, ("gradient_descent", "fast"))
     check_choice("architecture", architecture, ("dense", "diagonal"))
     check_choice("choice", choice, ("gradient_descent", "best"))
     check_positive("jump", jump)
     check_positive("tolerance", tolerance)
     check_positive("rate_tolerance", rate_tolerance)
+    check_positive("dormant_tolerance", dormant_tolerance)
     if step_size is not None:
         check_positive("step_size", step_size)
     elif phase == "gradient_descent":
