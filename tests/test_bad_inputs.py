@@ -16,15 +16,8 @@ from learning_dynamics import activations, losses
 from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
+from learning_dynamics.saddles import theory
 from learning_dynamics.saddles.linear_nets import reductions
-from learning_dynamics.saddles.theory import (
-    alignment,
-    extremal_directions,
-    growth_bound,
-    stages,
-    staircase,
-    unit_matrix,
-)
 from learning_dynamics.scales import fluctuations, parametrizations, representations
 from learning_dynamics.scales.training import State
 from test_examples import PUBLIC, TABLES, run_example
@@ -43,21 +36,21 @@ MORE = [
     (losses.huber, 1.0),
     (losses.squared, rand(4, 9)),
     (reductions.gaussian_narrow, (6, 50, 4), 0.1, DRAW),
-    (alignment.correlation, rand(6, 9), rand(4, 9)),
-    (alignment.escape, MOMENTS.yx),
-    (alignment.update_matrix, MOMENTS.yx, 0.1),
-    (alignment.worst_angle, UNITS, rand(1, 10)),
-    (alignment.modes_at_escape, FALLING[None], 1, 0.1),
-    (growth_bound.leading_projector, UNITS, 1),
-    (growth_bound.outside_norm, UNITS, rand(1, 10, 10)),
-    (staircase.finite_step_rate, rand(3), 0.1),
-    (staircase.recursion, rand(1, 3), 0.05, 2),
-    (staircase.rank_k_optimum, MOMENTS, 2),
-    (staircase.residual_correlation, MOMENTS, 2),
-    (stages.log_excess, MOMENTS, staircase.predict_staircase(MOMENTS, 0.05), 1, 1e-8),
-    (unit_matrix.unit_error, NET, P),
-    (unit_matrix.from_units, UNITS, 6),
-    (extremal_directions.distinct_directions, UNITS[0]),
+    (theory.alignment.correlation, rand(6, 9), rand(4, 9)),
+    (theory.alignment.escape, MOMENTS.yx),
+    (theory.alignment.update_matrix, MOMENTS.yx, 0.1),
+    (theory.alignment.worst_angle, UNITS, rand(1, 10)),
+    (theory.alignment.modes_at_escape, FALLING[None], 1, 0.1),
+    (theory.growth_bound.leading_projector, UNITS, 1),
+    (theory.growth_bound.outside_norm, UNITS, rand(1, 10, 10)),
+    (theory.staircase.finite_step_rate, rand(3), 0.1),
+    (theory.staircase.recursion, rand(1, 3), 0.05, 2),
+    (theory.staircase.rank_k_optimum, MOMENTS, 2),
+    (theory.staircase.residual_correlation, MOMENTS, 2),
+    (theory.stages.log_excess, MOMENTS, theory.staircase.predict_staircase(MOMENTS, 0.05), 1, 1e-8),
+    (theory.unit_matrix.unit_error, NET, P),
+    (theory.unit_matrix.from_units, UNITS, 6),
+    (theory.extremal_directions.distinct_directions, UNITS[0]),
     (fluctuations.contributions, (5, 3), 4, DRAW),
     (fluctuations.spread, rand(9)),
     (fluctuations.inverse_width_sum, (5, 3)),

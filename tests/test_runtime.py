@@ -6,23 +6,12 @@ import pytest
 import torch
 import xarray as xr
 
+from learning_dynamics import runtime
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import (
-    Diverged,
-    Trajectory,
-    check_alive,
-    check_choice,
-    check_integer,
-    check_positive,
-    check_shapes,
-    check_tensors,
-    generator,
-    standard_normal,
-)
 
 
 def draw(*seed):
-    return torch.randn(4, generator=generator(*seed))
+    return torch.randn(4, generator=runtime.generator(*seed))
 
 
 def test_named_seeds():
@@ -33,29 +22,32 @@ def test_named_seeds():
 
 def test_a_seed_is_the_same_on_every_machine():
     """The seed of a named stream, recorded: a change would move every number of the book."""
-    assert generator("rank-k-saddles", 3).initial_seed() == 5968515932878731301
+    assert runtime.generator("rank-k-saddles", 3).initial_seed() == 5968515932878731301
 
 
 @pytest.mark.parametrize("seed", [(), (1.5,), (True,), (None,)])
 def test_bad_seeds(as_users_run, seed):
     with pytest.raises(ValueError, match="seed"):
-        generator(*seed)
+        runtime.generator(*seed)
 
 
 ONES, PROBLEM = torch.ones, Problem(torch.ones(2, 3), torch.ones(1, 3))
 NUMBERS = [
-    (lambda: check_choice("loss", "x", ("b", "a")), "loss = 'x': allowed are a, b"),
-    (lambda: check_positive("step_size", 0.0), "step_size = 0.0: must be a finite number > 0"),
-    (lambda: check_positive("noise", -1, zero=True), "noise = -1.*>= 0"),
-    (lambda: check_positive("s", float("nan")), "s = nan"),
-    (lambda: check_positive("s", float("inf")), "s = inf"),
-    (lambda: check_positive("s", "1"), "s = '1'"),
-    (lambda: check_positive("s", True), "s = True"),
-    (lambda: check_positive("s", torch.tensor([1.0, 0.0])), "s = "),
-    (lambda: check_integer("width", 0, least=1), "width = 0: must be an integer >= 1"),
-    (lambda: check_integer("width", 2.0), "width = 2.0"),
-    (lambda: check_integer("width", True), "width = True"),
-    (lambda: check_shapes(x=(torch.full((2,), torch.nan), "3")), "x: shape"),
+    (lambda: runtime.check_choice("loss", "x", ("b", "a")), "loss = 'x': allowed are a, b"),
+    (
+        lambda: runtime.check_positive("step_size", 0.0),
+        "step_size = 0.0: must be a finite number > 0",
+    ),
+    (lambda: runtime.check_positive("noise", -1, zero=True), "noise = -1.*>= 0"),
+    (lambda: runtime.check_positive("s", float("nan")), "s = nan"),
+    (lambda: runtime.check_positive("s", float("inf")), "s = inf"),
+    (lambda: runtime.check_positive("s", "1"), "s = '1'"),
+    (lambda: runtime.check_positive("s", True), "s = True"),
+    (lambda: runtime.check_positive("s", torch.tensor([1.0, 0.0])), "s = "),
+    (lambda: runtime.check_integer("width", 0, least=1), "width = 0: must be an integer >= 1"),
+    (lambda: runtime.check_integer("width", 2.0), "width = 2.0"),
+    (lambda: runtime.check_integer("width", True), "width = True"),
+    (lambda: runtime.check_shapes(x=(torch.full((2,), torch.nan), "3")), "x: shape"),
 ]
 #: Tensors, each with what it should be, and what the complaint says.
 TENSORS = [
@@ -73,7 +65,9 @@ TENSORS = [
     ({"p": ("x", Problem)}, "p: must be a Problem, got str"),
     ({"p": (PROBLEM, Problem), "w": (ONES(3), "m0")}, r"w: .*3,\) has m0 = 3, p.inputs has 2"),
 ]
-CHECKS = NUMBERS + [(lambda given=given: check_tensors(**given), words) for given, words in TENSORS]
+CHECKS = NUMBERS + [
+    (lambda given=given: runtime.check_tensors(**given), words) for given, words in TENSORS
+]
 
 
 @pytest.mark.parametrize(("check", "words"), CHECKS)
@@ -83,13 +77,13 @@ def test_complaints_name_argument_value_and_what_is_allowed(as_users_run, check,
 
 
 def test_good_values_pass():
-    check_choice("loss", "a", ("a",))
-    check_positive("s", 1e-300)
-    check_positive("s", torch.tensor([1e-14, 2.0]))
-    check_positive("s", 0, zero=True)
-    check_integer("n", 3)
-    check_tensors(x=(torch.zeros(7, 2, 3), "*runs 2 _"), steps=(torch.arange(3), "int n"))
-    check_shapes(x=(torch.full((2,), torch.nan), "n"))
+    runtime.check_choice("loss", "a", ("a",))
+    runtime.check_positive("s", 1e-300)
+    runtime.check_positive("s", torch.tensor([1e-14, 2.0]))
+    runtime.check_positive("s", 0, zero=True)
+    runtime.check_integer("n", 3)
+    runtime.check_tensors(x=(torch.zeros(7, 2, 3), "*runs 2 _"), steps=(torch.arange(3), "int n"))
+    runtime.check_shapes(x=(torch.full((2,), torch.nan), "n"))
 
 
 @pytest.fixture
@@ -97,7 +91,7 @@ def trajectory():
     found = {"observables": {"loss": torch.rand(2, 3), "norm": torch.rand(2, 3, 4)}}
     found |= {"steps": torch.tensor([0, 10, 20]), "step_size": 0.05, "final": None}
     ends = {"diverged_at": torch.tensor([-1, 15]), "stopped_at": torch.tensor([-1, -1])}
-    return Trajectory(dims={"norm": ("unit",)}, units={"loss": "loss"}, **found, **ends)
+    return runtime.Trajectory(dims={"norm": ("unit",)}, units={"loss": "loss"}, **found, **ends)
 
 
 def test_dataset_has_names_and_units(trajectory, tmp_path):
@@ -122,15 +116,17 @@ def test_observables_by_name(trajectory):
 @pytest.mark.parametrize("count", [7, 16, 31, 1000])
 def test_standard_normal_numbers_are_those_of_torch_up_to_its_approximations(count):
     for dtype, apart in ((torch.float32, 4e-6), (torch.float64, 0.0)):
-        ours = standard_normal(count, generator("normal"), dtype)
-        theirs = torch.randn(count, generator=generator("normal"), dtype=dtype)
+        ours = runtime.standard_normal(count, runtime.generator("normal"), dtype)
+        theirs = torch.randn(count, generator=runtime.generator("normal"), dtype=dtype)
         assert (ours - theirs).abs().max() <= apart
 
 
 def test_a_diverged_run_is_told_with_step_and_step_size_and_survives_pickling():
     values = torch.tensor([[1.0, 2.0], [torch.nan, 1.0]])
-    with pytest.raises(Diverged, match="run 1 diverged at step 7 with step_size = 0.3") as caught:
-        check_alive(values, 7, torch.tensor([0.1, 0.3]))
+    with pytest.raises(
+        runtime.Diverged, match="run 1 diverged at step 7 with step_size = 0.3"
+    ) as caught:
+        runtime.check_alive(values, 7, torch.tensor([0.1, 0.3]))
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.run, copy.step, str(copy)) == (1, 7, str(caught.value))
-    check_alive(values[:1], 7, 0.1)
+    runtime.check_alive(values[:1], 7, 0.1)

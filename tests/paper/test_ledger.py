@@ -12,17 +12,8 @@ import yaml
 
 import paper.__main__ as command_line
 from counting import wait_for
+from paper import ledger
 from paper.claims import Claim
-from paper.ledger import (
-    code_digest,
-    faults,
-    measured_record,
-    read_ledger,
-    recorded,
-    sealed,
-    settle,
-    write_ledger,
-)
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,18 +55,18 @@ def claims(file, *changes):
 
 def test_a_record_stays_unless_a_number_moved(book):
     claim = Claim(**ENTRY)
-    old = measured_record(claim)
+    old = ledger.measured_record(claim)
     assert old["measured"] == [2.0, 2.1] and old["quick"]["measured"] == [2.0, 2.0]
     assert old["verdict"] == old["quick"]["verdict"] == "holds"
     near = {**old, "measured": [2.0, 2.1 * (1 + 1e-9)], "provenance": {"function": "another"}}
     far = {**old, "measured": [2.0, 2.2]}
     quick = {**old, "quick": {**old["quick"], "measured": [2.0, 3.0]}}
-    assert settle(claim, old, near) == (old, [])
-    assert settle(claim, old, far) == (far, ["measured"])
-    assert settle(claim, old, quick) == (quick, ["quick measured"])
-    assert settle(claim, None, near) == (near, ["new"])
+    assert ledger.settle(claim, old, near) == (old, [])
+    assert ledger.settle(claim, old, far) == (far, ["measured"])
+    assert ledger.settle(claim, old, quick) == (quick, ["quick measured"])
+    assert ledger.settle(claim, None, near) == (near, ["new"])
     hand = {**old, "measured": [2.0, 2.3]}
-    assert settle(claim, hand, old) == (old, ["the record had been edited"])
+    assert ledger.settle(claim, hand, old) == (old, ["the record had been edited"])
 
 
 def edited(entry, *path, value):
@@ -98,13 +89,13 @@ EDITS = [
 @pytest.mark.parametrize(("path", "value"), EDITS, ids=str)
 def test_an_edited_record_is_found_by_its_checksum(book, tmp_path, path, value):
     claim, file = Claim(**ENTRY), tmp_path / "results" / "claims.json"
-    found = measured_record(claim)
-    assert not faults(claim, found)
+    found = ledger.measured_record(claim)
+    assert not ledger.faults(claim, found)
     new = edited(found, *path, value=value)
-    assert "its checksum is another" in faults(claim, new)
-    write_ledger(file, [new])
+    assert "its checksum is another" in ledger.faults(claim, new)
+    ledger.write_ledger(file, [new])
     with pytest.raises(ValueError, match=rf"edited.*{new['id']}.*measure again"):
-        read_ledger(file)
+        ledger.read_ledger(file)
 
 
 @pytest.mark.parametrize(
@@ -124,48 +115,50 @@ def test_an_edited_record_is_found_by_its_checksum(book, tmp_path, path, value):
 def test_an_edited_record_is_found_without_its_checksum(book, path, value, fault):
     """A new checksum for the edited record does not help: the verdict follows from the numbers."""
     claim = Claim(**ENTRY)
-    found = faults(claim, sealed(edited(measured_record(claim), *path, value=value)))
+    found = ledger.faults(
+        claim, ledger.sealed(edited(ledger.measured_record(claim), *path, value=value))
+    )
     assert any(one.startswith(fault) for one in found), found
 
 
 def test_a_record_says_what_measured_it(book):
-    found = measured_record(Claim(**ENTRY))["provenance"]
+    found = ledger.measured_record(Claim(**ENTRY))["provenance"]
     assert found["function"] == ENTRY["measure"]
     names = "code python torch numpy scipy scikit-learn machine instructions"
     assert set(names.split()) <= set(found)
     assert "from_record" not in found
     assert not (ROOT / ".git").exists() or len(found["commit"]) == 12
-    stored = measured_record(Claim(**ENTRY | {"measure": "ledger_example:stored"}))
+    stored = ledger.measured_record(Claim(**ENTRY | {"measure": "ledger_example:stored"}))
     assert stored["provenance"]["from_record"] == ["results/deep.nc"]
 
 
 def test_measuring_one_claim_leaves_the_records_of_the_others(book):
     other, file = {"id": "saddles/other"}, book / "results" / "claims.json"
     claims(book / "claims.yml", {}, other)
-    found = (measured_record(Claim(**ENTRY | e)) for e in ({}, other))
-    old = [sealed({**record, "provenance": {"function": "old"}}) for record in found]
-    write_ledger(file, [old[0], sealed({**old[1], "measured": [2.0, 2.05]})])
+    found = (ledger.measured_record(Claim(**ENTRY | e)) for e in ({}, other))
+    old = [ledger.sealed({**record, "provenance": {"function": "old"}}) for record in found]
+    ledger.write_ledger(file, [old[0], ledger.sealed({**old[1], "measured": [2.0, 2.05]})])
     assert command_line.main(["claims", "saddles/other", "--root", str(book), "--jobs", "1"]) == 0
-    _, new = read_ledger(file)
+    _, new = ledger.read_ledger(file)
     assert new["saddles/example"] == old[0]
-    assert new["saddles/other"]["provenance"]["code"] == code_digest()
+    assert new["saddles/other"]["provenance"]["code"] == ledger.code_digest()
 
 
 def test_written_ledger_reads_back(tmp_path, book):
-    path, found = tmp_path / "results" / "claims.json", measured_record(Claim(**ENTRY))
-    assert read_ledger(path) == ({}, {})
-    write_ledger(path, [found])
-    assert read_ledger(path) == ({"format": 2}, {"saddles/example": found})
+    path, found = tmp_path / "results" / "claims.json", ledger.measured_record(Claim(**ENTRY))
+    assert ledger.read_ledger(path) == ({}, {})
+    ledger.write_ledger(path, [found])
+    assert ledger.read_ledger(path) == ({"format": 2}, {"saddles/example": found})
     assert '   "measured": [2.0, 2.1]' in path.read_text()  # one line a list, for readable diffs
 
 
 def test_a_chapter_can_quote_a_record(tmp_path):
     path = tmp_path / "claims.json"
     entry = {"id": "a/b", "measured": [1.0], "predicted": 2.0, "details": {"runs": 7}}
-    write_ledger(path, [sealed(entry)])
-    assert recorded("a/b", path=path) == {"measured": [1.0], "predicted": 2.0, "runs": 7}
+    ledger.write_ledger(path, [ledger.sealed(entry)])
+    assert ledger.recorded("a/b", path=path) == {"measured": [1.0], "predicted": 2.0, "runs": 7}
     with pytest.raises(ValueError, match="a/c"):
-        recorded("a/c", path=path)
+        ledger.recorded("a/c", path=path)
 
 
 def test_command_measures_and_writes(book, capsys):
@@ -209,10 +202,12 @@ def test_other_faults_of_the_command_are_told_in_one_sentence(book, capsys):
 
 def test_an_edited_record_is_measured_again(book, capsys):
     file = book / "results" / "claims.json"
-    write_ledger(file, [edited(measured_record(Claim(**ENTRY)), "measured", 1, value=2.15)])
+    ledger.write_ledger(
+        file, [edited(ledger.measured_record(Claim(**ENTRY)), "measured", 1, value=2.15)]
+    )
     assert command_line.main(["claims", "--root", str(book), "--jobs", "1"]) == 0
     assert "the record had been edited" in capsys.readouterr().out
-    assert read_ledger(file)[1]["saddles/example"]["measured"] == [2.0, 2.1]
+    assert ledger.read_ledger(file)[1]["saddles/example"]["measured"] == [2.0, 2.1]
 
 
 STOPPED = "stopped; the records of finished claims are kept\n"

@@ -4,11 +4,7 @@ import pytest
 import torch
 
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.deep_nets import (
-    initialise_deep,
-    layers_in_turn,
-    limit_of_first_layer,
-)
+from learning_dynamics.saddles import deep_nets
 from paper.records import read_record
 from paper.saddles.deep.scalars import scalar_escape
 from paper.saddles.deep.schedules import Deep, alone_limits, from_dataset, problem, run, to_dataset
@@ -28,11 +24,11 @@ def test_one_layer_alone_keeps_its_rank():
 
 
 def test_the_limit_of_one_layer_alone_is_where_a_run_ends():
-    start = initialise_deep((4, 6, 6, 3), 0.9, [generator("deep/start", 1)])
-    end = layers_in_turn(
+    start = deep_nets.initialise_deep((4, 6, 6, 3), 0.9, [generator("deep/start", 1)])
+    end = deep_nets.layers_in_turn(
         start, problem(1), step_size=0.3, most_steps=20000, order=(0,), tolerance=1e-9
     )
-    limit = limit_of_first_layer(start, problem(1).moments())
+    limit = deep_nets.limit_of_first_layer(start, problem(1).moments())
     assert torch.allclose(end.final[0], limit, atol=1e-6)
     assert not torch.allclose(end.final[0], start[0], atol=0.1)
 

@@ -10,14 +10,8 @@ import xarray as xr
 from learning_dynamics.data.images import CIFAR_FOLDER, Images, load
 from paper.records import RESULTS, read_record
 from paper.scales import r as simulations_richness
+from paper.scales.learning_rates import transfer
 from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
-from paper.scales.learning_rates.transfer import (
-    Transfer,
-    best_step_size,
-    learning_rate_sweep,
-    shift_per_doubling,
-    swept_widths,
-)
 from paper.scales.limits.fluctuations import slope_through_origin
 from paper.scales.simulations.compute import main
 from paper.scales.simulations.loss_curves import THESIS, epochs_to, mean_interval, tuned
@@ -95,12 +89,12 @@ def test_representing_adds_named_observables():
 
 def test_sweep_stores_runs_and_reads_them_back(tmp_path):
     small = {"widths": (24, 48), "seeds": (0, 1), "steps": 6, "spacing": 1.0}
-    config = Transfer(schemes=("dp(1/2)",), images=SMALL, **small)
-    first = learning_rate_sweep(config, store=tmp_path, progress=False)
+    config = transfer.Transfer(schemes=("dp(1/2)",), images=SMALL, **small)
+    first = transfer.learning_rate_sweep(config, store=tmp_path, progress=False)
     assert first.train_loss.dims == ("scheme", "width", "octave", "seed")
     files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}
     assert len(files) == 2 * 5 * 2
-    again = learning_rate_sweep(config, store=tmp_path, progress=False)
+    again = transfer.learning_rate_sweep(config, store=tmp_path, progress=False)
     xr.testing.assert_equal(first.train_loss, again.train_loss)
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}
     only = [small_run()]
@@ -120,10 +114,10 @@ def test_the_records_hold_five_values_of_r():
 
 def test_best_step_size():
     x = np.arange(-3.0, 4.0)
-    assert best_step_size(x, np.exp((x - 0.3) ** 2)) == pytest.approx(0.3)
+    assert transfer.best_step_size(x, np.exp((x - 0.3) ** 2)) == pytest.approx(0.3)
     diverged = np.where(x > 0, np.inf, np.exp((x - 0.3) ** 2))
-    assert best_step_size(x, diverged) == 0.0  # the last finite one
-    assert best_step_size(x, np.where(x < 0, np.nan, np.exp(x))) == 0.0
+    assert transfer.best_step_size(x, diverged) == 0.0  # the last finite one
+    assert transfer.best_step_size(x, np.where(x < 0, np.nan, np.exp(x))) == 0.0
 
 
 def planted(shift: float, noise: float) -> xr.Dataset:
@@ -140,19 +134,19 @@ def planted(shift: float, noise: float) -> xr.Dataset:
 
 @pytest.mark.parametrize("shift", [0.0, -0.5, -1.0])
 def test_the_shift_per_doubling_is_found_and_its_interval_covers_it(shift):
-    found = shift_per_doubling(planted(shift, 0.2), "dp(1/2)", resamples=200)
+    found = transfer.shift_per_doubling(planted(shift, 0.2), "dp(1/2)", resamples=200)
     assert found["low"] <= shift <= found["high"] and found["high"] - found["low"] < 0.4
-    exact = shift_per_doubling(planted(shift, 0.0), "dp(1/2)", resamples=20)
+    exact = transfer.shift_per_doubling(planted(shift, 0.0), "dp(1/2)", resamples=20)
     assert exact["shift"] == pytest.approx(shift, abs=1e-9)
 
 
 def test_widths_that_were_hardly_swept_do_not_count():
     result = planted(-1.0, 0.0)
     result.train_loss[0, 1, 2:] = np.nan
-    assert swept_widths(result, "dp(1/2)") == [256, 1024, 2048]
-    assert shift_per_doubling(result, "dp(1/2)", resamples=5)["shift"] == pytest.approx(-1)
+    assert transfer.swept_widths(result, "dp(1/2)") == [256, 1024, 2048]
+    assert transfer.shift_per_doubling(result, "dp(1/2)", resamples=5)["shift"] == pytest.approx(-1)
     with pytest.raises(ValueError, match="1 widths were swept, two needed"):
-        shift_per_doubling(result.sel(width=[256]), "dp(1/2)")
+        transfer.shift_per_doubling(result.sel(width=[256]), "dp(1/2)")
 
 
 def test_a_run_that_stays_on_the_plateau_is_not_dropped():

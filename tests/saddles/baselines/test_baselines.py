@@ -6,6 +6,7 @@ import torch
 from learning_dynamics.data.published import diagonal_pair, three_point
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.baselines import optimizers
 from learning_dynamics.saddles.baselines.growing_networks import (
     alternating_flows,
     gradmax,
@@ -13,12 +14,6 @@ from learning_dynamics.saddles.baselines.growing_networks import (
     greedy_steps,
     neuron_pursuit,
     tiny,
-)
-from learning_dynamics.saddles.baselines.optimizers import (
-    gradient_descent,
-    heavy_ball,
-    normalised_descent,
-    spectral_descent,
 )
 from learning_dynamics.saddles.baselines.rank_one_pursuit import rank_one_pursuit
 from learning_dynamics.saddles.theory.staircase import levels
@@ -47,7 +42,7 @@ def saddle_losses(path):
 
 def test_gradient_descent_is_that_of_the_ensemble_kernel():
     problem = teacher()
-    path = plain(gradient_descent, problem, step_size=0.1, init_scale=0.1, max_steps=50)
+    path = plain(optimizers.gradient_descent, problem, step_size=0.1, init_scale=0.1, max_steps=50)
     w = torch.randn(1, 6, 9, generator=generator("rivals/start", 0), dtype=torch.float64) * 0.1
     weights = Weights(w[..., :6].contiguous(), w[..., 6:].mT.contiguous())
     run = ensemble(weights, problem, step_size=0.1, steps=50, record_at=torch.arange(51))
@@ -59,8 +54,8 @@ def test_heavy_ball_shortens_the_plateau_to_one_minus_momentum():
     problem, level = teacher(), levels(teacher().moments())[1]
     middle = 0.5 * float(levels(problem.moments())[0] + level)
     options = {"step_size": 0.004, "max_steps": 3000, "stop_loss": middle}
-    slow = plain(gradient_descent, problem, **options)
-    fast = plain(heavy_ball, problem, momentum=0.6, **options)
+    slow = plain(optimizers.gradient_descent, problem, **options)
+    fast = plain(optimizers.heavy_ball, problem, momentum=0.6, **options)
     assert len(fast.losses) / len(slow.losses) == pytest.approx(0.4, abs=0.04)
 
 
@@ -71,17 +66,17 @@ def test_normalised_descent_does_not_feel_the_initial_scale():
         paths = (plain(method, problem, init_scale=e, **options) for e in (1e-6, 1e-12))
         return [half_drop(path, level) for path in paths]
 
-    at = drops(normalised_descent, step_size=0.05, length=0.02, max_steps=400)
+    at = drops(optimizers.normalised_descent, step_size=0.05, length=0.02, max_steps=400)
     assert abs(at[0] - at[1]) <= 2
-    gd = drops(gradient_descent, step_size=0.05, max_steps=600)
+    gd = drops(optimizers.gradient_descent, step_size=0.05, max_steps=600)
     assert gd[1] > 1.8 * gd[0]
 
 
 def test_spectral_steps_raise_all_modes_together():
     problem = teacher("isotropic")
-    path = plain(spectral_descent, problem, step_size=0.01, max_steps=400)
+    path = plain(optimizers.spectral_descent, problem, step_size=0.01, max_steps=400)
     s = torch.linalg.svdvals(path.outputs[100] / problem.inputs.shape[1] ** 0.5)
-    slow = plain(gradient_descent, problem, step_size=0.1, max_steps=300)
+    slow = plain(optimizers.gradient_descent, problem, step_size=0.1, max_steps=300)
     passed = (slow.losses <= path.losses[100]).nonzero()[0, 0]
     t = torch.linalg.svdvals(slow.outputs[passed] / problem.inputs.shape[1] ** 0.5)
     assert float(s[1] / s[0]) > 0.5 and float(t[1] / t[0]) < 0.05
@@ -124,7 +119,7 @@ def test_neuron_pursuit_finds_what_gradient_descent_never_wakes():
     common = {"step_size": 0.5, "activation": "relu"}
     options = {"tolerance": 1e-3, "least_rate": 1e-2, "max_steps": 1500, "stop_loss": 1e-5}
     path = plain(neuron_pursuit, problem, seed=1, **common, **options)
-    gd = plain(gradient_descent, problem, max_steps=600, init_scale=1e-6, **common)
+    gd = plain(optimizers.gradient_descent, problem, max_steps=600, init_scale=1e-6, **common)
     assert float(path.losses[-1]) < 1e-3
     assert 2 * float(gd.losses[-1]) == pytest.approx(0.175043, abs=1e-5)
 
@@ -140,7 +135,7 @@ def test_alternating_flows_pay_for_the_scale():
 def test_gradient_descent_of_the_diagonal_net_switches_a_coordinate_off():
     problem = diagonal_pair()
     options = {"step_size": 0.1, "init_scale": 1e-3, "max_steps": 3000, "stop_loss": 1e-6}
-    path = plain(gradient_descent, problem, diagonal=True, **options)
+    path = plain(optimizers.gradient_descent, problem, diagonal=True, **options)
     beta = path.outputs[:, 0] @ torch.linalg.inv(problem.inputs)
     assert float(beta[:, 0].max()) > 0.02 or float(beta[:, 0].min()) < -0.02
     assert float(path.losses[-1]) <= 1e-6

@@ -7,12 +7,7 @@ import torch
 
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.linear_nets.bottleneck import (
-    Module,
-    chain,
-    draw_modules,
-    train_modules,
-)
+from learning_dynamics.saddles.linear_nets import bottleneck
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise, sgd
 
@@ -33,10 +28,10 @@ def test_the_reduction_is_exact(name):
     p = scheme(name)((3, 60, 5, 60, 5, 60, 2), 1.0)
     start = initialise(p.widths, p.weight_stds, [0, 1], dtype=torch.float64)
     pairs = zip(start.weights[::2], start.weights[1::2], strict=True)
-    modules = [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
+    modules = [bottleneck.Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
     common = {"steps": steps, "step_size": 0.05}
     whole = factor(2, math.prod(p.multipliers))
-    course = train_modules(modules, problem.moments(), multiplier=whole, **common)
+    course = bottleneck.train_modules(modules, problem.moments(), multiplier=whole, **common)
     common |= {"evaluate": {"train": problem}, "record": range(steps + 1), "seeds": [0, 1]}
     run = sgd(problem, start, p.multipliers, batch_size=12, activation="linear", **common)
     torch.testing.assert_close(course.loss, run["train_loss"], rtol=1e-10, atol=1e-12)
@@ -46,7 +41,7 @@ def test_the_reduction_is_exact(name):
 def test_drawn_modules_have_the_moments_of_gaussian_weights():
     n, runs = 50, 2000
     draws = {"wide": [n] * runs, "init_std": [n**-0.5] * runs, "seeds": list(range(runs))}
-    module = draw_modules(3, 4, 2, 1, **draws)[0]
+    module = bottleneck.draw_modules(3, 4, 2, 1, **draws)[0]
     # E Q = I, var V_ij = 1/n; 2000 draws of 6 entries: 4 standard errors
     mean = module.q.mean(0)
     torch.testing.assert_close(mean, torch.eye(2, dtype=torch.float64), rtol=0, atol=0.02)
@@ -55,8 +50,8 @@ def test_drawn_modules_have_the_moments_of_gaussian_weights():
 
 
 def test_width_costs_nothing_and_spans_any_size():
-    modules = draw_modules(3, 4, 2, 2, wide=[10**12], init_std=[1e-6], seeds=[0])
-    assert chain(modules).shape == (1, 2, 3)
+    modules = bottleneck.draw_modules(3, 4, 2, 2, wide=[10**12], init_std=[1e-6], seeds=[0])
+    assert bottleneck.chain(modules).shape == (1, 2, 3)
     gain = torch.linalg.svdvals(modules[0].v)[0, 0]
     assert 1e-6 < float(gain) < 1e-5  # sqrt(m/n) with constants
 
@@ -65,8 +60,8 @@ def test_a_frozen_run_stays_where_it_met_its_condition():
     problem = teacher()
     draws = {"wide": [40, 4000], "init_std": [40**-0.5, 4000**-0.5], "seeds": [0, 0]}
     options = {"steps": 400, "step_size": 0.1, "stop": lambda f: f.square().sum((1, 2)) > 1}
-    modules = draw_modules(3, 4, 2, 2, **draws)
-    course = train_modules(modules, problem.moments(), multiplier=factor(2), **options)
+    modules = bottleneck.draw_modules(3, 4, 2, 2, **draws)
+    course = bottleneck.train_modules(modules, problem.moments(), multiplier=factor(2), **options)
     first = (course.maps.square().sum((2, 3)) > 1).long().argmax(1)
     assert first[1] > first[0] > 0
     torch.testing.assert_close(course.maps[0, -1], course.maps[0, first[0]], rtol=0, atol=0)
@@ -74,8 +69,8 @@ def test_a_frozen_run_stays_where_it_met_its_condition():
 
 def test_wrong_input_is_named(as_users_run):
     with pytest.raises(ValueError, match="wide = 5"):
-        draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
-    modules = draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
+        bottleneck.draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
+    modules = bottleneck.draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
     options = {"steps": 60, "step_size": 50.0, "multiplier": factor(1)}
     with pytest.raises(ValueError, match="step_size = 50"):
-        train_modules(modules, teacher().moments(), **options)
+        bottleneck.train_modules(modules, teacher().moments(), **options)

@@ -5,15 +5,8 @@ import torch
 
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.linear_nets import linear
 from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
-from learning_dynamics.saddles.linear_nets.linear import (
-    compress,
-    from_moments,
-    gaussian_narrow,
-    linear_descent,
-    narrow,
-    rotate_rows,
-)
 from learning_dynamics.saddles.two_layer import (
     Weights,
     gradient,
@@ -33,8 +26,8 @@ def start(scale=0.1, width=12, runs=2):
 
 def test_compressed_samples_give_the_same_loss_gradient_and_run():
     problem = teacher(300)
-    small = compress(problem)
-    assert small.inputs.shape == (6, 10) and compress(small) is small
+    small = linear.compress(problem)
+    assert small.inputs.shape == (6, 10) and linear.compress(small) is small
     a, b = gradient(start(), problem), gradient(start(), small)
     torch.testing.assert_close(b.loss, a.loss, rtol=1e-12, atol=0)
     torch.testing.assert_close(b.gradients.w1, a.gradients.w1, rtol=0, atol=1e-12)
@@ -45,22 +38,22 @@ def test_compressed_samples_give_the_same_loss_gradient_and_run():
 
 def test_compression_is_only_for_linear_nets():
     problem = teacher(300)
-    a, b = (gradient(start(), p, activation="relu") for p in (problem, compress(problem)))
+    a, b = (gradient(start(), p, activation="relu") for p in (problem, linear.compress(problem)))
     assert (a.loss - b.loss).abs().max() > 1e-3
 
 
 def test_moments_alone_determine_the_run():
     moments = teacher(300).moments()
-    again = from_moments(moments).moments()
+    again = linear.from_moments(moments).moments()
     for got, want in ((again.xx, moments.xx), (again.yx, moments.yx), (again.yy, moments.yy)):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="eigenvalue"):
-        from_moments(Moments(moments.xx, 3 * moments.yx, moments.yy))
+        linear.from_moments(Moments(moments.xx, 3 * moments.yx, moments.yy))
 
 
 def test_narrow_net_recovers_every_unit_of_the_wide_one():
     wide = start(scale=0.01, width=80)
-    thin = narrow(wide)
+    thin = linear.narrow(wide)
     assert thin.weights.w1.shape[1] == 10
     torch.testing.assert_close(thin.widen(), wide, rtol=0, atol=1e-14)
     options = {"step_size": 0.05, "steps": 400}
@@ -75,12 +68,12 @@ def test_narrow_net_recovers_every_unit_of_the_wide_one():
 def test_gaussian_narrow_has_the_law_of_a_narrowed_gaussian():
     """E S'S = m1 epsilon^2 I; its trace has m1 (m0 + m2) degrees of freedom."""
     streams = (generator("bartlett", i) for i in range(400))
-    draws = [gaussian_narrow((3, 50, 2), 0.1, stream).units[0] for stream in streams]
+    draws = [linear.gaussian_narrow((3, 50, 2), 0.1, stream).units[0] for stream in streams]
     mean = torch.stack([r.mT @ r for r in draws]).mean(0) / (50 * 0.01)
     # entries have standard deviation at most sqrt(2/50); 400 draws; 5 sigma
     assert (mean - torch.eye(5)).abs().max() < 5 * (2 / 50 / 400) ** 0.5
     with pytest.raises(ValueError, match="m1"):
-        gaussian_narrow((3, 4, 2), 0.1, generator("bartlett"))
+        linear.gaussian_narrow((3, 4, 2), 0.1, generator("bartlett"))
 
 
 def test_rotation_is_orthogonal_and_exact_for_rows_of_any_length():
@@ -88,7 +81,7 @@ def test_rotation_is_orthogonal_and_exact_for_rows_of_any_length():
     lengths = torch.tensor([1e-100, 1.0, 1e-40, 1e-70, 1e-20], dtype=torch.float64)
     graded = rows * lengths[:, None]
     for s, atol in ((rows, 1e-14), (graded, 1e-14)):
-        new, omega = rotate_rows(s, sweeps=8)
+        new, omega = linear.rotate_rows(s, sweeps=8)
         torch.testing.assert_close(omega @ omega.mT, torch.eye(5).double(), rtol=0, atol=atol)
         unit = new / new.norm(dim=-1, keepdim=True)
         torch.testing.assert_close(unit @ unit.mT, torch.eye(5).double(), rtol=0, atol=atol)
@@ -101,7 +94,7 @@ def test_rotating_the_hidden_basis_changes_no_run():
     grid = uniform_grid(600, 30)
     names = ("loss", "product", "mode_sizes")
     options = {"step_size": 0.05, "steps": 600, "record_at": grid}
-    turned = linear_descent(start(), teacher(), observables=names, tolerance=None, **options)
+    turned = linear.linear_descent(start(), teacher(), observables=names, tolerance=None, **options)
     names = (*names[:2], "unit_singular_values")
     plain = gradient_descent(start(), teacher(), observables=names, **options)
     torch.testing.assert_close(turned["loss"], plain["loss"], rtol=1e-11, atol=0)
@@ -109,7 +102,7 @@ def test_rotating_the_hidden_basis_changes_no_run():
     torch.testing.assert_close(
         turned["mode_sizes"][..., :4], plain["unit_singular_values"][..., :4], rtol=1e-9, atol=0
     )
-    wide = narrow(start()).widen(turned.final)
+    wide = linear.narrow(start()).widen(turned.final)
     torch.testing.assert_close(wide.w1, plain.final.w1, rtol=0, atol=1e-12)
 
 
@@ -119,7 +112,7 @@ def test_fast_forward_equals_stepping(scale):
     options = {"step_size": 0.1, "steps": 1500, "record_at": grid}
     options |= {"observables": ("product", "mode_sizes")}
     w, problem = start(scale, runs=1), teacher()
-    runs = [linear_descent(w, problem, tolerance=t, **options) for t in (None, 1e-10)]
+    runs = [linear.linear_descent(w, problem, tolerance=t, **options) for t in (None, 1e-10)]
     assert not torch.equal(runs[0]["mode_sizes"], runs[1]["mode_sizes"])  # jumps were made
     ratio = (runs[1]["mode_sizes"] / runs[0]["mode_sizes"])[..., :4]  # the others only decay
     assert (ratio - 1).abs().max() <= 1e-9
@@ -127,7 +120,7 @@ def test_fast_forward_equals_stepping(scale):
 
 
 def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
-    problem, eta = compress(teacher()), 0.05
+    problem, eta = linear.compress(teacher()), 0.05
     moments = problem.moments()
     weights = start(1e-6, runs=1)
     rows = weights.units[0]
@@ -152,9 +145,11 @@ def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
 
 def test_divergence_and_bad_arguments_are_named(as_users_run):
     with pytest.raises(ValueError, match="diverged .* step_size = 5"):
-        linear_descent(start(1.0), teacher(), step_size=5.0, steps=500)
+        linear.linear_descent(start(1.0), teacher(), step_size=5.0, steps=500)
     with pytest.raises(ValueError, match="observable"):
-        linear_descent(start(), teacher(), step_size=0.1, steps=3, observables=("units",))
+        linear.linear_descent(start(), teacher(), step_size=0.1, steps=3, observables=("units",))
     x = teacher()
     with pytest.raises(ValueError, match=r"inputs: shape .* must be \(m0, n\)"):
-        linear_descent(start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3)
+        linear.linear_descent(
+            start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3
+        )

@@ -5,14 +5,9 @@ import math
 import pytest
 import torch
 
+from paper.saddles.efficient_algorithm import measurements
 from paper.saddles.efficient_algorithm.comparison import compare, read_comparison
 from paper.saddles.efficient_algorithm.completion import table
-from paper.saddles.efficient_algorithm.measurements import (
-    level_gaps,
-    scale_cost,
-    second_figure,
-    skip_case,
-)
 from paper.saddles.efficient_algorithm.measures import measures
 from paper.saddles.efficient_algorithm.methods import METHODS, arrival, run_method
 from paper.saddles.efficient_algorithm.problems import CASES, case
@@ -29,7 +24,7 @@ def test_passing_the_last_level_elsewhere_is_not_arriving():
 @pytest.mark.parametrize("name", ["P4", "P9"])
 def test_levels_without_closed_form_are_met(name):
     c = case(name)
-    assert max(level_gaps(skip_case(c), c)) <= 1e-6
+    assert max(measurements.level_gaps(measurements.skip_case(c), c)) <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["tiny", "ours"])
@@ -61,17 +56,17 @@ def test_without_a_gap_the_start_decides_where_gradient_descent_ends():
     seen = c.problem.targets != 0
     assert torch.allclose(ends[0][seen], ends[1][seen], rtol=1e-2)
     assert float((ends[0] - ends[1]).norm()) > 0.1 * float(c.problem.targets.norm())
-    assert skip_case(c).saddles[0].escape.tied
+    assert measurements.skip_case(c).saddles[0].escape.tied
 
 
 def test_cost_of_gradient_descent_grows_with_the_predicted_slope():
-    cost = scale_cost((1e-8, 1e-14, 1e-60))
+    cost = measurements.scale_cost((1e-8, 1e-14, 1e-60))
     assert cost.slope == pytest.approx(cost.predicted, rel=0.03)
     assert cost.skip < min(cost.descent)
 
 
 def test_second_figure_has_the_drops_of_the_first_without_its_plateaus():
-    result = second_figure()
+    result = measurements.second_figure()
     for run in (result.skipped, result.fast):
         losses = torch.tensor([s.loss for s in run.saddles], dtype=torch.float64)
         assert torch.allclose(losses, result.levels, rtol=1e-3, atol=1e-4)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from paper.saddles.efficient_algorithm import seeds
 from paper.saddles.efficient_algorithm.draws import (
     STATEMENTS,
     count_of,
@@ -16,18 +17,6 @@ from paper.saddles.efficient_algorithm.draws import (
 )
 from paper.saddles.efficient_algorithm.methods import METHODS, NO_SEED
 from paper.saddles.efficient_algorithm.problems import CASES, case
-from paper.saddles.efficient_algorithm.seeds import (
-    FIXED,
-    RANDOM,
-    SEEDS,
-    SEEDS_RECORD,
-    STARTS,
-    VERSION,
-    nearby_best,
-    read_seeds,
-    run_one,
-    wanted,
-)
 
 
 def entry(evaluations, gaps, **more):
@@ -46,9 +35,9 @@ def test_a_missed_end_counts_as_infinite_and_a_blurred_saddle_as_not_visited():
 
 
 def test_every_problem_is_drawn_started_anew_or_fixed():
-    assert sorted((*RANDOM, *STARTS, *FIXED)) == sorted(CASES)
-    assert list(wanted("P8")) == []
-    assert set(wanted("P5")).isdisjoint(NO_SEED) and "tiny" in set(wanted("P1"))
+    assert sorted((*seeds.RANDOM, *seeds.STARTS, *seeds.FIXED)) == sorted(CASES)
+    assert list(seeds.wanted("P8")) == []
+    assert set(seeds.wanted("P5")).isdisjoint(NO_SEED) and "tiny" in set(seeds.wanted("P1"))
     first, second = (case("P9", s).problem.inputs for s in (0, 1))
     assert float((first - second).abs().max()) > 0.1
     assert case("P5", 1).problem.inputs.equal(case("P5", 2).problem.inputs)
@@ -57,20 +46,20 @@ def test_every_problem_is_drawn_started_anew_or_fixed():
 def test_the_walk_ends_at_settings_with_no_better_neighbour():
     c = case("P1", 2)
     steps = METHODS["gd-1e-2"].settings["step"]
-    settings, path = nearby_best("gd-1e-2", c, {"step": steps[4]}, seed=2, max_steps=400)
-    again, _ = nearby_best("gd-1e-2", c, {"step": 1.0}, seed=2, max_steps=400)
+    settings, path = seeds.nearby_best("gd-1e-2", c, {"step": steps[4]}, seed=2, max_steps=400)
+    again, _ = seeds.nearby_best("gd-1e-2", c, {"step": 1.0}, seed=2, max_steps=400)
     assert settings == again and path is not None and settings["step"] > steps[4]
 
 
 def test_the_record_has_its_draws_of_all_methods_and_is_reproduced():
     draws = read_draws()
-    for problem in (*RANDOM, *STARTS):
-        for name in wanted(problem):
-            assert len(draws[problem][name]) == 1 + len(SEEDS), (problem, name)
+    for problem in (*seeds.RANDOM, *seeds.STARTS):
+        for name in seeds.wanted(problem):
+            assert len(draws[problem][name]) == 1 + len(seeds.SEEDS), (problem, name)
     assert all(len(v) == 1 for v in draws["P8"].values())
-    assert json.loads(SEEDS_RECORD.read_text()).get("version", 1) == VERSION
+    assert json.loads(seeds.SEEDS_RECORD.read_text()).get("version", 1) == seeds.VERSION
     for name in ("tiny", "ours"):
-        old, new = read_seeds()["P2"][name]["1"], run_one("P2", name, 1)
+        old, new = seeds.read_seeds()["P2"][name]["1"], seeds.run_one("P2", name, 1)
         assert new["evaluations"] == old["evaluations"] and new["svds"] == old["svds"]
 
 

@@ -12,27 +12,20 @@ from learning_dynamics.saddles.linear_nets.modes import steps_until
 from learning_dynamics.saddles.skipping import active_descent as descent_phase
 from learning_dynamics.saddles.skipping import algorithm
 from learning_dynamics.saddles.two_layer import Weights, initialise
+from paper.saddles.efficient_algorithm import speed
 from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
 from paper.saddles.efficient_algorithm.problems import case
-from paper.saddles.efficient_algorithm.speed import (
-    COARSE,
-    SCALES,
-    STEPS,
-    TOLERANCES,
-    cheapest_skip,
-    descent_cost,
-)
 
 
 def test_the_baseline_is_at_its_best_step_and_tolerance():
     c = case("P9")
-    best = cheapest_skip(c, "gradient_descent")
-    i, k = STEPS.index(best.step), TOLERANCES.index(best.tolerance)
+    best = speed.cheapest_skip(c, "gradient_descent")
+    i, k = speed.STEPS.index(best.step), speed.TOLERANCES.index(best.tolerance)
     for step, tolerance in ((i - 1, k), (i + 1, k), (i, k - 1)):
         try:
             options = {"phase": "gradient_descent", "rate_tolerance": 3e-3, "max_steps": 400}
-            options |= {"step_size": STEPS[step] * c.largest_step}
-            found = skip_case(c, tolerance=TOLERANCES[tolerance], **options)
+            options |= {"step_size": speed.STEPS[step] * c.largest_step}
+            found = skip_case(c, tolerance=speed.TOLERANCES[tolerance], **options)
         except ValueError:
             continue
         met = len(found.saddles) == len(c.levels) and max(level_gaps(found, c)) <= 1e-6
@@ -67,11 +60,13 @@ def test_logistic_steps_are_those_of_gradient_descent_and_grow_as_predicted():
     options = {"step_size": c.largest_step, "init_scale": 1e-8, "max_steps": 200}
     options |= {"width": 10, "generator": generator("rivals/start", 0), "loss": "logistic"}
     path = gradient_descent(c.problem, **options)
-    first = descent_cost(c, 1e-8, 1.0)
+    first = speed.descent_cost(c, 1e-8, 1.0)
     close = (path.losses - c.levels[-1]).abs() <= 1e-6 * c.levels[0]
     near = (path.outputs - c.outputs[-1]).flatten(1).norm(dim=1) <= 1e-2 * c.outputs[-1].norm()
     assert int(path.evaluations[(close & near).nonzero()[0, 0]]) == first
-    slope = (descent_cost(c, SCALES[2], 1.0) - first) / math.log(SCALES[0] / SCALES[2])
+    slope = (speed.descent_cost(c, speed.SCALES[2], 1.0) - first) / math.log(
+        speed.SCALES[0] / speed.SCALES[2]
+    )
     waits = [s.escape.waiting for s in skip_case(c, step_size=c.largest_step).saddles[:-1]]
     assert slope * c.largest_step == pytest.approx(sum(waits), rel=0.02)
 
@@ -104,8 +99,8 @@ def test_curvature_of_every_sample_saves_less_than_it_costs(monkeypatch):
         return rows.mT @ ((p * (1 - p)).reshape(-1, 1) * rows) / x.shape[1]
 
     c = case("P9")
-    plain = cheapest_skip(c, "fast", tolerances=COARSE).evaluations
+    plain = speed.cheapest_skip(c, "fast", tolerances=speed.COARSE).evaluations
     monkeypatch.setattr(algorithm, "quasi_newton_phase", remember)
     monkeypatch.setattr(descent_phase, "gauss_newton", weighted)
-    exact = cheapest_skip(c, "fast", tolerances=COARSE).evaluations
+    exact = speed.cheapest_skip(c, "fast", tolerances=speed.COARSE).evaluations
     assert 0 < plain - exact < 3 * 3

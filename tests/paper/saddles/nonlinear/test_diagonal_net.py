@@ -5,24 +5,19 @@ import torch
 
 from learning_dynamics.data.published import diagonal_pair
 from learning_dynamics.problems import Problem
-from paper.saddles.nonlinear.diagonal_net import (
-    PUBLISHED_TIMES,
-    descend_in_logarithms,
-    jumps,
-    measured_times,
-)
+from paper.saddles.nonlinear import diagonal_net
 
 
 def test_recursion_gives_the_published_times():
-    assert jumps(diagonal_pair().moments()).times.tolist() == pytest.approx(
-        PUBLISHED_TIMES, abs=5e-5
+    assert diagonal_net.jumps(diagonal_pair().moments()).times.tolist() == pytest.approx(
+        diagonal_net.PUBLISHED_TIMES, abs=5e-5
     )
 
 
 def test_run_meets_the_recursion_with_finite_step_rates_only():
-    slopes, predicted = measured_times((40.0, 60.0))
+    slopes, predicted = diagonal_net.measured_times((40.0, 60.0))
     assert torch.allclose(slopes, predicted, rtol=1e-4)
-    flow = jumps(diagonal_pair().moments()).times
+    flow = diagonal_net.jumps(diagonal_pair().moments()).times
     assert float((slopes / flow - 1).abs().max()) > 0.02  # the flow's times miss
 
 
@@ -34,7 +29,7 @@ def test_logarithms_are_plain_gradient_descent():
     for _ in range(steps):
         g = m.xx @ (u * v) - m.yx[0]
         u, v = u - eta * g * v, v - eta * g * u
-    run = descend_in_logarithms(
+    run = diagonal_net.descend_in_logarithms(
         m, [-torch.tensor(alpha, dtype=torch.float64).log().item()], step_size=eta, steps=steps
     )
     assert torch.allclose(run.maps[0, -1], u * v, atol=1e-10)
@@ -43,9 +38,11 @@ def test_logarithms_are_plain_gradient_descent():
 def test_uncorrelated_coordinates_jump_at_one_over_their_gradient():
     x = 2**0.5 * torch.eye(2, dtype=torch.float64)
     y = torch.tensor([[2.0, -0.5]], dtype=torch.float64) @ x
-    assert jumps(Problem(x, y).moments()).times.tolist() == pytest.approx([0.5, 2.0])
+    assert diagonal_net.jumps(Problem(x, y).moments()).times.tolist() == pytest.approx([0.5, 2.0])
 
 
 def test_a_large_step_is_named():
     with pytest.raises(ValueError, match="step_size"):
-        descend_in_logarithms(diagonal_pair().moments(), [10.0], step_size=0.5, steps=200)
+        diagonal_net.descend_in_logarithms(
+            diagonal_pair().moments(), [10.0], step_size=0.5, steps=200
+        )

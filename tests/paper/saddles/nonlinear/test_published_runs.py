@@ -3,23 +3,16 @@
 import pytest
 import torch
 
-from paper.saddles.nonlinear.published_runs import (
-    balanced,
-    distance_from_first,
-    five_point_directions,
-    five_point_run,
-    five_point_stages,
-    units_before_escape,
-)
+from paper.saddles.nonlinear import published_runs
 
 
 @pytest.fixture(scope="module")
 def units():
-    return units_before_escape()
+    return published_runs.units_before_escape()
 
 
 def test_balanced_units_have_equal_norms():
-    w = balanced(7, [0.1, 1e-3], [0, 0], "balanced")
+    w = published_runs.balanced(7, [0.1, 1e-3], [0, 0], "balanced")
     assert torch.allclose(w.w1.norm(dim=-1), w.w2[:, 0].abs())
     assert torch.allclose(w.w1[0], 100 * w.w1[1])
 
@@ -27,7 +20,9 @@ def test_balanced_units_have_equal_norms():
 def test_the_rest_on_a_kink_hovers_in_proportion_to_the_step():
     excess = []
     for eta in (0.6, 0.3):
-        _, rest, _ = five_point_stages(five_point_run(step_size=eta, seeds=2, span=700.0))
+        _, rest, _ = published_runs.five_point_stages(
+            published_runs.five_point_run(step_size=eta, seeds=2, span=700.0)
+        )
         excess.append(float(rest.median()) - 0.030185279)
     assert excess[1] > 0
     assert excess[0] / excess[1] == pytest.approx(2, rel=0.15)
@@ -47,7 +42,7 @@ def test_active_units_end_on_extremal_directions_of_their_sign(units):
 
 
 def test_other_groups_stay_at_a_constant_distance_from_the_first(units):
-    ratios, constants = distance_from_first(units)
+    ratios, constants = published_runs.distance_from_first(units)
     assert constants[0] < 1e-6 and float(constants[1:].min()) > 0.1
     for found, constant in zip(ratios[1:], constants[1:].tolist(), strict=True):
         assert found and max(abs(r - constant) for r in found) < 0.15
@@ -55,5 +50,5 @@ def test_other_groups_stay_at_a_constant_distance_from_the_first(units):
 
 
 def test_each_drop_adds_one_direction():
-    run = five_point_run(seeds=2, observables=("loss", "units"))
-    assert five_point_directions(run).tolist() == [[0, 1, 2]] * 2
+    run = published_runs.five_point_run(seeds=2, observables=("loss", "units"))
+    assert published_runs.five_point_directions(run).tolist() == [[0, 1, 2]] * 2

@@ -6,29 +6,17 @@ import pytest
 import torch
 
 from learning_dynamics.runtime import generator
-from paper.scales.coordinate_check.contributions import (
-    FULL,
-    MORE,
-    MORE_RECORD,
-    PUBLISHED,
-    QUICK,
-    RECORD,
-    SETTINGS,
-    read,
-    run,
-    trial,
-    write,
-)
+from paper.scales.coordinate_check import contributions
 
-TINY = replace(QUICK, sizes=(560, 700), trials=2, inputs=20)
+TINY = replace(contributions.QUICK, sizes=(560, 700), trials=2, inputs=20)
 
 
 def test_trial_by_autograd():
     """One trial again with autograd, real weights and a real step."""
     n, name = 560, "DP(1/2), m = 150 n^(1/5)"
-    s = SETTINGS[name]
-    rows, _ = trial(TINY, n, 1)
-    m, widest = s.bottleneck(n), max(t.bottleneck(n) for t in SETTINGS.values())
+    s = contributions.SETTINGS[name]
+    rows, _ = contributions.trial(TINY, n, 1)
+    m, widest = s.bottleneck(n), max(t.bottleneck(n) for t in contributions.SETTINGS.values())
     g = generator(TINY.seed, n, 1)
     widths = (20, n, widest, n, widest, n, 2)
     draw = [torch.randn(b, a, generator=g) for a, b in zip(widths[:-1], widths[1:], strict=True)]
@@ -56,34 +44,36 @@ def test_trial_by_autograd():
         float((d * (b - a)).sum().abs().detach())
         for d, a, b in zip(found[6:], before, after, strict=True)
     ]
-    assert rows[list(SETTINGS).index(name)] == pytest.approx(expected, rel=1e-3)
+    assert rows[list(contributions.SETTINGS).index(name)] == pytest.approx(expected, rel=1e-3)
 
 
 def test_levels_are_the_closed_form():
-    result = run(replace(QUICK, sizes=(560, 800), trials=8, inputs=20))
-    for name in PUBLISHED:
+    result = contributions.run(replace(contributions.QUICK, sizes=(560, 800), trials=8, inputs=20))
+    for name in contributions.PUBLISHED:
         ratio = result.levels(name) / result.predicted_levels(name)
         assert float(ratio.min()) > 0.6 and float(ratio.max()) < 1.4
 
 
 def test_record_round_trip(tmp_path):
-    result = run(TINY)
-    write(result, tmp_path / "r.json")
-    again = read(tmp_path / "r.json")
+    result = contributions.run(TINY)
+    contributions.write(result, tmp_path / "r.json")
+    again = contributions.read(tmp_path / "r.json")
     assert again.config == result.config
-    for name in SETTINGS:
+    for name in contributions.SETTINGS:
         assert torch.allclose(again.values[name], result.values[name], rtol=1e-4)
 
 
 def test_record_meets_published_slopes_and_levels():
     """The committed run with the thesis's ten widths and thirty trials."""
-    result = read(RECORD)
-    assert result.config == FULL
+    result = contributions.read(contributions.RECORD)
+    assert result.config == contributions.FULL
     gaps = []
-    for name in PUBLISHED:
+    for name in contributions.PUBLISHED:
         slopes, intervals = result.slopes(name)
-        gaps += [abs(a - b) for a, b in zip(slopes, SETTINGS[name].published, strict=True)]
-        growth = 2 * (SETTINGS[name].growth - 1) if "Spectral" in name else 0.0
+        gaps += [
+            abs(a - b) for a, b in zip(slopes, contributions.SETTINGS[name].published, strict=True)
+        ]
+        growth = 2 * (contributions.SETTINGS[name].growth - 1) if "Spectral" in name else 0.0
         for ours, half in zip(slopes, intervals, strict=True):
             assert abs(ours - growth) <= half + 0.03, name
         ratio = result.levels(name) / result.predicted_levels(name)
@@ -94,17 +84,17 @@ def test_record_meets_published_slopes_and_levels():
 
 
 def test_some_of_the_record_is_reproduced():
-    result = read(RECORD)
-    rows, _ = trial(replace(FULL), 1000, 0)
-    for k, name in enumerate(SETTINGS):
+    result = contributions.read(contributions.RECORD)
+    rows, _ = contributions.trial(replace(contributions.FULL), 1000, 0)
+    for k, name in enumerate(contributions.SETTINGS):
         assert result.values[name][0, 0].tolist() == pytest.approx(rows[k], rel=1e-2)
 
 
 def test_half_width_with_images_by_resampling():
     """Trials resampled, each times the |x|^2 of an image of its own; 2000 samples: 3 % error."""
-    found, name, spread = read(RECORD), PUBLISHED[0], 0.5
+    found, name, spread = contributions.read(contributions.RECORD), contributions.PUBLISHED[0], 0.5
     values = found.values[name]
-    logs = torch.tensor(FULL.sizes, dtype=torch.float64).log()
+    logs = torch.tensor(contributions.FULL.sizes, dtype=torch.float64).log()
     logs -= logs.mean()
     g = generator("images of their own")
     slopes = []
@@ -124,18 +114,24 @@ def test_half_width_with_images_by_resampling():
 
 def test_more_trials_come_nearer_to_the_published_slopes():
     """The first thirty trials are those of the other record; all 120 lie within 0.06."""
-    (name,) = MORE.settings
-    few, more = read(RECORD), read(MORE_RECORD)
-    assert more.config == MORE
-    assert torch.equal(more.values[name][:, : FULL.trials], few.values[name])
+    (name,) = contributions.MORE.settings
+    few, more = (
+        contributions.read(contributions.RECORD),
+        contributions.read(contributions.MORE_RECORD),
+    )
+    assert more.config == contributions.MORE
+    assert torch.equal(more.values[name][:, : contributions.FULL.trials], few.values[name])
     slopes, half = more.slopes(name)
     assert max(half) < min(few.slopes(name)[1])
-    assert all(abs(a - b) <= 0.06 for a, b in zip(slopes, SETTINGS[name].published, strict=True))
+    assert all(
+        abs(a - b) <= 0.06
+        for a, b in zip(slopes, contributions.SETTINGS[name].published, strict=True)
+    )
     assert all(abs(a) <= h for a, h in zip(slopes, half, strict=True))
 
 
 def test_one_setting_alone_gives_the_same_numbers():
     """The draws do not depend on the settings that are computed."""
     name = "Spectral, m = n/5"
-    alone = run(replace(TINY, settings=(name,)))
-    assert torch.equal(alone.values[name], run(TINY).values[name])
+    alone = contributions.run(replace(TINY, settings=(name,)))
+    assert torch.equal(alone.values[name], contributions.run(TINY).values[name])
