@@ -151,7 +151,10 @@ CALLS = {
         staircase.finite_step_rate,
         {"rates": rand(3), "step_size": 0.1},
     ),
-    "saddles.staircase.commutes": (staircase.commutes, {"moments": MOMENTS, "tolerance": 1e-10}),
+    "saddles.staircase.independent_blocks": (
+        staircase.independent_blocks,
+        {"xx": MOMENTS.xx, "yx": MOMENTS.yx, "tolerance": 1e-10},
+    ),
     "saddles.staircase.rank_k_map": (staircase.rank_k_map, {"moments": MOMENTS, "k": 2}),
     "saddles.staircase.rank_k_optimum": (staircase.rank_k_optimum, {"moments": MOMENTS, "k": 2}),
     "saddles.staircase.residual_correlation": (
