@@ -1,5 +1,6 @@
 """Fixtures for all tests, nbval's corrections, and how tests are spread over processes."""
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
@@ -8,6 +9,9 @@ import notebook_comparison
 
 notebook_comparison.install()
 torch.set_num_threads(1)  # tests run side by side; one thread each
+# No test has a time limit: a busy machine is no fault of the code.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture

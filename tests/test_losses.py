@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from learning_dynamics import saddles, scales
 from learning_dynamics.losses import LOSSES, cross_entropy, huber, logistic, loss, squared
+from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 
 WEIGHTS = torch.tensor([[1.0, 0.0, 1.0], [0.5, 1.0, 0.0]], dtype=torch.float64)
@@ -50,6 +52,49 @@ def test_duplicated_data_change_nothing(l):
         return  # the weights belong to samples
     f, y = data(l.name)
     torch.testing.assert_close(l.value(f.repeat(1, 5), y.repeat(1, 5)), l.value(f, y))
+
+
+X = torch.tensor([[0.3, -1.0, 2.0]], dtype=torch.float64)
+#: Targets of the right kind, made from others.
+LABELS = {
+    "logistic": lambda y: 2 * (y > 0) - torch.ones_like(y),
+    "cross_entropy": lambda y: torch.softmax(y, 0),
+}
+ZERO_ONE = torch.tensor([[0.0, 1.0, 1.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "name,targets",
+    [
+        ("logistic", ZERO_ONE),
+        ("cross_entropy", ZERO_ONE),
+        ("cross_entropy", 1 - 2 * torch.cat([ZERO_ONE, 1 - ZERO_ONE])),
+        ("cross_entropy", torch.cat([ZERO_ONE, ZERO_ONE])),
+        ("cross_entropy", torch.ones(1, 3, dtype=torch.float64)),
+    ],
+)
+@pytest.mark.parametrize("call", ["descent", "gradient", "matrix", "sgd", "evaluate", "deep"])
+def test_labels_of_another_kind_are_refused(name, targets, call):
+    problem, outputs = Problem(X, targets), len(targets)
+    start = saddles.initialise((1, 4, outputs), 0.1, [generator("labels")])
+    deep = saddles.initialise_deep((1, 4, outputs), 0.1, [generator("labels")])
+    state = scales.initialise((1, 4, outputs), (1.0, 1.0), [0], dtype=torch.float64)
+    train = {"seeds": [0], "step_size": 0.1, "steps": 1, "batch_size": 3, "loss": name}
+    good = Problem(X, LABELS[name](targets))
+    calls = {
+        "descent": lambda p: saddles.gradient_descent(start, p, step_size=0.1, steps=1, loss=name),
+        "gradient": lambda p: saddles.gradient(start, p, loss=name),
+        "matrix": lambda p: saddles.unit_matrix(start, p, loss=name),
+        "deep": lambda p: saddles.layerwise_descent(deep, p, step_size=0.1, sweeps=1, loss=name),
+        "sgd": lambda p: scales.sgd(p, state.clone(), (1.0, 1.0), **train),
+        "evaluate": lambda p: scales.sgd(
+            good, state.clone(), (1.0, 1.0), evaluate={"t": p}, **train
+        ),
+    }
+    with pytest.raises(ValueError, match=rf"targets\[.*{name} allows"):
+        calls[call](problem)
+    if outputs > 1 or name == "logistic":
+        calls[call](good)
 
 
 def test_squared_loss_is_half_the_mean_square():

@@ -1,11 +1,12 @@
 """Problems: the chosen spectra are exact, the three covariances are what they say."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning_dynamics.problems import Problem, linear_teacher, random_orthogonal
+from learning_dynamics.problems import Moments, Problem, linear_teacher, random_orthogonal
 from learning_dynamics.runtime import generator
 
 SPECTRUM, TARGETS = (2.5, 1.6, 1.2, 0.9, 0.6, 0.4), (3.0, 1.5, 0.6)
@@ -106,3 +107,38 @@ BAD = [
 def test_bad_data_are_refused(as_users_run, inputs, targets, words):
     with pytest.raises(ValueError, match=words):
         Problem(inputs, targets)
+
+
+def test_moments_that_no_data_have_are_refused():
+    eye = torch.eye(2, dtype=torch.float64)
+    for xx, yx, yy, name in (
+        (-eye, 0 * eye, eye, "xx, yx, yy"),
+        (eye, 5 * eye, eye, "xx, yx, yy"),
+        (
+            torch.diag(torch.tensor([1e12, 1.0])).double(),
+            torch.diag(torch.tensor([0.0, 2.0])).double(),
+            eye,
+            "xx, yx, yy",
+        ),  # a large input hides nothing
+        (eye + torch.tensor([[0.0, 0.5], [0.0, 0.0]]), 0 * eye, eye, "xx"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            Moments(xx, yx, yy)
+    for unit in (1e-80, 1e-7, 1.0, 1e7):  # all moments of data pass, in any unit
+        problem = linear_teacher(generator=generator("moments"), noise=0.0)
+        Problem(unit * problem.inputs, problem.targets / unit).moments()
+    Moments(0 * eye, 0 * eye, eye)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_arrays_and_lists_become_tensors():
+    x, y = np.ones((2, 3), dtype=np.float32), [[1.0, 2.0, 3.0]]
+    problem = Problem(x, torch.tensor(y))
+    assert problem.inputs.dtype == torch.float32 and problem.inputs.shape == (2, 3)
+    x[0] = 5.0
+    assert float(problem.inputs.max()) == 1.0  # a copy: changing the array changes no problem
+    assert Problem([[1.0, 2.0]], [[3.0, 4.0]]).targets.dtype == torch.float64
+    with pytest.raises(ValueError, match=r"inputs: an array of int64.*astype"):
+        Problem(np.ones((2, 3), dtype=int), torch.ones(1, 3))
+    kept = torch.ones(2, 3, requires_grad=True)
+    assert not Problem(kept, torch.ones(1, 3)).inputs.requires_grad

@@ -15,7 +15,17 @@ from torch import Tensor
 
 from learning_dynamics.runtime import check_choice, check_positive, check_tensors
 
-__all__ = ["LOSSES", "Loss", "check_fits", "cross_entropy", "huber", "logistic", "loss", "squared"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "check_fits",
+    "check_labels",
+    "cross_entropy",
+    "huber",
+    "logistic",
+    "loss",
+    "squared",
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,7 @@ class Loss:
                that reuse their buffers (None: `residual` is copied over them).
     select   : index or slice of runs -> the loss of these runs, where the loss itself holds
                numbers per run (None: it holds none).
+    labels   : what targets may be, in words, and a test of it (None: any numbers).
     """
 
     name: str
@@ -38,6 +49,7 @@ class Loss:
     lipschitz: float | None = None
     residual_: Callable[[Tensor, Tensor], object] | None = None
     select: "Callable[[Tensor | slice], Loss] | None" = None
+    labels: tuple[str, Callable[[Tensor], Tensor]] | None = None
 
     def gradient(
         self, outputs: Float[Tensor, "... m2 n"], targets: Float[Tensor, "... m2 n"]
@@ -134,6 +146,7 @@ def logistic() -> Loss:
         lambda f, y: torch.nn.functional.softplus(-y * f, threshold=40).sum(-2).mean(-1),
         logistic_residual,
         lipschitz=0.25,
+        labels=("labels -1 and 1", lambda y: y.abs() == 1),
     )
 
 
@@ -144,11 +157,34 @@ def cross_entropy() -> Loss:
         lambda f, y: (y.sum(-2) * torch.logsumexp(f, -2) - (y * f).sum(-2)).mean(-1),
         cross_entropy_residual,
         lipschitz=0.5,
+        labels=("probabilities of two or more classes, columns that sum to one", _probabilities),
     )
 
 
+def _probabilities(y: Tensor) -> Tensor:
+    """To a few roundings of the sum; one class has nothing to learn."""
+    good = (y.sum(-2, keepdim=True) - 1).abs() <= 8 * y.shape[-2] * torch.finfo(y.dtype).eps
+    return (y >= 0) & good & (y.shape[-2] > 1)
+
+
+def check_labels(criterion: Loss, targets: Tensor) -> None:
+    """Raise ValueError unless targets are what the loss is made for."""
+    if criterion.labels is None:
+        return
+    words, test = criterion.labels
+    wrong = ~test(targets)
+    if bool(wrong.any()):
+        place = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(
+            f"targets[{place}] = {float(targets[place]):g}: loss {criterion.name} allows {words}"
+        )
+
+
 def check_fits(criterion: Loss, outputs: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless the loss gives a number of the outputs' dtype for each of them."""
+    """Raise ValueError unless targets are what the loss is made for, and it gives a number of the
+    outputs' dtype for each of them.
+    """
+    check_labels(criterion, targets)
     given: object
     try:
         residual = criterion.residual(torch.zeros_like(outputs), targets)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,14 +12,31 @@ from learning_dynamics.runtime import check_choice, check_integer, check_positiv
 __all__ = ["Moments", "Problem", "linear_teacher", "random_orthogonal"]
 
 
+def _as_tensors(holder: "Moments | Problem", *names: str) -> None:
+    """Arrays and lists of real numbers become tensors of their dtype; gradients are not kept."""
+    for name in names:
+        value = getattr(holder, name)
+        if isinstance(value, np.ndarray | list | tuple):
+            array = np.asarray(value)
+            if array.dtype not in (np.float16, np.float32, np.float64):
+                raise ValueError(
+                    f"{name}: an array of {array.dtype}: allowed are real numbers of 16, 32 or 64 "
+                    "bits; convert with .astype(float)"
+                )
+            value = torch.from_numpy(array.copy())
+        if isinstance(value, Tensor):
+            object.__setattr__(holder, name, value.detach())
+
+
 @dataclass(frozen=True)
 class Moments:
     """Second moments of a problem: Sigma_xx = XX'/n, Sigma_yx = YX'/n, Sigma_yy = YY'/n.
 
-    For the squared loss and a linear net they determine every run exactly.
+    For the squared loss and a linear net they determine every run exactly. Moments that no data
+    have are refused: [[xx, yx'], [yx, yy]] must be symmetric without negative eigenvalues.
 
     >>> import torch
-    >>> Moments(torch.eye(2), torch.ones(1, 2), torch.eye(1)).yx
+    >>> Moments(torch.eye(2), torch.ones(1, 2), 3 * torch.eye(1)).yx
     tensor([[1., 1.]])
     """
 
@@ -27,16 +45,39 @@ class Moments:
     yy: Float[Tensor, "*runs m2 m2"]
 
     def __post_init__(self) -> None:
+        _as_tensors(self, "xx", "yx", "yy")
         check_tensors(
             xx=(self.xx, "*runs m0 m0"), yx=(self.yx, "*runs m2 m0"), yy=(self.yy, "*runs m2 m2")
         )
+        for name, part in (("xx", self.xx), ("yy", self.yy)):
+            size = part.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+            allowed = 1e4 * torch.finfo(part.dtype).eps * size[..., :, None] * size[..., None, :]
+            if bool(((part - part.mT).abs() > allowed).any()):
+                raise ValueError(f"{name} = {part}: must be symmetric, as second moments are")
+        least = float(_correlations(self).min())
+        if least < -1e4 * torch.finfo(self.xx.dtype).eps:
+            raise ValueError(
+                f"xx, yx, yy: the matrix [[xx, yx'], [yx, yy]] of correlations has the eigenvalue "
+                f"{least:g}: allowed are those >= 0; no data have such moments"
+            )
+
+
+def _correlations(moments: Moments) -> Tensor:
+    """Eigenvalues of the block matrix with all variables at unit size, so that none hides."""
+    top = torch.cat([moments.xx, moments.yx.mT], -1)
+    block = torch.cat([top, torch.cat([moments.yx, moments.yy], -1)], -2)
+    size = block.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+    size = torch.where(size > 0, size, block.abs().amax((-2, -1), keepdim=True)[..., 0].sqrt())
+    size = torch.where(size > 0, size, 1.0)
+    return torch.linalg.eigvalsh(block / size[..., :, None] / size[..., None, :])
 
 
 @dataclass(frozen=True)
 class Problem:
     """A regression or classification problem.
 
-    inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples.
+    inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples. Tensors, or
+              NumPy arrays and lists of real numbers, which become tensors.
     teacher : (*runs, m2, m0), the linear map behind the targets, if there is one.
 
     >>> import torch
@@ -50,6 +91,7 @@ class Problem:
     teacher: Float[Tensor, "*runs m2 m0"] | None = None
 
     def __post_init__(self) -> None:
+        _as_tensors(self, "inputs", "targets", "teacher")
         teacher = {} if self.teacher is None else {"teacher": (self.teacher, "... m2 m0")}
         check_tensors(
             inputs=(self.inputs, "*runs m0 n"), targets=(self.targets, "*runs m2 n"), **teacher

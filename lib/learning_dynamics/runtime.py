@@ -299,7 +299,7 @@ def fractions(name: str, values: Sequence[int | Fraction | str]) -> tuple[Fracti
     """The values as exact fractions; ValueError naming the argument if one is no number."""
     try:
         return tuple(Fraction(a) for a in values)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(f"{name} = {values!r}: must be numbers or strings such as '1/5'") from None
 
 

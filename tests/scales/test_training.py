@@ -216,3 +216,29 @@ def test_a_gpu_gives_the_same_run():
     there = sgd(on_gpu, away, MULTIPLIERS, **options)
     for a, b in zip(here.final.weights, there.final.weights, strict=True):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-10, atol=1e-12)
+
+
+def test_accuracy_of_one_output_is_agreement_of_signs():
+    stream = generator("one output")
+    x = torch.randn(3, 400, generator=stream)
+    labels = torch.sign(x[:1] + 0.1)
+    state = initialise((3, 8, 1), (1.0, 1.0), [0])
+    usual = {"seeds": [0], "step_size": 0.1, "steps": 0, "batch_size": 8, "record": (0,)}
+    for targets, wanted in ((labels, True), (x[:1], False)):
+        problem = Problem(x, targets)
+        run = sgd(problem, state.clone(), (1.0, 1.0), evaluate={"t": problem}, **usual)
+        assert ("t_accuracy" in run.observables) == wanted
+        if wanted:
+            f = hidden(state.weights, (1.0, 1.0), x[None], "relu")[-1]
+            right = (f.sign() == labels).float().mean()
+            assert float(run["t_accuracy"][0, 0]) == pytest.approx(float(right))
+            assert 0.1 < float(right) < 0.95
+
+
+def test_large_targets_are_no_divergence():
+    x = torch.randn(3, 64, generator=generator("dollars"))
+    problem = Problem(x, 1000 * x[:1])
+    state = initialise((3, 8, 1), (1.0, 1.0), [0])
+    options = {"seeds": [0], "step_size": 1e-3, "steps": 50, "batch_size": 16, "record": (50,)}
+    run = sgd(problem, state, (1.0, 1.0), evaluate={"t": problem}, **options)
+    assert int(run.diverged_at[0]) == -1 and float(run["t_loss"][0, -1]) < 5e5

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.losses import Loss
+from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import as_positive, check_integer, check_shapes, check_tensors
@@ -126,6 +126,7 @@ def gradient(
     """
     act, criterion = find_activation(activation), find_loss(loss)
     check_shapes(w1=(weights.w1, "..."), w2=(weights.w2, "..."), inputs=(problem.inputs, "..."))
+    check_labels(criterion, problem.targets)
     return state_of(weights, problem.inputs, problem.targets, act, criterion)
 
 

@@ -236,7 +236,7 @@ def dynamic(r: float | int | Fraction | str, *, any_r: bool = False) -> Scheme:
     """
     try:
         value = Fraction(r).limit_denominator(10**6)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError):
         raise ValueError(f"r = {r!r}: must be a number in [0, 1/2]") from None
     if not any_r and not 0 <= value <= HALF:
         raise ValueError(f"r = {r!r}: must lie in [0, 1/2] (any_r=True admits others)")

@@ -22,7 +22,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.files import write_atomically
 from learning_dynamics.kernels.mlp_torch import Passes, hidden
-from learning_dynamics.losses import Loss
+from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -39,7 +39,7 @@ from learning_dynamics.runtime import (
 
 __all__ = ["State", "batch_order", "check_state", "initialise", "load", "save", "sgd"]
 
-#: A run whose loss on a batch exceeds this, or is not a number, has diverged.
+#: A run whose loss exceeds this many times that of zero outputs, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
 
 
@@ -225,12 +225,15 @@ def sgd(
     momentum    : mu in [0, 1), v <- mu v + gradient, W <- W - step_size v; needs velocities.
     evaluate    : name -> whole set on which loss ("<name>_loss") and accuracy
                   ("<name>_accuracy": share of samples whose largest output is at the largest
-                  target) are recorded at the steps in `record`, each in state.step..steps.
+                  target; of one output with labels -1 and 1, whose signs agree; of one output
+                  with other targets there is none) are recorded at the steps in `record`, each in
+                  state.step..steps.
     observe     : further observables of the state, each (runs, ...), at the same steps.
     progress    : called with the step at each record.
     Returns a Trajectory; `final` is the state reached. A run has diverged when the loss on a batch
-    exceeds 10^4 or is not a number: its losses are +inf from there on (never NaN, which means
-    would skip), its accuracies 0. Going on from `final` continues bit for bit.
+    exceeds 10^4 times that of zero outputs (10^4 where that is below 1) or is not a number: its
+    losses are +inf from there on (never NaN, which means would skip), its accuracies 0. Going on
+    from `final` continues bit for bit.
     Raises ValueError for shapes that do not fit.
 
     >>> from learning_dynamics import digits_pair, scales
@@ -261,6 +264,9 @@ def sgd(
         raise ValueError(
             f"momentum = {momentum}: state must hold velocities exactly if it is not 0"
         )
+    for whole in (problem, *(evaluate or {}).values()):
+        check_labels(losses, whole.targets)
+    limit = LOSS_LIMIT * max(1.0, float(losses.value(0 * problem.targets, problem.targets)))
     weights = state.weights
     device, dtype = weights[0].device, weights[0].dtype
     eta = as_positive("step_size", step_size, runs, dtype, device)
@@ -280,10 +286,11 @@ def sgd(
         for name, whole in (evaluate or {}).items():
             f = hidden(weights, multipliers, whole.inputs[None], psi)[-1]
             value = losses.value(f, whole.targets.expand_as(f))
-            right = f.argmax(1) == whole.targets.argmax(0)
-            gone = gone | ~(value <= LOSS_LIMIT)
+            right = _right(f, whole.targets)
+            gone = gone | ~(value <= limit)
             found[f"{name}_loss"] = value.masked_fill(gone, torch.inf)
-            found[f"{name}_accuracy"] = right.to(dtype).mean(-1).masked_fill(gone, 0.0)
+            if right is not None:
+                found[f"{name}_accuracy"] = right.to(dtype).mean(-1).masked_fill(gone, 0.0)
         diverged_at[(diverged_at < 0) & gone] = step
         if observe is not None:
             now = replace(state, step=step, diverged_at=diverged_at)
@@ -301,7 +308,7 @@ def sgd(
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
         f, y = passes.forward(rows[index]).mT, targets[index].mT
-        bad = ~(losses.value(f, y) <= LOSS_LIMIT) & (diverged_at < 0)
+        bad = ~(losses.value(f, y) <= limit) & (diverged_at < 0)
         diverged_at = torch.where(bad, step, diverged_at)
         passes.backward(losses.gradient(f, y).mT)
         step += 1
@@ -310,6 +317,14 @@ def sgd(
             if bool((diverged_at >= 0).all()):
                 break
     return _trajectory(state, wanted, taken, seen, diverged_at, step_size, step)
+
+
+def _right(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    """Which samples are classified rightly; None where the targets name no classes."""
+    if targets.shape[-2] > 1:
+        return outputs.argmax(-2) == targets.argmax(-2)
+    signs = bool((targets.abs() == 1).all())
+    return (outputs.sign() == targets.sign()).squeeze(-2) if signs else None
 
 
 def _trajectory(

@@ -24,7 +24,7 @@ from learning_dynamics.runtime import (
     check_tensors,
 )
 from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
-from learning_dynamics.saddles.linear_nets.modes import rotate_rows
+from learning_dynamics.saddles.linear_nets.modes import check_range, rotate_rows
 from learning_dynamics.saddles.linear_nets.reductions import (
     NarrowNet,
     compress,
@@ -121,7 +121,8 @@ def linear_descent(
 ) -> Trajectory:
     """Gradient descent on L = 1/(2n) |Y - W2 W1 X|^2 with all exact reductions.
 
-    weights     : (runs, m1, m0) and (runs, m2, m1), any width m1, init scale >= 1e-140.
+    weights     : (runs, m1, m0) and (runs, m2, m1), any width m1, of a size in the range of
+                  `check_range` (1e-140 in float64).
     problem     : shared by all runs, any number of samples.
     step_size, steps, record_at, progress : as in `two_layer.gradient_descent`; progress counts
                   the records of all runs: (done, all).
@@ -147,6 +148,7 @@ def linear_descent(
         w1=(weights.w1, "runs m1 m0"), w2=(weights.w2, "runs m2 m1"), problem=(problem, Problem)
     )
     check_tensors(inputs=(problem.inputs, "m0 n"))
+    check_range(weights=weights.units)
     grid = record_grid(record_at, steps)
     small, thin = compress(problem), narrow(weights).weights
     runs = len(thin.w1)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from learning_dynamics.losses import Loss
+from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import (
@@ -95,6 +95,20 @@ def stack_moments(batch: Sequence[Moments], repeat: int = 1) -> Moments:
     return Moments(*(torch.stack(p).repeat_interleave(repeat, 0) for p in parts))
 
 
+def check_range(**starts: Float[Tensor, "*runs m1 coordinate"]) -> None:
+    """Raise ValueError if a start that is not zero is so small that products of two weights are
+    not normal numbers: below 1e-140 in float64, 1e-16 in float32.
+    """
+    for name, units in starts.items():
+        size = units.abs().amax((-2, -1))
+        least = 1e-140 if units.dtype == torch.float64 else 1e-16
+        if bool(((size > 0) & (size < least)).any()):
+            raise ValueError(
+                f"{name}: its largest entry is {float(size.min()):.3g}: in {units.dtype} allowed "
+                f"are starts of at least {least:.1e}, or zero"
+            )
+
+
 def grade_rows(units: Float[Tensor, "runs m1 coordinate"]) -> Float[Tensor, "runs row coordinate"]:
     """S after a rotation of hidden units that sorts its content by size into separate rows.
 
@@ -132,7 +146,7 @@ def follow_modes(
     step_size    : eta > 0, one for all or one per run. steps : updates; every : record distance.
     rotate_every : steps between rotations, None for plain floating point.
     keep         : "modes" and/or "units".
-    Raises ValueError if a run diverges.
+    Raises ValueError if a run diverges, or starts below the range of `check_range`.
 
     >>> from learning_dynamics import generator, linear_teacher, saddles
     >>> moments = saddles.stack_moments([linear_teacher(generator=generator(0)).moments()])
@@ -147,6 +161,7 @@ def follow_modes(
         check_integer(name, value, least=1)
     for name in keep:
         check_choice("keep", name, ("modes", "units"))
+    check_range(units=units)
     xx, yx = moments.xx, moments.yx
     m0 = xx.shape[-1]
     eta = torch.as_tensor(step_size, dtype=units.dtype, device=units.device).reshape(-1, 1, 1)
@@ -237,7 +252,7 @@ def steps_until(
 ) -> int:
     """Updates of gradient descent until `there(L, f(X))`, one run.
 
-    weights      : W1 (m1, m0), W2 (m2, m1), entries down to about 1e-150.
+    weights      : W1 (m1, m0), W2 (m2, m1), in the range of `check_range`.
     step_size    : eta. rotate_every : steps between rotations, None for plain floating point.
     Raises ValueError if max_steps do not suffice or the loss becomes non-finite.
     """
@@ -245,6 +260,8 @@ def steps_until(
     check_positive("step_size", step_size)
     check_integer("max_steps", max_steps, least=1)
     criterion = find_loss(loss)
+    check_labels(criterion, problem.targets)
+    check_range(weights=weights.units)
     x, targets = problem.inputs, problem.targets
     m0 = len(x)
     rows = weights.units

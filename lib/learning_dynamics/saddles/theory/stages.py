@@ -11,7 +11,12 @@ from torch import Tensor
 
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import check_integer, check_positive, check_tensors
-from learning_dynamics.saddles.theory.staircase import Staircase, finite_step_rate, rank_k_map
+from learning_dynamics.saddles.theory.staircase import (
+    Staircase,
+    finite_step_rate,
+    input_whitener,
+    rank_k_map,
+)
 
 __all__ = [
     "Stages",
@@ -164,10 +169,11 @@ def find_drops(
 def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Float[Tensor, ""]:
     """Rate at which the slowest active mode reaches the rank-k saddle of one problem.
 
-    The least non-zero eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
-    the balanced factors of the rank-k map; the zero eigenvalues are the k^2 directions that leave
-    W2 W1 as it is. With a step size: -log(1 - eta h)/eta, valid for eta h < 1.
-    moments : of one problem (no leading dimension); k >= 1.
+    The least positive eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
+    the balanced factors of the rank-k map. Zero are k^2 directions that leave W2 W1 as it is, and
+    k (m0 - rank Sigma_xx) that change it on inputs that never occur. With a step size:
+    -log(1 - eta h)/eta, valid for eta h < 1.
+    moments : of one problem (no leading dimension); 1 <= k <= rank of the least-squares map.
 
     >>> import torch
     >>> from learning_dynamics import Moments
@@ -180,6 +186,9 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     if step_size is not None:
         check_positive("step_size", step_size)
     u, s, vt = torch.linalg.svd(target)
+    rank = int((s > s[0] * max(target.shape) * torch.finfo(s.dtype).eps).sum())
+    if k > rank:
+        raise ValueError(f"k = {k}: must be at most {rank}, the rank of the least-squares map")
     root = s[:k].sqrt()
     w1, w2 = root[:, None] * vt[:k], u[:, :k] * root
 
@@ -189,7 +198,10 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
         return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
 
     hessian = torch.autograd.functional.hessian(loss, torch.cat([w1.flatten(), w2.flatten()]))
-    h = torch.linalg.eigvalsh(hessian)[k * k]
+    unseen = int((input_whitener(moments.xx) == 0).all(0).sum())
+    values = torch.linalg.eigvalsh(hessian)
+    values = values[values.abs().argsort()][k * (k + unseen) :]
+    h = values[values > 0].amin()
     if step_size is None:
         return h
     if not float(step_size * h) < 1:

@@ -7,7 +7,9 @@ needed are the second moments.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,8 +20,9 @@ from learning_dynamics.runtime import check_integer, check_positive, check_tenso
 
 __all__ = [
     "Staircase",
-    "commutes",
     "finite_step_rate",
+    "independent_blocks",
+    "input_whitener",
     "levels",
     "predict_staircase",
     "rank_k_map",
@@ -45,38 +48,118 @@ def finite_step_rate(
     return torch.log1p(eta * rates) / eta
 
 
-def _whitener(xx: Tensor) -> Tensor:
-    """Sigma_xx^(-1/2), the pseudo-inverse where Sigma_xx is singular."""
-    values, vectors = torch.linalg.eigh(xx)
+def input_whitener(xx: Float[Tensor, "*runs m0 m0"]) -> Float[Tensor, "*runs m0 m0"]:
+    """V with V V' an inverse of Sigma_xx where it has one, on its range.
+
+    Features are compared at unit size, so that none is lost beside a large one.
+    """
+    size = xx.diagonal(dim1=-2, dim2=-1).sqrt()
+    size = torch.where(size > 0, size, 1.0)
+    values, vectors = torch.linalg.eigh(xx / size[..., None] / size[..., None, :])
     tiny = values[..., -1:] * xx.shape[-1] * torch.finfo(xx.dtype).eps
     inverse = torch.where(values > tiny, values.clamp_min(tiny), torch.inf).rsqrt()
-    return (vectors * inverse[..., None, :]) @ vectors.mT
+    return vectors * inverse[..., None, :] / size[..., None]
 
 
-def commutes(moments: Moments, tolerance: float = 1e-10) -> bool:
-    """Whether Sigma_xx commutes with Sigma_yx' Sigma_yx (relative commutator <= tolerance)."""
-    check_tensors(moments=(moments, Moments))
-    check_positive("tolerance", tolerance, zero=True)
-    a, b = moments.xx, moments.yx.mT @ moments.yx
-    gap = (a @ b - b @ a).flatten(-2).norm(dim=-1)
-    size = a.flatten(-2).norm(dim=-1) * b.flatten(-2).norm(dim=-1)
-    return bool((gap <= tolerance * size).all())
+def independent_blocks(
+    xx: Float[Tensor, "m0 m0"], yx: Float[Tensor, "m2 m0"], tolerance: float = 1e-10
+) -> list[Tensor]:
+    """Orthonormal bases (m0, d) of input subspaces that no run of one problem ever mixes.
 
-
-def _modes(moments: Moments) -> tuple[Tensor, Tensor]:
-    """Output directions u_i (*runs, m2, r) in the order of learning, and mu_i (*runs, r).
-
-    mu_i is twice the loss that mode i removes. Generic inputs: eigenvectors of
-    Sigma_yx Sigma_xx^-1 Sigma_yx' by falling eigenvalue. Commuting inputs: the modes never mix,
-    so the order is that of the singular values of Sigma_yx.
+    They are invariant under Sigma_xx and Sigma_yx' Sigma_yx: one block for generic inputs, m0
+    lines for commuting ones. A common eigenvector basis of the two is cut where neither links two
+    of its vectors by more than `tolerance` of their own sizes (plus rounding), so that a large
+    feature cannot hide a link between small ones.
     """
-    unmixed = commutes(moments)
-    correlation = moments.yx @ _whitener(moments.xx)
-    if unmixed:
-        u = torch.linalg.svd(moments.yx, full_matrices=False)[0]
-        return u, (u.mT @ correlation).square().sum(-1)
-    u, c, _ = torch.linalg.svd(correlation, full_matrices=False)
-    return u, c.square()
+    check_tensors(xx=(xx, "m0 m0"), yx=(yx, "m2 m0"))
+    check_positive("tolerance", tolerance, zero=True)
+    tiny, eps = torch.finfo(xx.dtype).tiny, torch.finfo(xx.dtype).eps
+    forms = [xx, yx.mT @ yx]
+    forms = [form / form.abs().max().clamp_min(tiny) for form in forms]
+    basis = torch.linalg.eigh(forms[0] + 0.5**0.5 * forms[1])[1]
+    linked = torch.zeros_like(forms[0], dtype=torch.bool)
+    for form in forms:
+        inside = basis.mT @ form @ basis
+        size = inside.diagonal().abs().sqrt()
+        linked |= inside.abs() > tolerance * size[:, None] * size + 8 * len(form) * eps
+    members = linked | torch.eye(len(linked), dtype=torch.bool, device=linked.device)
+    for _ in range(len(members).bit_length()):  # paths of twice the length each time
+        members = (members.float() @ members.float()) > 0
+    return [basis[:, row] for row in torch.unique(members, dim=0)]
+
+
+class _Order(NamedTuple):
+    """The modes in the order of learning: u_i (*runs, m2, r), and of each (*runs, r)
+
+    mu_i, twice the loss that it removes; the time of its escape; the exponent of the next mode of
+    all at that time.
+    """
+
+    directions: Tensor
+    gains: Tensor
+    times: Tensor
+    exponents: Tensor
+
+
+def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
+    """Each block has a staircase of its own; together they are sorted by the times of escape."""
+    outputs, inputs = yx.shape
+    rank = min(outputs, inputs)
+    seen = torch.finfo(yx.dtype).eps * max(yx.shape) * yx.norm()
+    none, spare = yx.new_zeros(rank), outputs + inputs - 2 * rank
+    parts, tops = [(yx.new_zeros(outputs, rank), none, none + torch.inf)], []
+    for basis in independent_blocks(xx, yx):
+        part = yx @ basis
+        if bool(part.norm() > seen):
+            whitened = part @ input_whitener(basis.mT @ xx @ basis)
+            u, c, _ = torch.linalg.svd(whitened, full_matrices=False)
+            rates = _deflated_rates(part, u)
+            own = basis.shape[1] - len(c)  # directions of this block's inputs that carry nothing
+            times, left = recursion(rates, eta, spare=own)
+            spare -= own
+            parts.append((u, c.square(), times))
+            ends = torch.nn.functional.pad(times, (1, 0))
+            first = torch.nn.functional.pad(left, (1, 0), value=1.0)
+            growth = torch.nn.functional.pad(finite_step_rate(rates[:, 0], eta), (0, 1))
+            tops.append((ends, first, growth))
+    u, gains, times = (torch.cat(part, -1) for part in zip(*parts, strict=True))
+    index = times.sort(stable=True).indices[:rank]
+    times = times[index]
+    exponents = torch.ones_like(times) if spare > 0 else torch.full_like(times, torch.inf)
+    for ends, first, growth in tops:
+        at = (times[:, None] >= ends).sum(-1) - 1
+        waited = torch.where(growth[at] == 0, 0.0, growth[at] * (times - ends[at]))
+        exponents = torch.minimum(exponents, first[at] - waited)
+    return _Order(u[:, index], gains[index], times, exponents)
+
+
+def _order(moments: Moments, step_size: float | Tensor | None = None) -> _Order:
+    """Within an independent block of inputs the modes are the eigenvectors of
+    Sigma_yx Sigma_xx^-1 Sigma_yx' by falling eigenvalue; the blocks never mix and take turns.
+    """
+    check_tensors(moments=(moments, Moments))
+    runs = moments.yx.shape[:-2]
+    xx, yx = (part.reshape(-1, *part.shape[-2:]) for part in (moments.xx, moments.yx))
+    etas: Sequence[Tensor | None] = [None] * len(yx)
+    if step_size is not None:
+        check_positive("step_size", step_size)
+        etas = list(torch.as_tensor(step_size, dtype=yx.dtype, device=yx.device).expand(len(yx)))
+    found = [_order_of_one(*one) for one in zip(xx, yx, etas, strict=True)]
+    parts = (torch.stack(part) for part in zip(*found, strict=True))
+    return _Order(*(part.reshape(*runs, *part.shape[1:]) for part in parts))
+
+
+def _deflated_rates(
+    yx: Float[Tensor, "*runs m2 m0"], u: Float[Tensor, "*runs m2 r"]
+) -> Float[Tensor, "*runs r r"]:
+    """rates[k, j] = sigma_{j+1}(R_k), R_k = Sigma_yx less its parts along the first k of `u`."""
+    count, r, rates = u.shape[-1], yx, []
+    floor = torch.finfo(r.dtype).eps * max(r.shape[-2:]) * torch.linalg.svdvals(r)[..., :1]
+    for k in range(count):
+        s = torch.linalg.svdvals(r)[..., : count - k]
+        rates.append(torch.nn.functional.pad(torch.where(s > floor, s, 0.0), (0, k)))
+        r = r - u[..., k : k + 1] @ (u[..., k : k + 1].mT @ r)
+    return torch.stack(rates, dim=-2)
 
 
 def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
@@ -97,9 +180,13 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     rank = min(moments.yx.shape[-2:])
     if k > rank:
         raise ValueError(f"k = {k}: must be at most min(m0, m2) = {rank}")
-    whitener = _whitener(moments.xx)
+    whitener = input_whitener(moments.xx)
     u = torch.linalg.svd(moments.yx @ whitener, full_matrices=False)[0][..., :k]
-    return u @ (u.mT @ moments.yx) @ whitener @ whitener
+    best = u @ (u.mT @ moments.yx) @ whitener @ whitener.mT
+    if bool((whitener.abs().amax(-2) == 0).any()):  # outside the span of inputs nothing is learned
+        span = moments.xx @ whitener
+        best = best @ span @ torch.linalg.pinv(span)
+    return best
 
 
 def rank_k_optimum(
@@ -111,18 +198,23 @@ def rank_k_optimum(
     return w, 0.5 * inner.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def residual_correlation(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
+def residual_correlation(
+    moments: Moments, k: int, step_size: float | Tensor | None = None
+) -> Float[Tensor, "*runs m2 m0"]:
     """R_k = Sigma_yx - W_k Sigma_xx = (I - P_k) Sigma_yx at the k-th visited saddle."""
     check_integer("k", k)
-    u = _modes(moments)[0][..., :k]
+    u = _order(moments, step_size).directions[..., :k]
     return moments.yx - u @ (u.mT @ moments.yx)
 
 
-def levels(moments: Moments) -> Float[Tensor, "*runs level"]:
+def levels(
+    moments: Moments, step_size: float | Tensor | None = None
+) -> Float[Tensor, "*runs level"]:
     """Losses of the saddles visited, rank 0 .. min(m0, m2), L = mean of 1/2 |y - f|^2.
 
-    Generic inputs: the losses of the rank-k optima. For exactly commuting inputs whose modes are
-    learned in another order than that of their gains, the saddles passed are not rank-k optima.
+    Generic inputs: the losses of the rank-k optima. Inputs that fall into independent blocks (such
+    as commuting ones: m0 blocks): sums of the blocks' own levels in the order of escape, which for
+    blocks of several modes depends on the step size (None: gradient flow).
 
     >>> import torch
     >>> from learning_dynamics import Moments
@@ -130,10 +222,14 @@ def levels(moments: Moments) -> Float[Tensor, "*runs level"]:
     >>> levels(Moments(torch.eye(2), s, s @ s))  # white inputs: half the squares not yet learned
     tensor([5.0000, 0.5000, 0.0000])
     """
-    gains = _modes(moments)[1]
+    return _levels(moments, _order(moments, step_size).gains)
+
+
+def _levels(moments: Moments, gains: Tensor) -> Tensor:
     total = moments.yy.diagonal(dim1=-2, dim2=-1).sum(-1)
     none = torch.zeros_like(gains[..., :1])
-    return 0.5 * (total[..., None] - torch.cat([none, gains.cumsum(-1)], dim=-1))
+    left = total[..., None] - torch.cat([none, gains.cumsum(-1)], dim=-1)
+    return 0.5 * left.clamp_min(0)  # below zero by rounding only, where nothing is left
 
 
 @dataclass(frozen=True)
@@ -222,16 +318,6 @@ def predict_staircase(moments: Moments, step_size: float | Tensor | None = None)
     >>> [round(x) for x in staircase.drop_steps(1e-6).tolist()]  # steps at which the loss drops
     [86, 124, 210, 428]
     """
-    u, _ = _modes(moments)
-    m2, m0 = moments.yx.shape[-2:]
-    rank = min(m0, m2)
-    r = moments.yx
-    floor = torch.finfo(r.dtype).eps * max(m0, m2) * torch.linalg.svdvals(r)[..., :1]
-    rates = []
-    for k in range(rank):
-        s = torch.linalg.svdvals(r)[..., : rank - k]
-        rates.append(torch.nn.functional.pad(torch.where(s > floor, s, 0.0), (0, k)))
-        r = r - u[..., k : k + 1] @ (u[..., k : k + 1].mT @ r)
-    stacked = torch.stack(rates, dim=-2)
-    times, exponents = recursion(stacked, step_size, spare=m0 + m2 - 2 * rank)
-    return Staircase(levels(moments), stacked, times, exponents, step_size)
+    order = _order(moments, step_size)
+    rates = _deflated_rates(moments.yx, order.directions)
+    return Staircase(_levels(moments, order.gains), rates, order.times, order.exponents, step_size)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.losses import Loss
+from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_tensors
@@ -57,6 +57,7 @@ def unit_matrix(
     check_choice("form", form, FORMS)
     check_tensors(weights=(weights, Weights), problem=(problem, Problem))
     act, criterion = find_activation(activation), find_loss(loss)
+    check_labels(criterion, problem.targets)
     z = weights.w1 @ problem.inputs
     g = criterion.gradient(weights.w2 @ act(z), problem.targets)
     slope = act.derivative(z)
