@@ -83,7 +83,7 @@ class _Run:
         return 0.5 * (self.y - self.product() @ self.x).square().sum(-2).mean(-1)
 
     def step(self, steps: int) -> None:
-        """Plain steps, no rotation."""
+        """Plain steps, no rotation: `kernels.weights.linear_force`, in place."""
         w1 = self.rows[:, : self.m0].contiguous()
         w2t = self.rows[:, self.m0 :].contiguous()
         w, c, old = w1.new_empty(len(self.yx), self.m0), torch.empty_like(self.yx), w2t.clone()
