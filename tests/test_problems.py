@@ -28,7 +28,7 @@ def commutator(p):
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_spectra_are_exact(seed):
     for covariance in ("commuting", "generic"):
         p = problem(covariance, seed)
@@ -124,3 +124,14 @@ def test_impossible_problems_are_refused(as_users_run, change, words):
 def test_bad_data_are_refused(as_users_run, inputs, targets, words):
     with pytest.raises(ValueError, match=words):
         Problem(inputs, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_numbers_whose_squares_are_infinite_are_refused(name, dtype):
+    largest = (torch.finfo(dtype).max / 3) ** 0.5
+    good = {"inputs": torch.ones(2, 3, dtype=dtype), "targets": torch.ones(1, 3, dtype=dtype)}
+    fits = Problem(**good | {name: -0.99 * largest * good[name]}).moments()
+    assert all(torch.isfinite(m).all() for m in (fits.xx, fits.yx, fits.yy))
+    with pytest.raises(ValueError, match=f"{name}: entries up to .* at most .* 3 samples"):
+        Problem(**good | {name: -1.01 * largest * good[name]})
