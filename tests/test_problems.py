@@ -24,7 +24,7 @@ def commutator(p):
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_spectra_are_exact(seed):
     for covariance in ("commuting", "generic"):
         p = problem(covariance, seed)
@@ -142,3 +142,14 @@ def test_arrays_and_lists_become_tensors():
         Problem(np.ones((2, 3), dtype=int), torch.ones(1, 3))
     kept = torch.ones(2, 3, requires_grad=True)
     assert not Problem(kept, torch.ones(1, 3)).inputs.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_numbers_whose_squares_are_infinite_are_refused(name, dtype):
+    largest = (torch.finfo(dtype).max / 3) ** 0.5
+    good = {"inputs": torch.ones(2, 3, dtype=dtype), "targets": torch.ones(1, 3, dtype=dtype)}
+    fits = Problem(**good | {name: -0.99 * largest * good[name]}).moments()
+    assert all(torch.isfinite(m).all() for m in (fits.xx, fits.yx, fits.yy))
+    with pytest.raises(ValueError, match=f"{name}: entries up to .* at most .* 3 samples"):
+        Problem(**good | {name: -1.01 * largest * good[name]})

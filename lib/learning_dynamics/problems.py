@@ -79,6 +79,8 @@ class Problem:
     inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples. Tensors, or
               NumPy arrays and lists of real numbers, which become tensors.
     teacher : (*runs, m2, m0), the linear map behind the targets, if there is one.
+    Raises ValueError where XX' or YY' would leave the numbers of their type (1e160 squared):
+    every gradient would be infinite at the start, whatever the step.
 
     >>> import torch
     >>> problem = Problem(torch.eye(3), torch.ones(2, 3))  # three samples, two outputs
@@ -96,6 +98,14 @@ class Problem:
         check_tensors(
             inputs=(self.inputs, "*runs m0 n"), targets=(self.targets, "*runs m2 n"), **teacher
         )
+        for name, t in (("inputs", self.inputs), ("targets", self.targets)):
+            wide = torch.promote_types(t.dtype, torch.float32)  # half precision sums wider
+            limit, low, high = torch.finfo(wide).max / t.shape[-1], *map(float, t.aminmax())
+            if max(-low, high) > limit**0.5:
+                raise ValueError(
+                    f"{name}: entries up to {max(-low, high):.2g} in size: at most "
+                    f"{limit**0.5:.2g} are allowed for {t.shape[-1]} samples; choose a larger unit"
+                )
 
     def moments(self) -> Moments:
         """Sigma_xx, Sigma_yx, Sigma_yy, means over samples."""

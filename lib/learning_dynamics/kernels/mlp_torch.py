@@ -18,7 +18,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import check_shapes
 
-__all__ = ["Buffers", "Passes", "backward", "forward", "hidden", "through_activation_"]
+__all__ = ["Buffers", "Passes", "backward", "deltas", "forward", "hidden", "through_activation_"]
 
 #: Bytes of the panels of W in the backward pass: about the private cache of a core.
 PANEL = 1 << 20
@@ -144,6 +144,28 @@ def backward(
             part = v[:, rows]
             _product(part, change[:, rows], h, scale, beta=momentum)
             panel.sub_(eta * part)
+
+
+def deltas(
+    weights: Sequence[Tensor],
+    slopes: Sequence[Tensor | None],
+    top: Tensor,
+    multipliers: Sequence[float] | None = None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """delta_1 ... delta_L = `top`, delta_l = psi'(z_l) * g_{l+1} W_{l+1}' delta_{l+1}, and these
+    products without psi', l = 1 ... L - 1.
+
+    Samples are columns, (*runs, n_l, n). slopes : psi'(z_1) ... psi'(z_{L-1}), None where it is 1;
+    multipliers : g_1 ... g_L, None where all are 1. For those who do not train: no step is taken.
+    """
+    passed: list[Tensor] = []
+    found = [top]
+    for layer in range(len(weights) - 1, 0, -1):
+        back = weights[layer].mT @ found[0]
+        passed.insert(0, back if multipliers is None else back.mul_(multipliers[layer]))
+        slope = slopes[layer - 1]
+        found.insert(0, passed[0] if slope is None else slope * passed[0])
+    return found, passed
 
 
 class Passes:

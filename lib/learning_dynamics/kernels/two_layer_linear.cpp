@@ -24,36 +24,36 @@ static void rows(REAL *c, long ck, long count, long length, const REAL *a, long 
 // c = A' B, or c -= A' B: `count` rows ck apart of V vectors, sums over `length`.
 template <int V, bool LESS = false>
 INLINE void multiply(REAL *c, long ck, long count, long length, const REAL *a, long ak, long ar, const REAL *b, long bk) {
-  constexpr int W = part(V, COLUMNS), R = (REGISTERS - 2) / W - 1;
+  constexpr int W = part(V, COLUMNS), R = (REGISTERS - 1 - W) / W;  // R W sums, W vectors of b, one number of a
   rows<R, W, LESS>(c, ck, count, length, a, ak, ar, b, bk);
   if constexpr (V > W) multiply<V - W, LESS>(c + W * L, ck, count, length, a, ak, ar, b + W * L, bk);
 }
 
-struct Net {
-  REAL *w1, *w2, *change, *w, *c, *ct, *f;
-  const REAL *x, *xt, *y;
-  long m1, n, padded;
-  Net(const Arguments &A, long run) : m1(A.m1), n(A.n), padded(up(A.n, L)) {
-    w1 = A.work, w2 = w1 + m1 * P0, change = w2 + m1 * P2;
-    w = change + m1 * P2, c = w + M2 * P0, ct = c + M2 * P0, f = A.f + run * M2 * padded;
-    x = A.x + run * A.x_step, xt = A.xt + run * A.xt_step, y = A.y + run * A.y_step;
+struct Net : Run {
+  REAL *w1, *w2, *change, *w, *c, *ct;
+  Net(const Arguments *A, long run) : Run(A, run) {
+    w1 = A->work, w2 = w1 + m1 * P0, change = w2 + m1 * P2, w = change + m1 * P2, c = w + M2 * P0, ct = c + M2 * P0;
   }
+  void begin() { fetch<M0>(w1, P0, m1, 1, P0, given1, m1), fetch<M2>(w2, P2, m1, 1, P2, given2, m1); }
+  void end() { put<M0>(w1, 1, P0, given1, m1), put<M2>(w2, 1, P2, given2, m1); }
 };
-template <int M, int P> static void fetch(REAL *own, const REAL *w, long m1) {
-  for (long i = 0; i < m1; i++)
-    for (int k = 0; k < P; k++) own[i * P + k] = k < M ? w[i * M + k] : 0;
-}
-template <int M, int P> static void put(const REAL *own, REAL *w, long m1) {
-  for (long i = 0; i < m1; i++)
-    for (int k = 0; k < M; k++) w[i * M + k] = own[i * P + k];
-}
-static void product_of(const Net &q) { multiply<P0 / L>(q.w, P0, M2, q.m1, q.w2, P2, 1, q.w1, P0); }
-static void forward(const Net &q) {
+static void product_of(Net q) { multiply<P0 / L>(q.w, P0, M2, q.m1, q.w2, P2, 1, q.w1, P0); }
+static void forward(Net q) {
+  product_of(q);
   long j = 0;
   for (; j + ACROSS * L <= q.padded; j += ACROSS * L) multiply<ACROSS>(q.f + j, q.padded, M2, M0, q.w, 1, P0, q.x + j, q.padded);
   for (; j < q.padded; j += L) multiply<1>(q.f + j, q.padded, M2, M0, q.w, 1, P0, q.x + j, q.padded);
 }
-static void backward(const Net &q) {
+static void step(Net q, bool fresh) {
+  if (q.A->loss == MOMENTS) {
+    product_of(q);
+    multiply<P0 / L>(q.c, P0, M2, M0, q.w, 1, P0, q.xt, P0);
+    for (int k = 0; k < M2 * P0; k += L) store(q.c + k, q.eta * (load(q.c + k) - load(q.y + k)));
+  } else {
+    if (!fresh) forward(q);
+    residuals(q, q.f, q.padded, L);
+    multiply<P0 / L>(q.c, P0, M2, q.n, q.f, 1, q.padded, q.xt, P0);
+  }
   for (int b = 0; b < M0; b++)
     for (int a = 0; a < P2; a++) q.ct[b * P2 + a] = a < M2 ? q.c[a * P0 + b] : 0;
   multiply<P2 / L>(q.change, P2, q.m1, M0, q.w1, 1, P0, q.ct, P2);
@@ -63,37 +63,5 @@ static void backward(const Net &q) {
 
 extern "C" long lanes() { return L; }
 extern "C" long room(long, long m1, long) { return m1 * (P0 + 2 * P2) + 2 * M2 * P0 + M0 * P2; }
-extern "C" void outputs(const Arguments *A) {
-  for (long run = 0; run < A->runs; run++) {
-    Net q(*A, run);
-    fetch<M0, P0>(q.w1, A->w1 + run * A->m1 * M0, A->m1);
-    fetch<M2, P2>(q.w2, A->w2t + run * A->m1 * M2, A->m1);
-    product_of(q);
-    forward(q);
-  }
-}
-// fresh: f is that of the current weights already (and holds l' where the loss is GIVEN).
-extern "C" void steps(const Arguments *A, long count, long fresh) {
-  for (long run = 0; run < A->runs; run++) {
-    const REAL eta = A->eta[run];
-    if (eta == 0) continue;
-    Net q(*A, run);
-    REAL *w1 = A->w1 + run * A->m1 * M0, *w2 = A->w2t + run * A->m1 * M2;
-    fetch<M0, P0>(q.w1, w1, A->m1);
-    fetch<M2, P2>(q.w2, w2, A->m1);
-    for (long t = 0; t < count; t++) {
-      if (A->loss == MOMENTS) {
-        product_of(q);
-        multiply<P0 / L>(q.c, P0, M2, M0, q.w, 1, P0, q.xt, P0);
-        for (int k = 0; k < M2 * P0; k += L) store(q.c + k, eta * (load(q.c + k) - load(q.y + k)));
-      } else {
-        if (t || !fresh) product_of(q), forward(q);
-        residuals(*A, run, q.f, q.f, q.padded, L);
-        multiply<P0 / L>(q.c, P0, M2, A->n, q.f, 1, q.padded, q.xt, P0);
-      }
-      backward(q);
-    }
-    put<M0, P0>(q.w1, w1, A->m1);
-    put<M2, P2>(q.w2, w2, A->m1);
-  }
-}
+extern "C" void outputs(const Arguments *A) { all_outputs<Net>(A); }
+extern "C" void steps(const Arguments *A, long count, long fresh) { all_steps<Net>(A, count, fresh); }

@@ -13,128 +13,97 @@ INLINE vec bend(vec sign, vec v, [[maybe_unused]] REAL slope) {  // NaN stays Na
   return sign <= 0 ? vec{} : v;
 #endif
 }
-#define MIX __builtin_shufflevector
-template <int N = L> INLINE quad four(vec v) {  // sums of every fourth lane
-  if constexpr (N == 2) return quad{v[0], v[1]};
-  else {
-    quad s = MIX(v, v, N - 4, N - 3, N - 2, N - 1);
-    if constexpr (N >= 8) s += MIX(v, v, N - 8, N - 7, N - 6, N - 5);
-    if constexpr (N == 16) s += MIX(v, v, N - 12, N - 11, N - 10, N - 9) + MIX(v, v, N - 16, N - 15, N - 14, N - 13);
-    return s;
-  }
+// Sums of D neighbours of a and of b, in turns; for D = 1: a0 + a1, b0 + b1, a2 + a3, ...
+template <int D, int... I> INLINE vec merged(vec a, vec b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (I / D % 2 ? L - D : 0) + I...) +
+         __builtin_shufflevector(a, b, (I / D % 2 ? L - D : 0) + I + D...);
 }
 INLINE quad totals(const vec (&s)[U]) {  // the sums over lanes of four vectors
-  quad a = four(s[0]), b = four(s[1]), c = four(s[2]), d = four(s[3]);
-  a = MIX(a, b, 0, 4, 2, 6) + MIX(a, b, 1, 5, 3, 7);
-  c = MIX(c, d, 0, 4, 2, 6) + MIX(c, d, 1, 5, 3, 7);
-  return MIX(a, c, 0, 1, 4, 5) + MIX(a, c, 2, 3, 6, 7);
+  constexpr std::make_integer_sequence<int, L> lanes;
+  vec a = merged<1>(s[0], s[1], lanes), b = merged<1>(s[2], s[3], lanes);
+  if (L == 2) return quad{a[0], a[1], b[0], b[1]};
+  a = merged<L == 2 ? 1 : 2>(a, b, lanes);
+  quad sum = {};
+  UNROLL for (int i = 0; i < L; i += U) sum += quad{a[i], a[i + 1], a[i + 2], a[i + 3]};
+  return sum;
 }
 
-struct Net {  // one run: weights (M, units) in columns of units, rows of h and p `row` apart, residuals
-  REAL *w1, *w2, *h, *p, *r, *f;
-  long units, row, padded;
-  Net(const Arguments &A, long run) : units(up(A.m1, U)), row(up(A.n, L)), padded(row) {
+struct Net : Run {  // weights (M, units) in columns of units, rows of h and p `row` apart, residuals by vectors of samples
+  long units, row;
+  REAL *w1, *w2, *h, *p, *r;
+  Net(const Arguments *A, long run) : Run(A, run), units(up(m1, U)), row(padded) {
     while (row * sizeof(REAL) / WIDTH % 8 == 0) row += L;  // columns of h must not share a set of the cache
-    w1 = A.work + run * size(), w2 = w1 + M0 * units, h = w2 + M2 * units;
-    p = h + units * row, r = p + U * row, f = A.f + run * M2 * padded;
+    w1 = A->work + run * size(), w2 = w1 + up(M0 * units, L), h = w2 + up(M2 * units, L);  // vectors aligned
+    p = h + units * row, r = p + U * row;
   }
-  long size() const { return units * (M0 + M2 + row) + U * row + M2 * padded; }
+  long size() const { return up(M0 * units, L) + up(M2 * units, L) + (units + U) * row + M2 * padded; }
+  void begin() { fetch<M0>(w1, M0, units, units, 1, given1, m1), fetch<M2>(w2, M2, units, units, 1, given2, m1); }
+  void end() { put<M0>(w1, units, 1, given1, m1), put<M2>(w2, units, 1, given2, m1); }
 };
-template <int M> static void fetch(REAL *own, long units, const REAL *w, long m1) {
-  for (long i = 0; i < units; i++)
-    for (int k = 0; k < M; k++) own[k * units + i] = i < m1 ? w[i * M + k] : 0;
-}
-template <int M> static void put(const REAL *own, long units, REAL *w, long m1) {
-  for (long i = 0; i < m1; i++)
-    for (int k = 0; k < M; k++) w[i * M + k] = own[k * units + i];
-}
 
-template <int LEFT, int T> INLINE void outputs_of(const Net &q, const REAL *w2, const REAL *h, REAL *f) {
+template <int LEFT, int T> INLINE void outputs_of(Net q, const REAL *w2, const REAL *h, REAL *f) {
   constexpr int K = part(LEFT, OUTPUTS);
   vec s[K][T] = {};
-  product<K, T>(s, q.units, w2, 1, q.units, h, q.row, L);
+  product<K, T>(s, q.m1, w2, 1, q.units, h, q.row, L);
   UNROLL for (int k = 0; k < K; k++)
     UNROLL for (int t = 0; t < T; t++) store(f + k * q.padded + t * L, s[k][t]);
   if constexpr (LEFT > K) outputs_of<LEFT - K, T>(q, w2 + K * q.units, h, f + K * q.padded);
 }
-template <int T> INLINE void ahead(const Net &q, const REAL *x, long j, REAL slope) {  // T vectors of samples
+template <int T> INLINE void ahead(Net q, long j) {  // T vectors of samples
   for (long i = 0; i < q.units; i += U) {
     vec s[U][T] = {};
-    product<U, T>(s, M0, q.w1 + i, q.units, 1, x + j * M0, L, M0 * L);
+    product<U, T>(s, M0, q.w1 + i, q.units, 1, q.x + j * M0, L, M0 * L);
     UNROLL for (int u = 0; u < U; u++)
-      UNROLL for (int t = 0; t < T; t++) store(q.h + (i + u) * q.row + j + t * L, bend(s[u][t], s[u][t], slope));
+      UNROLL for (int t = 0; t < T; t++) store(q.h + (i + u) * q.row + j + t * L, bend(s[u][t], s[u][t], q.slope));
   }
   outputs_of<M2, T>(q, q.w2, q.h + j, q.f + j);
 }
-static void forward(const Net &q, const REAL *x, REAL slope) {
+static void forward(Net q) {
   long j = 0;
-  for (; j + 2 * L <= q.padded; j += 2 * L) ahead<2>(q, x, j, slope);
-  if (j < q.padded) ahead<1>(q, x, j, slope);
+  for (; j + 2 * L <= q.padded; j += 2 * L) ahead<2>(q, j);
+  if (j < q.padded) ahead<1>(q, j);
 }
 
-template <int T> INLINE void back(const Net &q, long i, long j, REAL slope) {
+template <int T> INLINE void back(Net q, long i, long j) {
   vec s[U][T] = {};
   product<U, T>(s, M2, q.w2 + i, q.units, 1, q.r + j * M2, L, M2 * L);
   UNROLL for (int u = 0; u < U; u++)
     UNROLL for (int t = 0; t < T; t++)
-      store(q.p + u * q.row + j + t * L, bend(load(q.h + (i + u) * q.row + j + t * L), s[u][t], slope));
+      store(q.p + u * q.row + j + t * L, bend(load(q.h + (i + u) * q.row + j + t * L), s[u][t], q.slope));
 }
 // w[k][0..3] -= sum over samples of a[0..3] b[k]: K vectors of b at a time meet four rows of a.
-template <int K> static void subtract(const Net &q, REAL *w, const REAL *a, const REAL *b, long width) {
+// Never inlined: it needs all registers.
+template <int LEFT> static __attribute__((noinline)) void subtract(Net q, REAL *w, const REAL *a, const REAL *b, long width) {
+  constexpr int K = part(LEFT, SUMS);
   vec s[K][U] = {};
   for (long j = 0; j < q.padded; j += L) {
     vec x[K];
     UNROLL for (int k = 0; k < K; k++) x[k] = held(b + j * width + k * L);
     UNROLL for (int u = 0; u < U; u++) {
-      vec h = load(a + u * q.row + j);
+      vec h = held(a + u * q.row + j);
       UNROLL for (int k = 0; k < K; k++) s[k][u] += h * x[k];
     }
   }
   UNROLL for (int k = 0; k < K; k++) *(quad *)(w + k * q.units) -= totals(s[k]);
+  if constexpr (LEFT > K) subtract<LEFT - K>(q, w + K * q.units, a, b + K * L, width);
 }
-template <int LEFT> INLINE void subtract_all(const Net &q, REAL *w, const REAL *a, const REAL *b, long width) {
-  constexpr int K = part(LEFT, SUMS);
-  subtract<K>(q, w, a, b, width);
-  if constexpr (LEFT > K) subtract_all<LEFT - K>(q, w + K * q.units, a, b + K * L, width);
-}
-static void backward(const Net &q, const REAL *x, REAL slope) {
+static void step(Net q, bool fresh) {
+  if (!fresh) forward(q);
+  residuals(q, q.r, L, M2 * L);
   for (long i = 0, j; i < q.units; i += U) {
-    for (j = 0; j + 2 * L <= q.padded; j += 2 * L) back<2>(q, i, j, slope);
-    if (j < q.padded) back<1>(q, i, j, slope);
-    subtract_all<M2>(q, q.w2 + i, q.h + i * q.row, q.r, M2);
-    subtract_all<M0>(q, q.w1 + i, q.p, x, M0);
+    for (j = 0; j + 2 * L <= q.padded; j += 2 * L) back<2>(q, i, j);
+    if (j < q.padded) back<1>(q, i, j);
+    subtract<M2>(q, q.w2 + i, q.h + i * q.row, q.r, M2);
+    subtract<M0>(q, q.w1 + i, q.p, q.x, M0);
   }
 }
 
 extern "C" long lanes() { return L; }
 extern "C" long room(long runs, long m1, long n) {
+  const REAL eta = 0;
   Arguments A = {};
-  A.m1 = m1, A.n = n;
-  return runs * Net(A, 0).size();
+  A.m1 = m1, A.n = n, A.eta = &eta;
+  return runs * Net(&A, 0).size();
 }
-extern "C" void outputs(const Arguments *A) {
-  for (long run = 0; run < A->runs; run++) {
-    Net q(*A, run);
-    fetch<M0>(q.w1, q.units, A->w1 + run * A->m1 * M0, A->m1);
-    fetch<M2>(q.w2, q.units, A->w2t + run * A->m1 * M2, A->m1);
-    forward(q, A->x + run * A->x_step, A->slope);
-  }
-}
-// fresh: f and h are those of the current weights already (and f holds l' where the loss is GIVEN).
-extern "C" void steps(const Arguments *A, long count, long fresh) {
-  for (long run = 0; run < A->runs; run++) {
-    if (A->eta[run] == 0) continue;
-    Net q(*A, run);
-    const REAL *x = A->x + run * A->x_step;
-    REAL *w1 = A->w1 + run * A->m1 * M0, *w2 = A->w2t + run * A->m1 * M2;
-    fetch<M0>(q.w1, q.units, w1, A->m1);
-    fetch<M2>(q.w2, q.units, w2, A->m1);
-    for (long t = 0; t < count; t++) {
-      if (t || !fresh) forward(q, x, A->slope);
-      residuals(*A, run, q.f, q.r, L, M2 * L);
-      backward(q, x, A->slope);
-    }
-    put<M0>(q.w1, q.units, w1, A->m1);
-    put<M2>(q.w2, q.units, w2, A->m1);
-  }
-}
+extern "C" void outputs(const Arguments *A) { all_outputs<Net>(A); }
+extern "C" void steps(const Arguments *A, long count, long fresh) { all_steps<Net>(A, count, fresh); }

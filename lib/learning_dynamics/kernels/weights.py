@@ -17,7 +17,17 @@ from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import as_positive, check_integer, check_shapes, check_tensors
 
-__all__ = ["State", "Weights", "forward", "gradient", "initialise", "state_of", "unit_force"]
+__all__ = [
+    "State",
+    "Weights",
+    "forward",
+    "gradient",
+    "initialise",
+    "linear_force",
+    "pull_back",
+    "state_of",
+    "unit_force",
+]
 
 
 class Weights(NamedTuple):
@@ -138,9 +148,16 @@ def state_of(
     h = act(z)
     outputs = weights.w2 @ h
     g = criterion.gradient(outputs, targets)
-    d2 = g @ h.mT
-    d1 = (act.derivative(z) * (weights.w2.mT @ g)) @ inputs.mT
-    return State(weights, outputs, Weights(d1, d2), criterion.value(outputs, targets))
+    gradients = pull_back(weights.w2, inputs, h, act.derivative(z), g)
+    return State(weights, outputs, gradients, criterion.value(outputs, targets))
+
+
+def pull_back(w2: Tensor, inputs: Tensor, h: Tensor, slopes: Tensor, g: Tensor) -> Weights:
+    """dL/dW1 = (slopes * W2' G) X' and dL/dW2 = G H', for any G = dL/df (*runs, m2, n).
+
+    h, slopes : (*runs, m1, n), sigma(Z) and sigma'(Z), or what stands for them on kinks.
+    """
+    return Weights((slopes * (w2.mT @ g)) @ inputs.mT, g @ h.mT)
 
 
 def unit_force(
@@ -157,4 +174,16 @@ def unit_force(
     w1, w2 = units[:, : len(inputs)], units[:, len(inputs) :]
     z = w1 @ inputs
     slopes = act.derivative(z) if slopes is None else slopes
-    return torch.cat([(slopes * (w2 @ residual)) @ inputs.mT, act(z) @ residual.mT], dim=1)
+    return pull_back(w2.mT, inputs, act(z), slopes, residual).units
+
+
+def linear_force(
+    units: Float[Tensor, "*runs m1 coordinate"], correlation: Float[Tensor, "*runs m2 m0"]
+) -> Float[Tensor, "*runs m1 coordinate"]:
+    """-dL/dS of a linear net, given its correlation R = -G X': rows (R' b_i, R a_i).
+
+    units : S, whose row i is (a_i, b_i) = (row i of W1, column i of W2).
+    """
+    m0 = correlation.shape[-1]
+    a, b = units[..., :m0], units[..., m0:]
+    return torch.cat([b @ correlation, a @ correlation.mT], dim=-1)

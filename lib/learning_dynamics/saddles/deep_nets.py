@@ -15,6 +15,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
+from learning_dynamics.kernels.mlp_torch import deltas
 from learning_dynamics.kernels.weights import starting_scale
 from learning_dynamics.losses import Loss, check_fits
 from learning_dynamics.losses import loss as find_loss
@@ -107,11 +108,8 @@ def layer_gradient(
         z = w @ h
         slopes.append(None if linear else act.derivative(z))
         h = z if linear else act(z)
-    g = criterion.gradient(weights[-1] @ h, y)
-    for w, d in zip(reversed(weights[layer + 1 :]), reversed(slopes), strict=True):
-        g = w.mT @ g
-        g = g if d is None else d * g
-    return g @ below.mT
+    top = criterion.gradient(weights[-1] @ h, y)
+    return deltas(weights[layer:], slopes, top)[0][0] @ below.mT
 
 
 def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
+from learning_dynamics.kernels.mlp_torch import deltas
 from learning_dynamics.runtime import (
     check_choice,
     check_integer,
@@ -162,13 +163,9 @@ def first_step(
             h.append(acts[k](z[k]))
     slope = [acts[k].derivative(z[k]) for k in range(depth - 1)]
 
-    delta = [output_gradient(z[-1])]
-    shape = "... {} {}".format(*z[-1].shape[-2:])
-    check_shapes(output_gradient=(delta[0], shape))
-    passed: list[Tensor] = []  # g W' delta before the slope
-    for k in range(depth - 1, 0, -1):
-        passed.insert(0, (weights[k].mT @ delta[0]).mul_(scale[k]))
-        delta.insert(0, slope[k - 1] * passed[0])
+    top = output_gradient(z[-1])
+    check_shapes(output_gradient=(top, "... {} {}".format(*z[-1].shape[-2:])))
+    delta, passed = deltas(weights, slope, top, scale)
 
     rate = [(1.0 if step_size is None else step_size) * e for e in p.learning_rates]
     table: dict[str, list[Tensor]] = {name: [] for name in QUANTITIES}
@@ -195,7 +192,7 @@ def first_step(
         if k < depth - 1:
             square = _inner(grams_d[k + 1] @ grams_h[k + 1], grams_d[k + 1])  # |h G_d|^2
             back = rate[k + 1] * g[k + 1] ** 2 * square.clamp(min=0).sqrt() / _norm(passed[k])
-        top = spectral_norm(weights[k], 4) if norms is None else norms[k]
+        largest = spectral_norm(weights[k], 4) if norms is None else norms[k]
         for name, value in {
             "preactivation_rms": _norm(z[k]) / (size * samples) ** 0.5,
             "backward_norm": d_norm,
@@ -207,7 +204,7 @@ def first_step(
             "contribution": work,
             "cosine": work / (d_norm * c_norm),
             "gradient_norm": g[k] * _inner(gram_d, gram_h).clamp(min=0).sqrt(),
-            "weight_norm": scale[k] * top.expand_as(d_norm),
+            "weight_norm": scale[k] * largest.expand_as(d_norm),
             "update_norm": rate[k] * g[k] ** 2 * _rank_norm(gram_d, gram_h),
             "backward_update_ratio": back,
         }.items():

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.kernels.mlp_torch import deltas
 from learning_dynamics.runtime import check_integer, check_positive, check_tensors
 
 __all__ = [
@@ -57,14 +58,13 @@ def contributions(
             forward.append(h)
             weights.append(w)
             h = torch.relu(w @ h)
-        delta, found = torch.ones(many, 1, 1, device=generator.device), []
-        for layer in reversed(range(len(weights))):
-            fan_in = widths[layer]
+        found = []
+        delta, _ = deltas(weights, [h > 0 for h in forward[1:]], torch.ones_like(h))
+        for layer, (d, below) in enumerate(zip(delta, forward, strict=True)):
             gain = 1.0 if layer == len(weights) - 1 else 2.0
-            squares = delta.square().sum((1, 2)) * forward[layer].square().sum((1, 2))
-            found.append(gain * squares / fan_in)
-            delta = (weights[layer].mT @ delta) * (forward[layer] > 0)
-        parts.append(torch.stack(found[::-1], 1))
+            squares = d.square().sum((1, 2)) * below.square().sum((1, 2))
+            found.append(gain * squares / widths[layer])
+        parts.append(torch.stack(found, 1))
     return torch.cat(parts).double()
 
 

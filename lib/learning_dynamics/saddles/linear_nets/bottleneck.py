@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.kernels.mlp_torch import deltas
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import (
     check_alive,
@@ -117,11 +118,9 @@ def _forces(modules: Sequence[Module], error: Tensor, multiplier: Tensor) -> lis
     below: list[Tensor | None] = [None]
     for module in modules[:-1]:
         below.append(module.v if below[-1] is None else module.v @ below[-1])
-    back, forces = multiplier * error, []
-    for module, under in zip(reversed(modules), reversed(below), strict=True):
-        forces.append(back if under is None else back @ under.mT)
-        back = module.v.mT @ back
-    return forces[::-1]
+    maps = [module.v for module in modules]
+    back, _ = deltas(maps, [None] * (len(maps) - 1), multiplier * error)
+    return [d if u is None else d @ u.mT for d, u in zip(back, below, strict=True)]
 
 
 def _moved(module: Module, f: Tensor) -> Module:

@@ -6,7 +6,7 @@ of gradient descent with finite step, to rounding (`tolerance` for the jumps).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -59,18 +59,15 @@ ROTATE, GROWTH = 20, 1e4
 class _Run:
     """One run: rows R of the narrow net, rotated as it goes."""
 
-    def __init__(self, weights: Weights, problem: Problem, eta: float, rotating: bool) -> None:
+    def __init__(self, weights: Weights, problem: Problem, eta: float) -> None:
         self.m0 = weights.w1.shape[-1]
-        self.eta, self.rotating = eta, rotating
+        self.eta = eta
         self.x, self.y = problem.inputs, problem.targets
         moments = problem.moments()
         self.xx, self.yx = moments.xx, moments.yx
         self.input_norm = float(torch.linalg.matrix_norm(self.xx, 2))
-        self.rows = torch.cat([weights.w1, weights.w2.mT], -1)
-        self.rotation = torch.eye(len(self.rows), dtype=self.rows.dtype, device=self.rows.device)
-        if rotating:
-            sweeps = len(self.rows).bit_length() + 4
-            self.rows, self.rotation = rotate_rows(self.rows, sweeps=sweeps)
+        sweeps = weights.w1.shape[0].bit_length() + 4
+        self.rows, self.rotation = rotate_rows(weights.units, sweeps=sweeps)
 
     def product(self) -> Tensor:
         return self.rows[:, self.m0 :].mT @ self.rows[:, : self.m0]
@@ -83,7 +80,7 @@ class _Run:
         return 0.5 * (self.y - self.product() @ self.x).square().sum(-2).mean(-1)
 
     def step(self, steps: int) -> None:
-        """Plain steps, no rotation."""
+        """Plain steps, no rotation: `kernels.weights.linear_force`, in place."""
         w1 = self.rows[:, : self.m0].contiguous()
         w2t = self.rows[:, self.m0 :].contiguous()
         w, c, old = w1.new_empty(len(self.yx), self.m0), torch.empty_like(self.yx), w2t.clone()
@@ -97,14 +94,11 @@ class _Run:
 
     def stride(self, slope: Tensor) -> int:
         """Steps that may be taken before the next rotation."""
-        if not self.rotating:
-            return ROTATE
         rate = 2 * self.eta * float(slope.norm())
         return max(1, min(ROTATE, int(math.log(GROWTH) / max(rate, 1e-12))))
 
     def rotate(self) -> None:
-        if self.rotating:
-            self.rows, self.rotation = rotate_rows(self.rows, self.rotation)
+        self.rows, self.rotation = rotate_rows(self.rows, self.rotation)
 
 
 def linear_descent(
@@ -116,19 +110,15 @@ def linear_descent(
     record_at: Int[Tensor, " records"] | None = None,
     observables: Sequence[str] = ("loss",),
     tolerance: float | None = 1e-10,
-    rotate: bool = True,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Trajectory:
     """Gradient descent on L = 1/(2n) |Y - W2 W1 X|^2 with all exact reductions.
 
     weights     : (runs, m1, m0) and (runs, m2, m1), any width m1, of a size in the range of
                   `check_range` (1e-140 in float64).
     problem     : shared by all runs, any number of samples.
-    step_size, steps, record_at, progress : as in `two_layer.gradient_descent`; progress counts
-                  the records of all runs: (done, all).
+    step_size, steps, record_at : as in `two_layer.gradient_descent`.
     observables : names from `LINEAR_OBSERVABLES`.
     tolerance   : of each jump over a plateau (`fast_forward.Plateau.bound`); None: no jumps.
-    rotate      : rotate the hidden basis (the cure of the float floor).
     Returns a trajectory whose `final` holds the weights of the narrow net in the basis of
     `narrow(weights)`, so that `narrow(weights).widen(trajectory.final)` are the wide ones.
     A diverging run raises ValueError with the step (to within 20) and the step size.
@@ -155,11 +145,9 @@ def linear_descent(
     etas = as_positive("step_size", step_size, runs, torch.float64).expand(runs).tolist()
     histories, finals = [], []
     for i in range(runs):
-        run = _Run(Weights(thin.w1[i], thin.w2[i]), small, etas[i], rotate)
+        run = _Run(Weights(thin.w1[i], thin.w2[i]), small, etas[i])
         histories.append(_descend(run, grid, steps, observables, tolerance))
         finals.append(run.rotation.mT @ run.rows)
-        if progress is not None:
-            progress((i + 1) * len(grid), runs * len(grid))
     rows = torch.stack(finals)
     m0 = problem.inputs.shape[-2]
     return Trajectory(
@@ -183,7 +171,7 @@ def _observe(run: _Run, name: str) -> Tensor:
         return run.product()
     if name == "product_singular_values":
         return torch.linalg.svdvals(run.product())
-    rows = rotate_rows(run.rows, sweeps=3 if run.rotating else 8)[0]
+    rows = rotate_rows(run.rows, sweeps=3)[0]
     return rows.norm(dim=-1).sort(descending=True).values
 
 

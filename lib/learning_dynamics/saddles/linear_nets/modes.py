@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from learning_dynamics.kernels.weights import linear_force
 from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Moments, Problem
@@ -181,8 +182,7 @@ def follow_modes(
                 modes.append(mode_values(s) if rotate_every else torch.linalg.svdvals(s))
             if "units" in keep:
                 kept.append(s)
-        r = yx - seen
-        s = s + eta * torch.cat([b @ r, a @ r.mT], dim=-1)
+        s = s + eta * linear_force(s, yx - seen)
     check_alive(s, steps, eta)
     return ModeRun(
         steps=torch.arange(0, steps + 1, every),
@@ -275,5 +275,5 @@ def steps_until(
         if there(value, outputs):
             return step
         push = -criterion.gradient(outputs, targets) @ x.mT
-        rows = rows + step_size * torch.cat([b @ push, a @ push.mT], dim=1)
+        rows = rows + step_size * linear_force(rows, push)
     raise ValueError(f"max_steps = {max_steps}: too few")

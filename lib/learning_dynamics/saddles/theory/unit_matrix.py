@@ -63,6 +63,7 @@ def unit_matrix(
     slope = act.derivative(z)
     secant = slope if form == "printed" else act.secant(z)
     x, g = problem.inputs[..., None, :, :], g[..., None, :, :]  # a dimension for the unit
+    # The law's own matrix, not a gradient: what is claimed is that it gives the gradient.
     upper = (x * slope[..., None, :]) @ g.mT  # (*runs, m1, m0, m2)
     lower = g @ (x * secant[..., None, :]).mT  # (*runs, m1, m2, m0)
     m0, m2 = upper.shape[-2:]
