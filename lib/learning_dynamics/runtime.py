@@ -340,7 +340,7 @@ class Trajectory:
     stopped_at   : (runs,) int64, step at which a stop condition froze the run, -1 if none.
     final        : the final state (model-specific, e.g. `saddles.two_layer.Weights`).
     units        : name -> unit of the observable ("1", "loss", "steps" ...).
-    backend      : what took the steps: "torch", or "native" for compiled C++.
+    backend      : what took the steps: "torch", "native" for compiled C++, "triton", "graph".
     """
 
     steps: Tensor
