@@ -367,7 +367,14 @@ class _Triton(Kernel):
         def launch(steps: int) -> None:
             with torch.cuda.device_of(self._w1):
                 code[(len(self._w1),)](
-                    self._w1, self._w2t, *data, steps, *numbers, num_warps=warps, **how
+                    self._w1,
+                    self._w2t,
+                    *data,
+                    steps,
+                    *numbers,
+                    num_warps=warps,
+                    enable_fp_fusion=True,
+                    **how,
                 )
 
         warps = _warps(self._sizes, self._w1, code is sample_steps)

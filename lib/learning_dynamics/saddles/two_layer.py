@@ -77,7 +77,7 @@ def uniform_grid(steps: int, every: int) -> Int[Tensor, " records"]:
     """Steps 0, every, 2 every, ..., and the last step."""
     check_integer("steps", steps, least=0)
     check_integer("every", every, least=1)
-    return torch.unique(torch.cat([torch.arange(0, steps + 1, every), torch.tensor([steps])]))
+    return torch.tensor(sorted({*range(0, steps + 1, every), steps}), device="cpu")
 
 
 def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
@@ -88,8 +88,9 @@ def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
     """
     check_integer("steps", steps, least=1)
     check_integer("records", records, least=2)
-    grid = torch.logspace(0, torch.tensor(float(steps)).log10(), records - 1, dtype=torch.float64)
-    return torch.unique(torch.cat([torch.tensor([0, steps]), grid.round().long()]))
+    end = torch.tensor(float(steps), device="cpu").log10()
+    grid = torch.logspace(0, end, records - 1, dtype=torch.float64, device="cpu")
+    return torch.tensor(sorted({0, steps, *grid.round().long().tolist()}), device="cpu")
 
 
 class Stop(NamedTuple):
