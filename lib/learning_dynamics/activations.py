@@ -170,8 +170,8 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
         Activation(
             "softplus",  # shifted by log 2 so that sigma(0) = 0 and the origin is a saddle
-            # the linear branch only where log(1 + exp(-z)) is below double rounding
-            lambda z: torch.nn.functional.softplus(z, threshold=40) - math.log(2),
+            # log((1 + exp(z)) / 2), accurate relative to its value also where z is tiny
+            lambda z: torch.log1p(0.5 * torch.expm1(-z.abs())) + z.clamp_min(0),
             torch.sigmoid,
         ),
         Activation(

@@ -7,7 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.runtime import check_choice, check_integer, check_positive, check_tensors
+from learning_dynamics.runtime import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_tensors,
+    normal,
+)
 
 __all__ = ["Moments", "Problem", "linear_teacher", "random_orthogonal"]
 
@@ -118,7 +124,7 @@ def random_orthogonal(
 ) -> Float[Tensor, "size size"]:
     """A Haar-distributed orthogonal matrix (QR of a Gaussian, signs fixed; Mezzadri 2007)."""
     check_integer("size", size, least=1)
-    g = torch.randn(size, size, generator=generator, dtype=dtype, device=generator.device)
+    g = normal(size, size, generator=generator, dtype=dtype)
     q, r = torch.linalg.qr(g)
     return q * torch.sign(torch.diagonal(r))
 
@@ -127,7 +133,7 @@ def _white(
     rows: int, samples: int, generator: torch.Generator, dtype: torch.dtype
 ) -> Float[Tensor, "rows samples"]:
     """Z (rows, samples) with ZZ'/samples = I exactly."""
-    g = torch.randn(samples, rows, generator=generator, dtype=dtype, device=generator.device)
+    g = normal(samples, rows, generator=generator, dtype=dtype)
     return torch.linalg.qr(g)[0].mT * samples**0.5
 
 
@@ -188,7 +194,5 @@ def linear_teacher(
     teacher = (left[:, :rank] * s) @ right[:, :rank].mT
     targets = teacher @ inputs
     if noise:
-        targets = targets + noise * torch.randn(
-            targets.shape, generator=generator, dtype=dtype, device=generator.device
-        )
+        targets = targets + noise * normal(*targets.shape, generator=generator, dtype=dtype)
     return Problem(inputs, targets, teacher)

@@ -5,12 +5,13 @@ import multiprocessing
 import os
 import re
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, wraps
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -36,8 +37,14 @@ __all__ = [
     "end_with_parent",
     "fractions",
     "generator",
+    "normal",
+    "on_inputs",
     "standard_normal",
+    "stream",
 ]
+
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 
 class Diverged(ValueError):
@@ -64,7 +71,7 @@ def check_alive(values: Tensor, step: int, step_size: float | Tensor) -> None:
     good = torch.isfinite(values).flatten(1).all(-1) if values.ndim > 1 else torch.isfinite(values)
     if not bool(good.all()):
         run = int((~good).nonzero()[0])
-        eta = torch.as_tensor(step_size).flatten().expand(len(good))
+        eta = _tensor(step_size).flatten().expand(len(good))
         raise Diverged(run, step, float(eta[run]))
 
 
@@ -90,7 +97,7 @@ def generator(*seed: int | str, device: torch.device | str = "cpu") -> torch.Gen
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def standard_normal(count: int, stream: torch.Generator, dtype: torch.dtype) -> Tensor:
+def standard_normal(count: int, source: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Independent standard normal numbers, on every processor the same; in double precision.
 
     `torch.randn` in single precision takes logarithm and cosine as exact as the processor's
@@ -99,20 +106,78 @@ def standard_normal(count: int, stream: torch.Generator, dtype: torch.dtype) -> 
     16 (Box and Muller), the last 16 afresh if a block is left unfinished.
     """
     if dtype != torch.float32 or count < 16:
-        return torch.randn(count, generator=stream, dtype=dtype).double()
+        return normal(count, generator=source, dtype=dtype).double()
 
     def transformed(uniform: Tensor) -> Tensor:
         first, second = uniform.double().view(-1, 2, 8).unbind(1)
         radius, angle = (-2 * (1 - first).log()).sqrt(), 2 * torch.pi * second
         return torch.stack((radius * angle.cos(), radius * angle.sin()), 1).flatten()
 
-    uniform = torch.rand(count, generator=stream)
+    uniform = torch.rand(count, generator=stream(source), device="cpu")
     left = count % 16
     draws = transformed(uniform[: count - left])
     if left:
-        last = transformed(torch.rand(16, generator=stream))
+        last = transformed(torch.rand(16, generator=stream(source), device="cpu"))
         draws = torch.cat((draws[: count - 16], last))
     return draws
+
+
+def stream(source: torch.Generator) -> torch.Generator:
+    """The generator on the CPU that draws for `source`: equal seeds, equal draws on every device.
+
+    One on a GPU has a companion here, which begins anew when it is seeded anew.
+    """
+    if source.device.type == "cpu":
+        return source
+    own = _COMPANIONS.get(source)
+    if own is None or own.initial_seed() != source.initial_seed() or source.get_offset() == 0:
+        own = _COMPANIONS[source] = torch.Generator().manual_seed(source.initial_seed())
+    source.set_offset(source.get_offset() + 4)  # `manual_seed` sets it to 0
+    return own
+
+
+_COMPANIONS: "WeakKeyDictionary[torch.Generator, torch.Generator]" = WeakKeyDictionary()
+
+
+def normal(
+    *shape: int,
+    generator: torch.Generator,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Standard normal numbers on `device` (default: the generator's), the same on every device."""
+    draws = torch.randn(shape, generator=stream(generator), dtype=dtype, device="cpu")
+    return draws.to(device or generator.device)
+
+
+def on_inputs(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: a tensor that `function` makes without a device is on that of its inputs."""
+
+    @wraps(function)
+    def there(*args: P.args, **options: P.kwargs) -> R:
+        device = _device([*args, *options.values()])
+        if device is None or device == torch.get_default_device():
+            return function(*args, **options)
+        with device:
+            return function(*args, **options)
+
+    return there
+
+
+def _device(values: Iterable[Any]) -> torch.device | None:
+    """That of the first tensor among them, or in the tuples, lists and dataclasses among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            return value.device
+        parts = vars(value).values() if is_dataclass(value) else value
+        if isinstance(parts, Collection) and not isinstance(parts, str) and (d := _device(parts)):
+            return d
+    return None
+
+
+def _tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """`torch.as_tensor`, on the CPU for what is no tensor, whatever the default device is."""
+    return torch.as_tensor(value, dtype=dtype, device=getattr(value, "device", "cpu"))
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
@@ -136,7 +201,7 @@ def check_positive(name: str, value: float | Tensor, *, zero: bool = False) -> N
         check_held(name, value)  # before a message prints its numbers
     try:
         # float64: a Python float such as 1e-60 would be 0 in the default float32.
-        v = torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+        v = _tensor(value, torch.float64 if isinstance(value, float) else None)
         good = not v.is_complex() and v.dtype != torch.bool
         good = good and bool((torch.isfinite(v) & ((v >= 0) if zero else (v > 0))).all())
     except (TypeError, RuntimeError, ValueError):
@@ -162,7 +227,7 @@ def as_positive(
             f"{name}: shape {tuple(value.shape)}: allowed is one number, or one for "
             f"each of {runs} runs"
         )
-    made, limits = torch.as_tensor(value, dtype=dtype), torch.finfo(dtype)
+    made, limits = _tensor(value, dtype), torch.finfo(dtype)
     if bool(((made < limits.tiny) | (made > limits.max)).any()):
         raise ValueError(
             f"{name} = {value!r}: in {dtype} allowed are {limits.tiny:.3g} to {limits.max:.3g}"
@@ -340,7 +405,7 @@ class Trajectory:
     stopped_at   : (runs,) int64, step at which a stop condition froze the run, -1 if none.
     final        : the final state (model-specific, e.g. `saddles.two_layer.Weights`).
     units        : name -> unit of the observable ("1", "loss", "steps" ...).
-    backend      : what took the steps: "torch", or "native" for compiled C++.
+    backend      : what took the steps: "torch", "native" for compiled C++, "triton", "graph".
     """
 
     steps: Tensor

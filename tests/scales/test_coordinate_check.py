@@ -97,9 +97,14 @@ def test_dataset_and_table():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_runs_on_a_gpu_unchanged():
-    check = coordinate_check(["dp(1/2)"], THESIS, (512, 2048), runs=4, device="cuda")
-    assert check.agrees, check.table()
+def test_a_gpu_gives_the_numbers_of_the_cpu():
+    here, there = (
+        coordinate_check(["dp(1/2)"], THESIS, (64, 256), runs=3, dtype=torch.float64, device=d)
+        for d in ("cpu", "cuda")
+    )
+    for name, values in here.values["dp(1/2)"].items():
+        there_too = there.values["dp(1/2)"][name].cpu()
+        torch.testing.assert_close(there_too, values, rtol=1e-9, atol=0, equal_nan=True)
 
 
 @pytest.mark.usefixtures("as_users_run")

@@ -80,14 +80,14 @@ def digits(
     train, test = [], []
     for c in chosen:
         own = torch.from_numpy(np.flatnonzero(labels == c))
-        own = own[torch.randperm(len(own), generator=stream)]
+        own = own[torch.randperm(len(own), generator=stream, device="cpu")]
         kept = round(test_fraction * len(own))
         test.append(own[:kept])
         train.append(own[kept:])
 
     def part(indices: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.as_tensor(images[torch.cat(indices).numpy()], dtype=dtype).mT / brightest
-        which = torch.cat([torch.full((len(own),), k) for k, own in enumerate(indices)])
+        x = torch.from_numpy(images[torch.cat(indices).numpy()]).to(dtype).mT / brightest
+        which = torch.cat([torch.full_like(own, k) for k, own in enumerate(indices)])
         if targets == "signed":
             return x, (2.0 * which - 1).to(dtype)[None, :]
         return x, torch.nn.functional.one_hot(which, len(chosen)).to(dtype).mT.contiguous()
@@ -126,7 +126,7 @@ def small_digits(
     stream = generator("small-digits", seed)
     parts = []
     for whole, size in ((split.train, samples), (split.test, test_samples)):
-        index = torch.randperm(whole.inputs.shape[1], generator=stream)[:size]
+        index = torch.randperm(whole.inputs.shape[1], generator=stream, device="cpu")[:size]
         image = whole.inputs[:, index].reshape(7, 4, 7, 4, -1).mean((1, 3)).reshape(49, -1)
         parts.append((image, whole.targets[:, index]))
     (x, y), (x_test, y_test) = parts

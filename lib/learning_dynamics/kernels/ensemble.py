@@ -295,7 +295,7 @@ class Ensemble:
                 lost.reshape(*lost.shape, *[1] * (value.ndim - 2)), torch.nan
             )
         return Trajectory(
-            steps=torch.tensor(self.grid),
+            steps=grid,
             step_size=self.step_size,
             observables=self._history,
             dims={k: v[1] for k, v in self.observables.items()},

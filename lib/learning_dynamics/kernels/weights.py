@@ -15,7 +15,13 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import as_positive, check_integer, check_shapes, check_tensors
+from learning_dynamics.runtime import (
+    as_positive,
+    check_integer,
+    check_shapes,
+    check_tensors,
+    normal,
+)
 
 __all__ = [
     "State",
@@ -86,10 +92,7 @@ def initialise(
     for name, value in zip(("m0", "m1", "m2"), widths, strict=True):
         check_integer(name, value, least=1)
     scale = starting_scale(init_scale, generators, dtype)
-    draws = [
-        torch.randn(m1, m0 + m2, generator=g, dtype=dtype, device=g.device) for g in generators
-    ]
-    units = torch.stack(draws)
+    units = torch.stack([normal(m1, m0 + m2, generator=g, dtype=dtype) for g in generators])
     units = units * scale.to(units.device)
     return Weights(units[..., :m0].contiguous(), units[..., m0:].mT.contiguous())
 

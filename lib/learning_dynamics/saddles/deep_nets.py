@@ -29,6 +29,7 @@ from learning_dynamics.runtime import (
     check_positive,
     check_shapes,
     check_tensors,
+    normal,
 )
 
 __all__ = [
@@ -67,9 +68,9 @@ def initialise_deep(
         raise ValueError(f"widths = {tuple(widths)}: needs m_0, ..., m_L with L >= 2")
     for m in widths:
         check_integer("widths", m, least=1)
-    scale = starting_scale(init_scale, generators, dtype)
+    scale = starting_scale(init_scale, generators, dtype).to(generators[0].device)
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
-    draws = [[torch.randn(s, generator=g, dtype=dtype) for s in shapes] for g in generators]
+    draws = [[normal(*s, generator=g, dtype=dtype) for s in shapes] for g in generators]
     return tuple(
         scale * torch.stack(layer) / fan_in**0.5
         for layer, (_, fan_in) in zip(zip(*draws, strict=True), shapes, strict=True)
@@ -204,7 +205,7 @@ def layerwise_descent(
         raise ValueError(f"layers = {layers}: must increase within 0..{len(weights) - 1}")
     if record_at is None:
         every = max(1, sweeps // 200)
-        record_at = torch.unique(torch.tensor([*range(0, sweeps + 1, every), sweeps]))
+        record_at = torch.tensor(sorted({*range(0, sweeps + 1, every), sweeps}), device="cpu")
     grid = record_at.tolist()
     if grid != sorted(set(grid)) or not grid or grid[0] < 0 or grid[-1] > sweeps:
         raise ValueError(f"record_at must increase strictly within 0..{sweeps}")
@@ -238,7 +239,7 @@ def layerwise_descent(
         losses.append(losses[-1])
         ratios.append(ratios[-1])
     return Trajectory(
-        steps=torch.tensor(grid),
+        steps=torch.tensor(grid, device=x.device),
         step_size=step_size,
         observables={"loss": torch.stack(losses, 1), "rank_ratio": torch.stack(ratios, 1)},
         dims={"rank_ratio": ("layer",)},
@@ -300,7 +301,7 @@ def layers_in_turn(
         below = x
         for lower in w[:layer]:
             below = act(lower @ below)
-        taken = torch.full((runs,), most_steps)
+        taken = torch.full((runs,), most_steps, device=x.device)
         largest = x.new_zeros(runs)
         for t in range(most_steps):
             g = layer_gradient(w, below, layer, y, act, criterion)

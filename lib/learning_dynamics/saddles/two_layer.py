@@ -16,6 +16,7 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.ensemble import Ensemble, Observable
+from learning_dynamics.kernels.graph import cuda_kernel
 from learning_dynamics.kernels.native import native_kernel
 from learning_dynamics.kernels.two_layer_torch import (
     Data,
@@ -76,7 +77,7 @@ def uniform_grid(steps: int, every: int) -> Int[Tensor, " records"]:
     """Steps 0, every, 2 every, ..., and the last step."""
     check_integer("steps", steps, least=0)
     check_integer("every", every, least=1)
-    return torch.unique(torch.cat([torch.arange(0, steps + 1, every), torch.tensor([steps])]))
+    return torch.tensor(sorted({*range(0, steps + 1, every), steps}), device="cpu")
 
 
 def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
@@ -87,8 +88,9 @@ def geometric_grid(steps: int, records: int) -> Int[Tensor, " records"]:
     """
     check_integer("steps", steps, least=1)
     check_integer("records", records, least=2)
-    grid = torch.logspace(0, torch.tensor(float(steps)).log10(), records - 1, dtype=torch.float64)
-    return torch.unique(torch.cat([torch.tensor([0, steps]), grid.round().long()]))
+    end = torch.tensor(float(steps), device="cpu").log10()
+    grid = torch.logspace(0, end, records - 1, dtype=torch.float64, device="cpu")
+    return torch.tensor(sorted({0, steps, *grid.round().long().tolist()}), device="cpu")
 
 
 class Stop(NamedTuple):
@@ -118,17 +120,23 @@ def choose_kernel(
     runs: int = 1,
     steps: int = 0,
     backend: str = "torch",
+    criterion: Loss | None = None,
 ) -> tuple[type[Kernel], str]:
     """The kernel for weights like these, and its backend.
 
-    In C++ where `native_kernel` says so; else through W2 W1 for linear nets unless m1 is tiny, by
-    the five products for all others.
+    In C++ where `native_kernel` says so, on CUDA as `cuda_kernel` says; else through W2 W1 for
+    linear nets unless m1 is tiny, by the five products for all others.
     """
-    native = native_kernel(act, sizes, like, runs, steps, backend)
+    native = None
+    if backend in ("auto", "native"):
+        native = native_kernel(act, sizes, like, runs, steps, backend)
     if native is not None:
         return native, "native"
     fewer = ProductKernel.flops(sizes) <= DenseKernel.flops(sizes)
-    return ProductKernel if fewer and act.negative_slope == 1 else DenseKernel, "torch"
+    usual = ProductKernel if fewer and act.negative_slope == 1 else DenseKernel
+    loss = criterion or find_loss("squared")
+    special = cuda_kernel(act, loss, sizes, like, runs, steps, usual, backend)
+    return special or (usual, "torch")
 
 
 def gradient_descent(
@@ -160,8 +168,9 @@ def gradient_descent(
                 run in `diverged_at` and record NaN.
     progress  : called as progress(step, steps) at every recorded step.
     backend   : "torch" on any device; "native", C++ compiled for the shape (`kernels.native`:
-                linear, ReLU and leaky ReLU nets on a CPU); "auto", native for long runs where it is
-                possible. The result names the one that was taken; they agree up to rounding.
+                linear, ReLU and leaky ReLU nets on a CPU); on CUDA "triton" (`two_layer_triton`:
+                small nets) or "graph", torch's calls replayed (`kernels.graph`); "auto", what is
+                fastest. The result names the one that was taken; they agree up to rounding.
 
     >>> from learning_dynamics import generator, linear_teacher, saddles
     >>> problem = linear_teacher(generator=generator(0))
@@ -182,7 +191,7 @@ def gradient_descent(
     check_integer("steps", steps)
     check_choice("on_divergence", on_divergence, ("raise", "mark"))
     check_choices("observables", observables, OBSERVABLES)
-    check_choice("backend", backend, ("auto", "torch", "native"))
+    check_choice("backend", backend, ("auto", "torch", "native", "triton", "graph"))
     grid = record_grid(record_at, steps)
     if x.ndim == 3 and len(x) == 1:
         x, y = x[0], y[0]
@@ -190,7 +199,7 @@ def gradient_descent(
         raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
     check_fits(criterion, weights.w1.new_empty(runs, y.shape[-2], y.shape[-1]), y)
     sizes = (x.shape[-2], m1, y.shape[-2], x.shape[-1])
-    kernel, taken = choose_kernel(act, sizes, weights.w1, runs, steps, backend)
+    kernel, taken = choose_kernel(act, sizes, weights.w1, runs, steps, backend, criterion)
     trajectory = Ensemble(
         kernel=kernel,
         sizes=sizes,

@@ -119,7 +119,7 @@ def chain(module: nn.Module) -> tuple[list[nn.Linear], list[Activation]]:
     try:
         with torch.no_grad():
             stream = torch.Generator().manual_seed(0)
-            example = torch.randn(16, linear[0].in_features, generator=stream)
+            example = torch.randn(16, linear[0].in_features, generator=stream, device="cpu")
             example = example.to(linear[0].weight)
             copied = example.clone()  # forward() may change its input in place
             result = module.eval()(example)

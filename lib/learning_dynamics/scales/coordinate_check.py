@@ -19,7 +19,13 @@ from scipy import stats
 from torch import Tensor, nn
 
 from learning_dynamics.activations import Activation
-from learning_dynamics.runtime import check_choices, check_integer, check_positive, generator
+from learning_dynamics.runtime import (
+    check_choices,
+    check_integer,
+    check_positive,
+    generator,
+    normal,
+)
 from learning_dynamics.scales.applying import parametrize
 from learning_dynamics.scales.first_step import first_step, spectral_norm
 from learning_dynamics.scales.orders import QUANTITIES, predict_exponents
@@ -166,15 +172,13 @@ def _draws(
     for first in range(0, runs, chunk):
         size = min(chunk, runs - first)
         shapes = [*zip(widths[1:], widths[:-1], strict=True), (widths[0], options["samples"])]
-        parts = [
-            torch.empty(size, *s, dtype=options["dtype"], device=options["device"]) for s in shapes
-        ]
+        parts = [torch.empty(size, *s, dtype=options["dtype"], device="cpu") for s in shapes]
         for k in range(size):
-            g = generator(*seed, first + k, device=options["device"])
+            g = generator(*seed, first + k)
             for part in parts:
                 part[k].normal_(generator=g)
         parts[-1] *= widths[0] ** 0.5 * options["input_rms"] / parts[-1].norm(dim=-2, keepdim=True)
-        yield parts
+        yield [part.to(options["device"]) for part in parts]  # the same draws on every device
 
 
 def coordinate_check(
@@ -304,16 +308,14 @@ def coordinate_check_of(
         rows: dict[str, list[Tensor]] = {q: [] for q in QUANTITIES}
         for run in range(runs):
             module = build(n)
-            device = next(module.parameters()).device
-            g = generator(seed, n, run, device=device)
+            g = generator(seed, n, run)
             applied = parametrize(module, s, generator=g, **options)
             w = applied.weights
             n_0 = w[0].shape[1]
             x = (
                 inputs
                 if inputs is not None
-                else torch.nn.functional.normalize(torch.randn(1, n_0, generator=g, device=device))
-                * n_0**0.5
+                else torch.nn.functional.normalize(normal(1, n_0, generator=g)) * n_0**0.5
             )
             step = first_step(
                 w,

@@ -68,7 +68,9 @@ def _rank_norm(a: Tensor, b: Tensor) -> Tensor:
     if a.shape[-1] == 1:
         return (a * b).sqrt().squeeze((-2, -1))
     size = a.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    jitter = 4 * torch.finfo(a.dtype).eps * size * torch.eye(a.shape[-1]).to(a)  # a may be singular
+    jitter = (
+        4 * torch.finfo(a.dtype).eps * size * torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    )  # a may be singular
     root = torch.linalg.cholesky_ex(a + jitter).L
     return torch.linalg.eigvalsh(root.mT @ b @ root)[..., -1].clamp(min=0).sqrt()
 
@@ -85,7 +87,7 @@ def spectral_norm(
     if matrix.shape[-1] > matrix.shape[-2]:
         matrix = matrix.mT
     size = matrix.shape[-1]
-    start = torch.cos(torch.arange(1, size + 1, dtype=torch.float64) ** 2)
+    start = torch.cos(torch.arange(1, size + 1, dtype=torch.float64, device="cpu") ** 2)
     v = start.to(matrix).expand(*matrix.shape[:-2], size).unsqueeze(-1)
     v = v / _length(v)
     rights, columns = [], []

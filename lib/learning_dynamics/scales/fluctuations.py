@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.kernels.mlp_torch import deltas
-from learning_dynamics.runtime import check_integer, check_positive, check_tensors
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors, normal
 
 __all__ = [
     "contributions",
@@ -52,7 +52,7 @@ def contributions(
         forward: list[Tensor] = []
         weights: list[Tensor] = []
         for fan_in, fan_out in zip(widths, widths[1:], strict=False):
-            w = torch.randn(many, fan_out, fan_in, generator=generator, device=generator.device)
+            w = normal(many, fan_out, fan_in, generator=generator)
             gain = 1.0 if len(weights) == len(hidden_widths) else math.sqrt(2)
             w *= gain / math.sqrt(fan_in)
             forward.append(h)

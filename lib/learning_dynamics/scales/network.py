@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.runtime import as_positive, check_positive
+from learning_dynamics.runtime import as_positive, check_positive, normal
 from learning_dynamics.scales.parametrizations import Parametrization
 
 __all__ = ["MLP", "ScaledLinear", "initial_weights", "standard_normal_weights"]
@@ -26,7 +26,7 @@ def standard_normal_weights(
     Schemes that share the generator's seed share the draw: they differ in scales alone.
     """
     return [
-        torch.randn(n, m, generator=generator, dtype=dtype, device=generator.device)
+        normal(n, m, generator=generator, dtype=dtype)
         for m, n in zip(widths[:-1], widths[1:], strict=True)
     ]
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.files import write_atomically
+from learning_dynamics.kernels.graph import Replayed, can_capture
 from learning_dynamics.kernels.mlp_torch import Passes, hidden
 from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
@@ -128,7 +129,7 @@ def initialise(
     weights = []
     for layer, std in enumerate(init_stds):
         shape = (widths[layer + 1], widths[layer])
-        w = torch.empty(len(seeds), *shape, dtype=dtype)
+        w = torch.empty(len(seeds), *shape, dtype=dtype, device="cpu")
         drawn: dict[int, int] = {}
         for run, seed in enumerate(seeds):
             if seed in drawn:
@@ -148,7 +149,7 @@ def batch_order(seed: int, epoch: int, samples: int) -> Int[Tensor, " samples"]:
     A function of (seed, epoch) alone, so a resumed run sees the same batches.
     """
     check_integer("samples", samples, least=1)
-    return torch.randperm(samples, generator=generator("batches", seed, epoch))
+    return torch.randperm(samples, generator=generator("batches", seed, epoch), device="cpu")
 
 
 def _batches(
@@ -161,7 +162,7 @@ def _batches(
 ) -> Iterator[Int[Tensor, "runs batch"]]:
     """Sample indices of steps start..steps-1; the last batch of a pass may be smaller."""
     per_pass = -(-samples // batch_size)
-    epoch, orders = -1, torch.empty(0)
+    epoch, orders = -1, torch.empty(0, device="cpu")
     for step in range(start, steps):
         if step // per_pass != epoch:
             epoch = step // per_pass
@@ -278,6 +279,16 @@ def sgd(
     taken: list[int] = []
     seen: dict[str, list[Tensor]] = {}
     passes = Passes(weights, state.velocities, multipliers, ratios, psi, eta, momentum)
+    count = torch.full((), state.step, device=device)  # a graph keeps numbers of Python
+
+    def update(index: Tensor) -> None:
+        f, y = passes.forward(rows[index]).mT, targets[index].mT
+        bad = ~(losses.value(f, y) <= limit) & (diverged_at < 0)
+        diverged_at.copy_(torch.where(bad, count, diverged_at))
+        passes.backward(losses.gradient(f, y).mT)
+        count.add_(1)
+
+    take_step = Replayed(update, device.type == "cuda" and can_capture(psi, losses))
 
     def look(step: int) -> None:
         taken.append(step)
@@ -307,10 +318,7 @@ def sgd(
     if step in wanted:
         look(step)
     for index in _batches(seeds, len(rows), batch_size, state.step, steps, device):
-        f, y = passes.forward(rows[index]).mT, targets[index].mT
-        bad = ~(losses.value(f, y) <= limit) & (diverged_at < 0)
-        diverged_at = torch.where(bad, step, diverged_at)
-        passes.backward(losses.gradient(f, y).mT)
+        take_step(index)
         step += 1
         if step in wanted:
             look(step)
@@ -343,7 +351,7 @@ def _trajectory(
         for name, values in seen.items()
     }
     return Trajectory(
-        steps=torch.tensor(every, dtype=torch.int64),
+        steps=torch.tensor(every, dtype=torch.int64, device=diverged_at.device),
         step_size=step_size,
         observables=observables,
         dims={

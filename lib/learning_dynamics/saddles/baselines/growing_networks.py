@@ -14,7 +14,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.runtime import check_integer, check_positive, normal
 from learning_dynamics.saddles.skipping.active_descent import gradient_phase
 from learning_dynamics.saddles.skipping.dormant_units import (
     balance,
@@ -225,6 +225,12 @@ def greedy_steps(
     return objective.path(weights, status)
 
 
+def _drawing(problem: Problem, generator: torch.Generator) -> Callable[[int], Tensor]:
+    """A function that draws that many Gaussian units, where the problem is."""
+    x, length = problem.inputs, problem.inputs.shape[-2] + problem.targets.shape[-2]
+    return lambda count: normal(count, length, generator=generator, dtype=x.dtype, device=x.device)
+
+
 def neuron_pursuit(
     problem: Problem,
     *,
@@ -246,10 +252,10 @@ def neuron_pursuit(
     objective = Objective(problem, activation=activation, loss=loss)
     if not objective.activation.homogeneous:
         raise ValueError(f"activation = {objective.activation.name!r}: must be homogeneous")
-    length = problem.inputs.shape[-2] + problem.targets.shape[-2]
+    drawn = _drawing(problem, generator)
 
     def choose(state: State) -> torch.Tensor | None:
-        fresh = torch.randn(starts, length, generator=generator, dtype=problem.inputs.dtype)
+        fresh = drawn(starts)
         found = follow_dormant(fresh, objective, state)
         best = int(found.rates.argmax())
         return None if float(found.rates[best]) <= least_rate else size * found.directions[best]
@@ -284,10 +290,10 @@ def alternating_flows(
     act, x = objective.activation, problem.inputs
     if not act.homogeneous:
         raise ValueError(f"activation = {act.name!r}: must be homogeneous")
-    m0 = x.shape[-2]
-    units = torch.randn(width, m0 + len(problem.targets), generator=generator, dtype=x.dtype)
+    drawn = _drawing(problem, generator)
+    units = drawn(width)
     units = units / units.norm(dim=1, keepdim=True)
-    grown = torch.zeros(width, dtype=x.dtype)
+    grown = x.new_zeros(width)
     threshold = math.log(1 / init_scale)
 
     def choose(state: State) -> Tensor | None:
@@ -307,9 +313,9 @@ def alternating_flows(
                 chosen = int(grown.argmax())
                 unit = size * units[chosen]
                 if act.negative_slope == 1:  # all are twins: the others start anew
-                    units = torch.randn(units[1:].shape, generator=generator, dtype=x.dtype)
+                    units = drawn(len(units) - 1)
                     units = units / units.norm(dim=1, keepdim=True)
-                    grown = torch.zeros(len(units), dtype=x.dtype)
+                    grown = x.new_zeros(len(units))
                 else:  # the chosen unit's twins join it
                     keep = units @ units[chosen] < 1 - 1e-3
                     units, grown = units[keep], grown[keep]

@@ -42,10 +42,10 @@ def start(
     check_positive("init_scale", init_scale)
     m0, m2 = problem.inputs.shape[-2], problem.targets.shape[-2]
     if diagonal:
-        u = 2**0.5 * init_scale * torch.eye(m0, dtype=problem.inputs.dtype)
+        u = 2**0.5 * init_scale * torch.diag(torch.ones_like(problem.inputs[:, 0]))
         return Weights(u, u.new_zeros(m2, m0)), u != 0
     w = initialise((m0, width, m2), init_scale, [generator], dtype=problem.inputs.dtype)
-    return Weights(w.w1[0], w.w2[0]), None
+    return Weights(*(part[0].to(problem.inputs.device) for part in w)), None
 
 
 def follow(

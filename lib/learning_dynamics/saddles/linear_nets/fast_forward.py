@@ -66,7 +66,12 @@ class Plateau:
             return 0
         low, high = 0, most  # bound(low) is good, bound(high + 1) is not or high = most
         while low < high:
-            grid = torch.linspace(low, high, 33, dtype=torch.float64).ceil().long().unique()[1:]
+            grid = (
+                torch.linspace(low, high, 33, dtype=torch.float64, device="cpu")
+                .ceil()
+                .long()
+                .unique()[1:]
+            )
             good = self.bound(grid.to(self.logs.device)).cpu() <= tolerance
             count = int(good.cumprod(0).sum())  # the bound grows with T
             if count:

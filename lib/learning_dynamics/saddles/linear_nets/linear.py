@@ -151,7 +151,7 @@ def linear_descent(
     rows = torch.stack(finals)
     m0 = problem.inputs.shape[-2]
     return Trajectory(
-        steps=torch.tensor(grid),
+        steps=torch.tensor(grid, device=rows.device),
         step_size=step_size,
         observables={
             name: torch.stack([torch.stack(h[name]) for h in histories]) for name in observables

@@ -185,7 +185,7 @@ def follow_modes(
         s = s + eta * linear_force(s, yx - seen)
     check_alive(s, steps, eta)
     return ModeRun(
-        steps=torch.arange(0, steps + 1, every),
+        steps=torch.arange(0, steps + 1, every, device=units.device),
         losses=torch.stack(losses, dim=1),
         kept={k: torch.stack(v, dim=1) for k, v in (("modes", modes), ("units", kept)) if v},
         step_size=step_size,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Moments, Problem
-from learning_dynamics.runtime import check_integer, check_positive, check_tensors
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors, normal, stream
 
 __all__ = ["NarrowNet", "compress", "from_moments", "gaussian_narrow", "narrow"]
 
@@ -109,9 +109,9 @@ def gaussian_narrow(
     check_integer("m1", m1, least=m0 + m2)
     check_positive("init_scale", init_scale)
     d = m0 + m2
-    dtype, device = torch.float64, generator.device
-    rows = torch.randn(d, d, generator=generator, dtype=dtype, device=device).triu(1)
-    freedom = (m1 - torch.arange(d, dtype=dtype, device=device)) / 2
-    chi = (2 * torch._standard_gamma(freedom, generator=generator)).sqrt()
-    rows = init_scale * (rows + torch.diag(chi))[None]
+    dtype = torch.float64
+    rows = normal(d, d, generator=generator, dtype=dtype).triu(1)
+    freedom = (m1 - torch.arange(d, dtype=dtype, device="cpu")) / 2
+    chi = (2 * torch._standard_gamma(freedom, generator=stream(generator))).sqrt()
+    rows = init_scale * (rows + torch.diag(chi).to(rows))[None]
     return Weights(rows[..., :m0].contiguous(), rows[..., m0:].mT.contiguous())

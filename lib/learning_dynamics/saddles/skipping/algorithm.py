@@ -21,7 +21,7 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.runtime import check_choice, check_integer, check_positive, normal, on_inputs
 from learning_dynamics.saddles.skipping.active_descent import gradient_phase, quasi_newton_phase
 from learning_dynamics.saddles.skipping.certificate import Certificate, certify
 from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
@@ -131,9 +131,8 @@ def _dormant(
                 "starts = None, generator = None: a piecewise linear activation needs the "
                 "directions of its dormant units, or a generator to draw them"
             )
-        starts = torch.randn(
-            width, m0 + m2, generator=generator, dtype=objective.problem.inputs.dtype
-        )
+        x = objective.problem.inputs
+        starts = normal(width, m0 + m2, generator=generator, dtype=x.dtype, device=x.device)
     if tuple(starts.shape)[1:] != (m0 + m2,):
         raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
     return DormantUnits(starts, choice, step_size)
@@ -152,6 +151,7 @@ def _without_dormant(
     return weights, state, gone
 
 
+@on_inputs
 def skip_plateaus(
     problem: Problem,
     *,

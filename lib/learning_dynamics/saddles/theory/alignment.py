@@ -73,7 +73,7 @@ def update_matrix(
     check_tensors(residual=(residual, "*runs m2 m0"))
     check_positive("step_size", step_size)
     m2, m0 = residual.shape[-2:]
-    eta = torch.as_tensor(step_size, dtype=residual.dtype)[..., None, None]
+    eta = torch.as_tensor(step_size, dtype=residual.dtype, device=residual.device)[..., None, None]
     a = residual.new_zeros(*residual.shape[:-2], m0 + m2, m0 + m2)
     a[..., m0:, :m0] = eta * residual
     a[..., :m0, m0:] = eta * residual.mT
@@ -110,7 +110,7 @@ def modes_at_escape(
             "or start smaller"
         )
     at = active.long().argmax(-1)
-    rows = torch.arange(len(modes))
+    rows = torch.arange(len(modes), device=modes.device)
     low, high = modes[rows, at - 1].log(), modes[rows, at].log()
     k = escape_number - 1
     part = (math.log(threshold) - low[:, k]) / (high[:, k] - low[:, k])
@@ -144,5 +144,5 @@ def plateau_steps(
     check_positive("step_size", step_size)
     first = escape(moments.yx)
     start = (units @ first.direction[..., None]).flatten(-2).norm(dim=-1)
-    growth = torch.log1p(torch.as_tensor(step_size, dtype=first.rate.dtype) * first.rate)
+    growth = torch.log1p(step_size * first.rate)
     return (threshold / start).log() / growth

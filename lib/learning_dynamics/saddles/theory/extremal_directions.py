@@ -20,7 +20,13 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.weights import unit_force
-from learning_dynamics.runtime import check_integer, check_positive, check_tensors
+from learning_dynamics.runtime import (
+    check_integer,
+    check_positive,
+    check_tensors,
+    normal,
+    on_inputs,
+)
 
 __all__ = ["ExtremalDirections", "distinct_directions", "dormant_activation", "extremal_directions"]
 
@@ -98,6 +104,7 @@ def _polish(
     return pair, float(s[0]), lost + float(wrong.any()), int(kink.sum())
 
 
+@on_inputs
 def extremal_directions(
     inputs: Float[Tensor, "m0 n"],
     residual: Float[Tensor, "m2 n"],
@@ -132,7 +139,9 @@ def extremal_directions(
         check_integer("starts", starts, least=1)
         if generator is None:
             raise ValueError("generator is None: random starts need a generator")
-        starts = torch.randn(starts, m0 + m2, generator=generator, dtype=inputs.dtype)
+        starts = normal(
+            starts, m0 + m2, generator=generator, dtype=inputs.dtype, device=inputs.device
+        )
     check_tensors(inputs=(inputs, "_ _"), starts=(starts, f"_ {m0 + m2}"))
     w = torch.cat([_unit(starts[:, :m0]), _unit(starts[:, m0:])], 1) / 2**0.5
     scale = torch.linalg.matrix_norm(inputs, 2) * torch.linalg.matrix_norm(residual, 2)
@@ -167,6 +176,7 @@ def extremal_directions(
     )
 
 
+@on_inputs
 def distinct_directions(
     units: Float[Tensor, "m1 coordinate"],
     *,

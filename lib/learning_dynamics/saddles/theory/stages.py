@@ -163,7 +163,8 @@ def find_drops(
     rests = [
         a + int(np.argmin(log_speed[a : b + 1])) for a, b in zip(edges, edges[1:], strict=False)
     ]
-    return torch.from_numpy(drops), torch.tensor(rests)
+    at = losses.device
+    return torch.as_tensor(drops, device=at), torch.tensor(rests, device=at)
 
 
 def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Float[Tensor, ""]:

@@ -1,0 +1,424 @@
+"""Triton kernels, chosen on CUDA for long runs of nets whose weights fit the registers.
+
+One program takes all steps of a run between two records; in device memory are only the data. They
+come in tiles of `TILE` samples, padded with zeros, which add nothing: sigma(0) = 0 and l'(0, 0) = 0
+for all that is taken here. Activations and residuals are small functions handed in when a kernel is
+compiled, accurate relative to their value down to the smallest arguments, so that dormant units
+live. Products are taken in the weights' own precision, never in tf32.
+
+Triton comes with PyTorch's builds for CUDA. With TRITON_INTERPRET=1 it runs on a CPU, for tests.
+"""
+
+import os
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, no_type_check
+
+import torch
+from torch import Tensor
+
+from learning_dynamics import losses
+from learning_dynamics.activations import ACTIVATIONS, Activation
+from learning_dynamics.kernels.two_layer_torch import (
+    Data,
+    DenseKernel,
+    Kernel,
+    ProductKernel,
+    Sizes,
+)
+from learning_dynamics.losses import Loss
+
+try:
+    import triton.language as tl
+    from triton import jit
+except ImportError:  # the functions below are then never called
+    tl = SimpleNamespace(constexpr=None)
+
+    def jit(function=None, **_):
+        return function or no_type_check
+
+
+__all__ = ["RESIDUALS", "LinearTriton", "SampleTriton", "kernel_for", "seconds", "why_not"]
+
+TILE = 16
+#: Weights of a run, padded, up to which the kernels keep to the registers, as `ptxas -v` says for
+#: sm_90; float32 has no product in full precision but by single numbers, which takes more of them.
+MOST = {torch.float64: 6144, torch.float32: 4096}
+#: Operations on padded weights per second of one program and of a full card, measured on an H200:
+#: in float64, whose exponentials are as dear as products, and in float32.
+RATES = {"bent": (9e10, 2.2e13), "smooth": (3.4e10, 1.0e13), "single": (9e10, 1.2e13)}
+
+
+# --- activations sigma(z, p) and cotangents b sigma'(z), given h = sigma(z); p: slope, threshold --
+
+
+@jit
+@no_type_check
+def linear(z, p):
+    return z
+
+
+@jit
+@no_type_check
+def linear_pull(b, z, h, p):
+    return b
+
+
+@jit
+@no_type_check
+def relu(z, p):
+    return tl.where(z < 0, 0.0, z)  # NaN stays NaN
+
+
+@jit
+@no_type_check
+def relu_pull(b, z, h, p):
+    return tl.where(z <= 0, 0.0, b)
+
+
+@jit
+@no_type_check
+def leaky_relu(z, p):
+    return tl.where(z > 0, z, p * z)
+
+
+@jit
+@no_type_check
+def leaky_relu_pull(b, z, h, p):
+    return tl.where(z > 0, b, p * b)
+
+
+@jit
+@no_type_check
+def tanh(z, p):
+    # By exponentials 1 - 1 = 0 near z = 0: there the series, to 1e-17 at 0.1.
+    q, e = z * z, tl.exp(-2.0 * tl.abs(z))
+    s = q * (-1382.0 / 155925 + q * (21844.0 / 6081075))
+    s = q * (2.0 / 15 + q * (-17.0 / 315 + q * (62.0 / 2835 + s)))
+    far = (1.0 - e) / (1.0 + e)
+    return tl.where(q < 0.01, z + z * (q * (s - 1.0 / 3)), tl.where(z < 0, -far, far))
+
+
+@jit
+@no_type_check
+def tanh_pull(b, z, h, p):
+    return b * (1.0 - h * h)
+
+
+@jit
+@no_type_check
+def gelu(z, p):
+    return 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
+
+
+@jit
+@no_type_check
+def gelu_pull(b, z, h, p):
+    cdf = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
+    return b * (cdf + z * (0.3989422804014327 * tl.exp(-0.5 * z * z)))
+
+
+@jit
+@no_type_check
+def softplus(z, p):
+    # Shifted by log 2: z / 2 + log cosh(z / 2), near z = 0 by its series, to 1e-17 at 0.2.
+    q = 0.25 * z * z
+    s = q * (31.0 / 14175 + q * (-691.0 / 935550))
+    s = q * (0.5 + q * (-1.0 / 12 + q * (1.0 / 45 + q * (-17.0 / 2520 + s))))
+    far = tl.where(z < 0, 0.0, z) + tl.log(0.5 + 0.5 * tl.exp(-tl.abs(z)))
+    return tl.where(q < 0.01, 0.5 * z + s, far)
+
+
+@jit
+@no_type_check
+def softplus_pull(b, z, h, p):
+    return b / (1.0 + tl.exp(-z))
+
+
+# --- residuals l'(f) of a tile (M2, TILE); w: weights of the squared loss; `row`: no padding ------
+
+
+@jit
+@no_type_check
+def squared(f, y, w, p, row):
+    return f - y
+
+
+@jit
+@no_type_check
+def weighted(f, y, w, p, row):
+    return w * (f - y)
+
+
+@jit
+@no_type_check
+def huber(f, y, w, p, row):
+    u = f - y
+    return tl.where(u > p, p, tl.where(u < -p, -p, u))
+
+
+@jit
+@no_type_check
+def logistic(f, y, w, p, row):
+    return -y / (1.0 + tl.exp(y * f))
+
+
+@jit
+@no_type_check
+def cross_entropy(f, y, w, p, row):
+    top = tl.max(tl.where(row, f, float("-inf")), 0)
+    e = tl.where(row, tl.exp(f - top[None, :]), 0.0)
+    return e * (tl.sum(y, 0) / tl.sum(e, 0))[None, :] - y
+
+
+# --- the steps; at the end rows and columns beyond m0, m1, m2 are padding -------------------------
+
+
+@jit
+@no_type_check
+def dot(a, b):
+    return tl.dot(a, b, input_precision="ieee", out_dtype=a.dtype)
+
+
+@jit(do_not_specialize=["steps", "m0", "m1", "m2"])  # one compilation for all of these
+@no_type_check
+def sample_steps(
+    w1_ptr,
+    w2_ptr,
+    x_ptr,
+    y_ptr,
+    w_ptr,
+    eta_ptr,
+    p_ptr,
+    steps,
+    n,
+    m0,
+    m1,
+    m2,
+    x_step,
+    y_step,
+    w_step,
+    ACT: tl.constexpr,
+    PULL: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    M0: tl.constexpr,
+    M1: tl.constexpr,
+    M2: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    run = tl.program_id(0).to(tl.int64)
+    i, k, o = tl.arange(0, M1)[:, None], tl.arange(0, M0), tl.arange(0, M2)
+    w1_ptr += run * m1 * m0 + i * m0 + k[None, :]
+    w2_ptr += run * m1 * m2 + i * m2 + o[None, :]
+    real1, real2 = (i < m1) & (k[None, :] < m0), (i < m1) & (o[None, :] < m2)
+    w1, w2t = tl.load(w1_ptr, mask=real1, other=0.0), tl.load(w2_ptr, mask=real2, other=0.0)
+    eta, slope, threshold = tl.load(eta_ptr + run), tl.load(p_ptr), tl.load(p_ptr + 1)
+    x_ptr += run * x_step + k[:, None] * n + tl.arange(0, TILE)[None, :]
+    at = o[:, None] * n + tl.arange(0, TILE)[None, :]
+    y_ptr += run * y_step + at
+    w_ptr += run * w_step + at
+    for _ in range(steps):
+        d1, d2, w2 = tl.zeros_like(w1), tl.zeros_like(w2t), tl.trans(w2t)
+        for j in range(0, n, TILE):
+            x, y, w = tl.load(x_ptr + j), tl.load(y_ptr + j), tl.load(w_ptr + j)
+            z = dot(w1, x)
+            h = ACT(z, slope)
+            r = RESIDUAL(dot(w2, h), y, w, threshold, o[:, None] < m2)
+            d2 += dot(h, tl.trans(r))
+            d1 += dot(PULL(dot(w2t, r), z, h, slope), tl.trans(x))
+        w1 -= eta * d1
+        w2t -= eta * d2
+    tl.store(w1_ptr, w1, mask=real1)
+    tl.store(w2_ptr, w2t, mask=real2)
+
+
+@jit(do_not_specialize=["steps", "m0", "m1", "m2"])
+@no_type_check
+def moment_steps(
+    w1_ptr,
+    w2_ptr,
+    xx_ptr,
+    yx_ptr,
+    eta_ptr,
+    steps,
+    m0,
+    m1,
+    m2,
+    xx_step,
+    yx_step,
+    M0: tl.constexpr,
+    M1: tl.constexpr,
+    M2: tl.constexpr,
+):
+    run = tl.program_id(0).to(tl.int64)
+    i, k, o = tl.arange(0, M1)[:, None], tl.arange(0, M0), tl.arange(0, M2)
+    w1_ptr += run * m1 * m0 + i * m0 + k[None, :]
+    w2_ptr += run * m1 * m2 + i * m2 + o[None, :]
+    real1, real2 = (i < m1) & (k[None, :] < m0), (i < m1) & (o[None, :] < m2)
+    w1, w2t = tl.load(w1_ptr, mask=real1, other=0.0), tl.load(w2_ptr, mask=real2, other=0.0)
+    eta = tl.load(eta_ptr + run)
+    xx = eta * tl.load(xx_ptr + run * xx_step + k[:, None] * M0 + k[None, :])
+    yx = eta * tl.load(yx_ptr + run * yx_step + o[:, None] * M0 + k[None, :])
+    for _ in range(steps):
+        c = dot(dot(tl.trans(w2t), w1), xx) - yx
+        d2 = dot(w1, tl.trans(c))
+        w1 -= dot(w2t, c)
+        w2t -= d2
+    tl.store(w1_ptr, w1, mask=real1)
+    tl.store(w2_ptr, w2t, mask=real2)
+
+
+# --- the host side --------------------------------------------------------------------------------
+
+SMOOTH = {
+    "tanh": (tanh, tanh_pull),
+    "gelu": (gelu, gelu_pull),
+    "softplus": (softplus, softplus_pull),
+}
+BENT = {1.0: (linear, linear_pull), 0.0: (relu, relu_pull)}
+RESIDUALS = {
+    losses.difference: squared,
+    losses.weighted_difference: weighted,
+    losses.clipped_difference: huber,
+    losses.logistic_residual: logistic,
+    losses.cross_entropy_residual: cross_entropy,
+}
+
+
+def _functions(act: Activation) -> tuple | None:
+    """sigma and its cotangent as this file has them; None for an activation that has not."""
+    if act.negative_slope is not None:
+        return BENT.get(act.negative_slope, (leaky_relu, leaky_relu_pull))
+    return SMOOTH.get(act.name) if act == ACTIVATIONS.get(act.name) else None
+
+
+def _residual(loss: Loss) -> tuple:
+    """The residual's function in torch, and what it was given besides f and y."""
+    return getattr(loss.residual, "func", loss.residual), getattr(loss.residual, "args", ())
+
+
+def padded(sizes: Sizes) -> list[int]:
+    """m0, m1, m2 as the kernels hold them: powers of two of at least 16."""
+    return [max(16, 1 << (m - 1).bit_length()) for m in sizes[:3]]
+
+
+def why_not(act: Activation, loss: Loss, sizes: Sizes, like: Tensor) -> str | None:
+    """Why no kernel of this file takes such a net with weights like these; None: one does."""
+    if not hasattr(tl, "dot"):
+        return "Triton is not installed; it comes with PyTorch's builds for CUDA"
+    if like.dtype not in MOST or not (like.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return f"weights are {like.dtype} on {like.device.type}: must be float32 or float64, cuda"
+    if _functions(act) is None:
+        return f"activation {act.name}: allowed are linear, relu, leaky_relu, {', '.join(SMOOTH)}"
+    if _residual(loss)[0] not in RESIDUALS:
+        return f"loss {loss.name}: allowed are the losses of `learning_dynamics.losses`"
+    m0, m1, m2 = padded(sizes)
+    if m1 * (m0 + m2) > MOST[like.dtype]:
+        return (
+            f"m0, m1, m2 = {sizes[:3]}, padded ({m0}, {m1}, {m2}): m1 (m0 + m2) may be at most "
+            f"{MOST[like.dtype]} in {like.dtype}"
+        )
+    return None
+
+
+def seconds(act: Activation, loss: Loss, sizes: Sizes, like: Tensor, runs: int) -> float:
+    """About how long a step of all runs takes: one after the other, or all at the card's rate."""
+    m0, m1, m2 = padded(sizes)
+    if kernel_for(act, loss) is LinearTriton:
+        operations = 6 * m0 * m1 * m2 + 2 * m0 * m0 * m2
+    else:
+        operations = 2 * m1 * sizes[3] * (2 * m0 + 3 * m2)
+    kind = "smooth" if act.negative_slope is None else "bent"
+    alone, together = RATES["single" if like.dtype == torch.float32 else kind]
+    return max(operations / alone, runs * operations / together)
+
+
+def kernel_for(act: Activation, loss: Loss) -> type[Kernel]:
+    """Through moments where the net is linear and the loss squared, else from the samples."""
+    moments = act.negative_slope == 1 and _residual(loss)[0] is losses.difference
+    return LinearTriton if moments else SampleTriton
+
+
+def _warps(sizes: Sizes, runs: Tensor, samples: bool) -> int:
+    """Warps of a program. Where runs have a multiprocessor to themselves, twice as many."""
+    m0, m1, m2 = padded(sizes)
+    warps = -(-m1 * (m0 + m2) // (1024 if samples else 2048))
+    if samples and runs.is_cuda:
+        card = torch.cuda.get_device_properties(runs.device)
+        warps *= 1 + (len(runs) <= card.multi_processor_count)
+    return min(8, max(2, 1 << (warps - 1).bit_length()))
+
+
+def _pad(t: Tensor, rows: int, columns: int) -> tuple[Tensor, int]:
+    """`t` with rows and columns of zeros behind it, and numbers from one run to the next."""
+    wider = (0, columns - t.shape[-1], 0, rows - t.shape[-2])
+    return torch.nn.functional.pad(t, wider).contiguous(), rows * columns * (t.ndim == 3)
+
+
+class _Triton(Kernel):
+    """What both share: the launch. The outputs between two launches are torch's."""
+
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        return {k: s for k, s in super()._shapes().items() if k in ("z", "h", "f", "w2", "w", "c")}
+
+    def _bound(self, code: Any, data: Sequence[Tensor], numbers: Sequence[int], **how: Any) -> None:
+        how |= dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True))
+
+        def launch(steps: int) -> None:
+            with torch.cuda.device_of(self._w1):
+                code[(len(self._w1),)](
+                    self._w1,
+                    self._w2t,
+                    *data,
+                    steps,
+                    *numbers,
+                    num_warps=warps,
+                    enable_fp_fusion=True,
+                    **how,
+                )
+
+        warps = _warps(self._sizes, self._w1, code is sample_steps)
+        self._launch = launch
+
+    def advance(self, steps: int) -> None:
+        if steps:
+            self._launch(steps)
+            self._fresh = False
+
+
+class SampleTriton(_Triton, DenseKernel):
+    """Any net and loss of this file, from its samples."""
+
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        super().bind(packed, data, loss, scale)
+        (m0, _, m2), n = padded(self._sizes), -(-self._sizes[3] // TILE) * TILE
+        function, given = _residual(loss)
+        (x, x_step), (y, y_step) = _pad(data.inputs, m0, n), _pad(data.targets, m2, n)
+        w, w_step, threshold = y, y_step, 0.0
+        if function is losses.weighted_difference:
+            w, w_step = _pad(given[0].expand(*given[0].shape[:-2], *data.targets.shape[-2:]), m2, n)
+        elif given:
+            threshold = given[0]
+        numbers = scale.new_tensor([self._act.negative_slope or 0.0, threshold])
+        act, pull = _functions(self._act) or ()
+        self._bound(
+            sample_steps,
+            (x, y, w, scale, numbers),
+            (n, *self._sizes[:3], x_step, y_step, w_step),
+            ACT=act,
+            PULL=pull,
+            RESIDUAL=RESIDUALS[function],
+            TILE=TILE,
+        )
+
+
+class LinearTriton(_Triton, ProductKernel):
+    """Linear nets with the squared loss, from the moments X X' and Y X'."""
+
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        super().bind(packed, data, loss, scale)
+        m0, _, m2 = padded(self._sizes)
+        xx, xx_step = _pad(data.inputs @ data.transposed, m0, m0)
+        yx, yx_step = _pad(data.targets @ data.transposed, m2, m0)
+        numbers = (*self._sizes[:3], xx_step, yx_step)
+        self._bound(moment_steps, (xx, yx, scale), numbers)
