@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
+from learning_dynamics.kernels.polar import CUTOFF
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import (
     Module,
     chain,
+    draw_cores,
     draw_modules,
     train_modules,
 )
@@ -54,6 +56,52 @@ def test_the_reduction_is_exact(name):
     )
     torch.testing.assert_close(course.loss, run["train_loss"], rtol=1e-10, atol=1e-12)
     assert float(course.loss[0, 0] - course.loss[0, -1]) > 1e-6  # something was learned
+
+
+@pytest.mark.parametrize("spectrum", [(3.0, 1.5, 0.6), (1.0, 0.1, 1e-3), (1, 0.1, 1e-3, 1e-5)])
+@pytest.mark.parametrize("modules", [1, 2, 3])
+def test_polar_steps_close_on_the_modules(spectrum, modules):
+    """The reference takes autograd's gradients and singular value decompositions of the full net.
+
+    Its gap is 2e-10 where a singular value comes near the cutoff, 1e-13 elsewhere."""
+    problem = linear_teacher(
+        generator=generator("polar-modules"), target_spectrum=spectrum, samples=12
+    )
+    widths, steps, eta = (6, *[80, 8] * (modules - 1), 80, 4), 50, 0.03
+    p = scheme("spectral")(widths, 1.0)
+    start = initialise(widths, p.weight_stds, [0], dtype=torch.float64).weights
+    lengths = torch.linspace(0.7, 1.3, 2 * modules, dtype=torch.float64)
+    direct, losses = [w[0].clone().requires_grad_() for w in start], []
+    for _ in range(steps + 1):
+        f = math.prod(p.multipliers) * problem.inputs
+        for w in direct:
+            f = w @ f
+        loss = 0.5 * (f - problem.targets).square().sum(0).mean()
+        losses.append(float(loss.detach()))
+        for w, g, r in zip(direct, torch.autograd.grad(loss, direct), lengths, strict=True):
+            u, s, v = torch.linalg.svd(g, full_matrices=False)
+            w.data -= eta * r * (u * (s > CUTOFF * s[0])) @ v
+    pairs = zip(start[::2], start[1::2], strict=True)
+    course = train_modules(
+        [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs],
+        problem.moments(),
+        steps=steps,
+        step_size=eta,
+        multiplier=torch.tensor([math.prod(p.multipliers)], dtype=torch.float64),
+        polar=lengths[None],
+    )
+    expected = torch.tensor(losses, dtype=torch.float64)
+    torch.testing.assert_close(course.loss[0], expected, rtol=1e-9, atol=0)
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_cores_are_the_nets_of_the_modules():
+    sizes = (3, 4, 2, 2)
+    drawn = {"wide": [10**6, 50], "init_std": [1e-3, 0.1], "seeds": [0, 1]}
+    cores, modules = draw_cores(*sizes, **drawn), draw_modules(*sizes, **drawn)
+    assert [w.shape[1:] for w in cores] == [(7, 3), (4, 7), (6, 4), (2, 6)]
+    for a, b, module in zip(cores[::2], cores[1::2], modules, strict=True):
+        assert all(map(torch.equal, (module.v, module.p, module.q), (b @ a, a.mT @ a, b @ b.mT)))
 
 
 def test_drawn_modules_have_the_moments_of_gaussian_weights():
@@ -105,3 +153,13 @@ def test_wrong_input_is_named(as_users_run):
             step_size=50.0,
             multiplier=torch.ones(1, dtype=torch.float64),
         )
+    for wrong in ({"polar": torch.ones(1, 3)}, {"polar": torch.ones(1, 4), "time_power": 0.1}):
+        with pytest.raises(ValueError, match="polar"):
+            train_modules(
+                modules,
+                teacher().moments(),
+                steps=1,
+                step_size=0.1,
+                multiplier=torch.ones(1, dtype=torch.float64),
+                **wrong,
+            )
