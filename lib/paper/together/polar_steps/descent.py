@@ -79,13 +79,13 @@ def descend(
     ratios: Sequence[float] | None = None,
     activation: str = "relu",
     decay: float = 0.0,
-    observe: Callable[[list[Tensor], list[Tensor]], Tensor] | None = None,
-) -> tuple[Float[Tensor, "runs records"], list[Tensor], list[Tensor]]:
+    observe: Callable[[int, list[Tensor], list[Tensor]], None] | None = None,
+) -> tuple[Float[Tensor, "runs records"], list[Tensor]]:
     """W_l <- (1 - eta decay) W_l - eta ratio_l rule(l, dL/dW_l), `steps` times, all runs at once.
 
     Returns the loss before every step and after the last, in units of the loss of f = 0 (inf from
     the step on at which a run's loss exceeds 1000 of them or is not a number: it stays where it
-    was); the weights at the end; and what `observe` says of weights and gradients at each step.
+    was), and the weights at the end. observe : is shown each step, its weights and gradients.
     """
     w = [v.clone() for v in weights]
     psi = find_activation(activation)
@@ -94,7 +94,7 @@ def descend(
     ratios = [1.0] * len(w) if ratios is None else ratios
     eta = step_size.to(w[0].dtype)[:, None, None]
     gone = torch.zeros(len(w[0]), dtype=torch.bool)
-    losses, seen = [], []
+    losses = []
     for step in range(steps + 1):
         h, z = forward(w, multipliers, x, psi)
         error = h[-1] - y
@@ -111,10 +111,10 @@ def descend(
                 delta = through_activation_(psi, back, h[layer], z[layer - 1])
         gradients.reverse()
         if observe is not None:
-            seen.append(observe(w, gradients))
+            observe(step, w, gradients)
         for layer, gradient in enumerate(gradients):
             held = eta.masked_fill(gone[:, None, None], 0)
             move = ratios[layer] * rule(layer, gradient) + decay * w[layer]
             w[layer] = w[layer] - held * move
     losses += [losses[-1]] * (steps + 1 - len(losses))
-    return torch.stack(losses, 1), w, seen
+    return torch.stack(losses, 1), w
