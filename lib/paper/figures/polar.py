@@ -1,6 +1,7 @@
 """Pictures of the chapter on polar steps."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -54,7 +55,7 @@ def plot_factors(runs: xr.Dataset, size: str, axes: Sequence[Axes], label: str) 
     rate, change = axes
     for (name, factor), colour, marker in zip(FACTORS.items(), COLOURS, MARKERS, strict=False):
         own = runs.sel(factor=name).mean("seed")
-        style = {"color": colour, "marker": marker}
+        style: dict[str, Any] = {"color": colour, "marker": marker}
         rate.plot(own[size], 2.0**own.best, label=factor.label, **style)
         change.plot(own[size], own.change[:, ::2].mean("layer"), **style)
         change.plot(own[size], own.change[:, 1::2].mean("layer"), ":", **style)
@@ -69,7 +70,7 @@ def plot_autoencoder(runs: xr.Dataset, axes: Sequence[Axes]) -> None:
     for name, colour, marker in zip(runs.method.values, COLOURS, MARKERS, strict=False):
         own = runs.sel(method=name)
         moved = 2.0 ** (own.best - own.best.isel(wide=0).mean()).mean("seed")
-        style = {"color": colour, "marker": marker}
+        style: dict[str, Any] = {"color": colour, "marker": marker}
         rate.plot(own.wide, moved, label=name, **style)
         loss.plot(own.wide, own.end.min("lattice").mean("seed"), **style)
         change.plot(own.wide, own.change.min("layer").mean("seed"), **style)

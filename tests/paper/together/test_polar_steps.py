@@ -8,7 +8,9 @@ import torch
 
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
+from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.step_factors import FACTORS, sign_step_sizes
+from learning_dynamics.scales.training import initialise
 from paper.together.polar_steps import autoencoder, escape, factors, order, perturbed
 from paper.together.polar_steps.descent import adam, descend, momentum, plain_muon
 from paper.together.polar_steps.tuned import tune
@@ -94,10 +96,7 @@ def test_wrong_widths_are_named(as_users_run):
 
 def test_sign_steps_of_dp_have_equal_budgets():
     """eta_l |dL/dW_l|_1 within a factor 2 at the start; without the factors they differ by 10."""
-    from learning_dynamics.scales.parametrizations import scheme
-    from learning_dynamics.scales.training import initialise
-
-    p = scheme("dp(1/2)")((64, 1024, 16, 1024, 64))
+    p = scheme("dp(1/2)")((64, 1024, 16, 16, 64))
     stream = generator("polar-budgets")
     data = Problem(torch.randn(64, 1, generator=stream), torch.randn(64, 1, generator=stream))
     seen = []

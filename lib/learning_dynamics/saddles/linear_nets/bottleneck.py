@@ -243,9 +243,9 @@ def train_modules(
                 step = step * (eta * a).pow(-time_power).clamp_min(1.0)
             pairs = [(f, f) for f in forces]
             if polar is not None:
-                found = zip(state, forces, lengths[::2], lengths[1::2], strict=True)
-                both = [(a, b, _polar(x, f, cutoff)) for x, f, a, b in found]
-                pairs = [(a * s, b * r) for a, b, (s, r) in both]
+                sides = zip(lengths[::2], lengths[1::2], strict=True)
+                roots = [_polar(x, f, cutoff) for x, f in zip(state, forces, strict=True)]
+                pairs = [(a * s, b * r) for (a, b), (s, r) in zip(sides, roots, strict=True)]
             moves = zip(state, pairs, strict=True)
             state = [_moved(x, step * s, step * r) for x, (s, r) in moves]
     none = torch.zeros(len(scale), len(taken), 0, dtype=torch.float64)

@@ -16,6 +16,8 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.step_factors import sign_step_sizes
 from learning_dynamics.scales.training import initialise
+from paper.fits import fit_slope
+from paper.records import read_record
 from paper.sweep import Experiment
 from paper.together.polar_steps.descent import Rule, adam, momentum, muon
 from paper.together.polar_steps.tuned import tune
@@ -37,8 +39,7 @@ class Method:
 #: By name; momentum 0.9 in all of them.
 METHODS = {
     "Muon, Spectral": Method("spectral", muon, None, (-6, -2)),
-    "Adam, DP(1/2), by layer": Method("dp(1/2)", adam, sign_step_sizes, (-1, 3)),
-    "Adam, DP(1/2), one rate": Method("dp(1/2)", adam, None, (-9, -4)),
+    "Adam, DP(1/2)": Method("dp(1/2)", adam, sign_step_sizes, (-1, 3)),
     "SGD, DP(1/2)": Method("dp(1/2)", momentum, None, (-5, 1)),
     "SGD, Spectral": Method("spectral", momentum, None, (-8, -3)),
 }

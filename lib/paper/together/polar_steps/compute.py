@@ -5,19 +5,21 @@ Finished cells stay in a store, so a stopped command goes on where it was when c
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import xarray as xr
 
 from paper.records import RESULTS, provenance, write_record
-from paper.sweep import sweep
+from paper.sweep import Experiment, sweep
 from paper.together.polar_steps import autoencoder, factors
 
 __all__ = ["RECORDS", "main"]
 
 #: Name of the record -> experiment, its cells, and how they are joined.
-RECORDS = {
+RECORDS: dict[str, tuple[Experiment, Sequence[Any], Callable[..., xr.Dataset], Any]] = {
     "polar-factors": (factors.RELU, factors.relu_cells(), factors.join_cells, factors.Config()),
     "polar-autoencoder": (
         autoencoder.AUTOENCODERS,

@@ -54,8 +54,14 @@ class Config:
     limit_steps: int = 240
 
     def quick(self) -> "Config":
-        fewer = {"modules": self.modules[::2], "ratios": self.ratios[::2]}
-        return replace(self, seeds=2, gradient=self.gradient[:2], limit_steps=200, **fewer)
+        return replace(
+            self,
+            modules=self.modules[::2],
+            ratios=self.ratios[::2],
+            seeds=2,
+            gradient=self.gradient[:2],
+            limit_steps=200,
+        )
 
 
 def escape_time(level: float, modules: int, step_size: float) -> float:
@@ -144,7 +150,9 @@ def gradient_escapes(config: Config = Config()) -> xr.Dataset:
         power = np.log(steps[-1] / steps[-2]).mean() / math.log(ratios[-1] / ratios[-2])
         steps = steps.assign_coords(ratio=list(ratios))
         found.append(xr.Dataset({"steps": steps, "power": power}))
-    return xr.concat(found, "modules").assign_coords(modules=[k for k, *_ in config.gradient])
+    return xr.concat(found, "modules", join="outer").assign_coords(
+        modules=[k for k, *_ in config.gradient]
+    )
 
 
 def step_limit(config: Config = Config()) -> xr.Dataset:

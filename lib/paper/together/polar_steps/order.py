@@ -73,8 +73,10 @@ def run(config: Config = Config()) -> xr.Dataset:
     p = scheme("spectral")((inputs, *[n, m] * (k - 1), n, outputs), 1.0)
 
     def drawn(modules: int, wide: int, std: float) -> list[Module]:
-        many = {"wide": [wide] * len(seeds), "init_std": [std] * len(seeds), "seeds": seeds}
-        return draw_modules(inputs, m, outputs, modules, **many)
+        many = len(seeds)
+        return draw_modules(
+            inputs, m, outputs, modules, wide=[wide] * many, init_std=[std] * many, seeds=seeds
+        )
 
     starts = (
         (drawn(1, config.width, config.init_scale), 1.0),

@@ -10,6 +10,7 @@ of degree K - 1, so it takes a time proportional to (n/m)^((K-2)/2), a logarithm
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -171,7 +172,7 @@ class Start:
 
     problem: Problem
     sizes: tuple[int, int, int, int]
-    draws: dict[str, list]
+    draws: dict[str, Any]
     multiplier: Float[Tensor, " runs"]
     left: Tensor
     right: Tensor
@@ -188,7 +189,7 @@ def linear_start(config: LinearPlateau) -> Start:
     moments = problem.moments()
     outputs, inputs = moments.yx.shape
     m, k = config.bottleneck, config.modules
-    draws: dict[str, list] = {"wide": [], "init_std": [], "seeds": []}
+    draws: dict[str, Any] = {"wide": [], "init_std": [], "seeds": []}
     multipliers = []
     for ratio in config.ratios:
         n = ratio * m
