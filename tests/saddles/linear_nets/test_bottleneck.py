@@ -5,9 +5,16 @@ import math
 import pytest
 import torch
 
+from learning_dynamics.kernels.polar import CUTOFF
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.linear_nets import bottleneck
+from learning_dynamics.saddles.linear_nets.bottleneck import (
+    Module,
+    chain,
+    draw_cores,
+    draw_modules,
+    train_modules,
+)
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise, sgd
 
@@ -28,20 +35,66 @@ def test_the_reduction_is_exact(name):
     p = scheme(name)((3, 60, 5, 60, 5, 60, 2), 1.0)
     start = initialise(p.widths, p.weight_stds, [0, 1], dtype=torch.float64)
     pairs = zip(start.weights[::2], start.weights[1::2], strict=True)
-    modules = [bottleneck.Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
+    modules = [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
     common = {"steps": steps, "step_size": 0.05}
     whole = factor(2, math.prod(p.multipliers))
-    course = bottleneck.train_modules(modules, problem.moments(), multiplier=whole, **common)
+    course = train_modules(modules, problem.moments(), multiplier=whole, **common)
     common |= {"evaluate": {"train": problem}, "record": range(steps + 1), "seeds": [0, 1]}
     run = sgd(problem, start, p.multipliers, batch_size=12, activation="linear", **common)
     torch.testing.assert_close(course.loss, run["train_loss"], rtol=1e-10, atol=1e-12)
     assert float(course.loss[0, 0] - course.loss[0, -1]) > 1e-6  # something was learned
 
 
+@pytest.mark.parametrize("spectrum", [(3.0, 1.5, 0.6), (1.0, 0.1, 1e-3), (1, 0.1, 1e-3, 1e-5)])
+@pytest.mark.parametrize("modules", [1, 2, 3])
+def test_polar_steps_close_on_the_modules(spectrum, modules):
+    """The reference takes autograd's gradients and singular value decompositions of the full net.
+
+    Its gap is 2e-10 where a singular value comes near the cutoff, 1e-13 elsewhere."""
+    problem = linear_teacher(
+        generator=generator("polar-modules"), target_spectrum=spectrum, samples=12
+    )
+    widths, steps, eta = (6, *[80, 8] * (modules - 1), 80, 4), 50, 0.03
+    p = scheme("spectral")(widths, 1.0)
+    start = initialise(widths, p.weight_stds, [0], dtype=torch.float64).weights
+    lengths = torch.linspace(0.7, 1.3, 2 * modules, dtype=torch.float64)
+    direct, losses = [w[0].clone().requires_grad_() for w in start], []
+    for _ in range(steps + 1):
+        f = math.prod(p.multipliers) * problem.inputs
+        for w in direct:
+            f = w @ f
+        loss = 0.5 * (f - problem.targets).square().sum(0).mean()
+        losses.append(float(loss.detach()))
+        for w, g, r in zip(direct, torch.autograd.grad(loss, direct), lengths, strict=True):
+            u, s, v = torch.linalg.svd(g, full_matrices=False)
+            w.data -= eta * r * (u * (s > CUTOFF * s[0])) @ v
+    pairs = zip(start[::2], start[1::2], strict=True)
+    course = train_modules(
+        [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs],
+        problem.moments(),
+        steps=steps,
+        step_size=eta,
+        multiplier=torch.tensor([math.prod(p.multipliers)], dtype=torch.float64),
+        polar=lengths[None],
+    )
+    expected = torch.tensor(losses, dtype=torch.float64)
+    torch.testing.assert_close(course.loss[0], expected, rtol=1e-9, atol=0)
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_cores_are_the_nets_of_the_modules():
+    sizes = (3, 4, 2, 2)
+    drawn = {"wide": [10**6, 50], "init_std": [1e-3, 0.1], "seeds": [0, 1]}
+    cores, modules = draw_cores(*sizes, **drawn), draw_modules(*sizes, **drawn)
+    assert [w.shape[1:] for w in cores] == [(7, 3), (4, 7), (6, 4), (2, 6)]
+    for a, b, module in zip(cores[::2], cores[1::2], modules, strict=True):
+        assert all(map(torch.equal, (module.v, module.p, module.q), (b @ a, a.mT @ a, b @ b.mT)))
+
+
 def test_drawn_modules_have_the_moments_of_gaussian_weights():
     n, runs = 50, 2000
     draws = {"wide": [n] * runs, "init_std": [n**-0.5] * runs, "seeds": list(range(runs))}
-    module = bottleneck.draw_modules(3, 4, 2, 1, **draws)[0]
+    module = draw_modules(3, 4, 2, 1, **draws)[0]
     # E Q = I, var V_ij = 1/n; 2000 draws of 6 entries: 4 standard errors
     mean = module.q.mean(0)
     torch.testing.assert_close(mean, torch.eye(2, dtype=torch.float64), rtol=0, atol=0.02)
@@ -50,8 +103,8 @@ def test_drawn_modules_have_the_moments_of_gaussian_weights():
 
 
 def test_width_costs_nothing_and_spans_any_size():
-    modules = bottleneck.draw_modules(3, 4, 2, 2, wide=[10**12], init_std=[1e-6], seeds=[0])
-    assert bottleneck.chain(modules).shape == (1, 2, 3)
+    modules = draw_modules(3, 4, 2, 2, wide=[10**12], init_std=[1e-6], seeds=[0])
+    assert chain(modules).shape == (1, 2, 3)
     gain = torch.linalg.svdvals(modules[0].v)[0, 0]
     assert 1e-6 < float(gain) < 1e-5  # sqrt(m/n) with constants
 
@@ -60,8 +113,8 @@ def test_a_frozen_run_stays_where_it_met_its_condition():
     problem = teacher()
     draws = {"wide": [40, 4000], "init_std": [40**-0.5, 4000**-0.5], "seeds": [0, 0]}
     options = {"steps": 400, "step_size": 0.1, "stop": lambda f: f.square().sum((1, 2)) > 1}
-    modules = bottleneck.draw_modules(3, 4, 2, 2, **draws)
-    course = bottleneck.train_modules(modules, problem.moments(), multiplier=factor(2), **options)
+    modules = draw_modules(3, 4, 2, 2, **draws)
+    course = train_modules(modules, problem.moments(), multiplier=factor(2), **options)
     first = (course.maps.square().sum((2, 3)) > 1).long().argmax(1)
     assert first[1] > first[0] > 0
     torch.testing.assert_close(course.maps[0, -1], course.maps[0, first[0]], rtol=0, atol=0)
@@ -69,8 +122,11 @@ def test_a_frozen_run_stays_where_it_met_its_condition():
 
 def test_wrong_input_is_named(as_users_run):
     with pytest.raises(ValueError, match="wide = 5"):
-        bottleneck.draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
-    modules = bottleneck.draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
+        draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
+    modules = draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
     options = {"steps": 60, "step_size": 50.0, "multiplier": factor(1)}
     with pytest.raises(ValueError, match="step_size = 50"):
-        bottleneck.train_modules(modules, teacher().moments(), **options)
+        train_modules(modules, teacher().moments(), **options)
+    for wrong in ({"polar": torch.ones(1, 3)}, {"polar": torch.ones(1, 4), "time_power": 0.1}):
+        with pytest.raises(ValueError, match="polar"):
+            train_modules(modules, teacher().moments(), **options | wrong)

@@ -10,8 +10,12 @@ and their recursion is closed. With F = dL/dV the step A <- A - eta B'F, B <- B 
     V <- V - eta (Q F + F P) + eta^2 F V' F,
     P <- P - eta (V'F + F'V) + eta^2 F'Q F,    Q <- Q - eta (V F' + F V') + eta^2 F P F'.
 
-So a step costs nothing that grows with n. The start is exact too: for Gaussian A and B the
-matrix [P, V'; V, Q] is Wishart with n degrees of freedom, drawn by Bartlett's decomposition.
+So a step costs nothing that grows with n. Polar steps close as well: the polar factors of the
+gradients B'F and F A' are B'S and R A' with S = F (F'QF)^(-1/2) and R = (FPF')^(-1/2) F, and S and
+R take the places of F above. The start is exact too: for Gaussian A and B the matrix
+[P, V'; V, Q] is Wishart with n degrees of freedom, drawn by Bartlett's decomposition. Its
+triangular factor is a net as well, whose wide layers have p + q units: every step that commutes
+with rotations of the units of a layer takes it and the net of width n through the same maps.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.kernels.mlp_torch import deltas
+from learning_dynamics.kernels.polar import CUTOFF, inverse_root
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import (
     check_alive,
@@ -31,7 +36,7 @@ from learning_dynamics.runtime import (
     generator,
 )
 
-__all__ = ["Course", "Module", "chain", "draw_modules", "train_modules"]
+__all__ = ["Course", "Module", "chain", "draw_cores", "draw_modules", "train_modules"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def _bartlett(width: int, size: int, stream: torch.Generator) -> Tensor:
     return t + torch.diag((2 * torch._standard_gamma(half, generator=stream)).sqrt())
 
 
-def draw_modules(
+def draw_cores(
     inputs: int,
     bottleneck: int,
     outputs: int,
@@ -80,10 +85,11 @@ def draw_modules(
     wide: Sequence[int],
     init_std: Sequence[float],
     seeds: Sequence[int],
-) -> list[Module]:
-    """Modules at the start, one run per entry of `wide` (n), `init_std` (sigma) and `seeds`.
+) -> list[Float[Tensor, "runs _ _"]]:
+    """A_1, B_1, A_2, ... with p + q units in every wide layer, for one of n: see the module's text.
 
-    All weights i.i.d. Gaussian with standard deviation sigma; any width n >= 2 bottleneck.
+    One run per entry of `wide` (n), `init_std` (sigma) and `seeds`. The Gram matrices of A_j and
+    B_j are those of i.i.d. Gaussian weights of standard deviation sigma; any n >= 2 bottleneck.
     """
     for name, value in (
         ("inputs", inputs),
@@ -96,13 +102,29 @@ def draw_modules(
     sizes = [inputs, *[bottleneck] * (modules - 1), outputs]
     drawn = []
     for j, (p, q) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        blocks = []
+        factors = []
         for n, std, seed in zip(wide, init_std, seeds, strict=True):
-            t = _bartlett(n, p + q, generator("bottleneck-modules", seed, j))
-            blocks.append(std**2 * (t @ t.mT))
-        w = torch.stack(blocks)
-        drawn.append(Module(w[:, p:, :p].clone(), w[:, :p, :p].clone(), w[:, p:, p:].clone()))
+            factors.append(std * _bartlett(n, p + q, generator("bottleneck-modules", seed, j)))
+        t = torch.stack(factors)
+        drawn += [t[:, :p].mT.contiguous(), t[:, p:].contiguous()]
     return drawn
+
+
+def draw_modules(
+    inputs: int,
+    bottleneck: int,
+    outputs: int,
+    modules: int,
+    *,
+    wide: Sequence[int],
+    init_std: Sequence[float],
+    seeds: Sequence[int],
+) -> list[Module]:
+    """The modules of `draw_cores`, whose arguments it takes."""
+    sizes = (inputs, bottleneck, outputs, modules)
+    cores = draw_cores(*sizes, wide=wide, init_std=init_std, seeds=seeds)
+    pairs = zip(cores[::2], cores[1::2], strict=True)
+    return [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
 
 
 def chain(modules: Sequence[Module]) -> Float[Tensor, "runs outputs inputs"]:
@@ -123,14 +145,20 @@ def _forces(modules: Sequence[Module], error: Tensor, multiplier: Tensor) -> lis
     return [d if u is None else d @ u.mT for d, u in zip(back, below, strict=True)]
 
 
-def _moved(module: Module, f: Tensor) -> Module:
-    """The module after a step with f = eta F."""
+def _moved(module: Module, s: Tensor, r: Tensor) -> Module:
+    """The module after A <- A - B's and B <- B - r A'; s = r = eta F for gradient steps."""
     v, p, q = module.v, module.p, module.q
     return Module(
-        v - q @ f - f @ p + f @ v.mT @ f,
-        p - v.mT @ f - f.mT @ v + f.mT @ q @ f,
-        q - v @ f.mT - f @ v.mT + f @ p @ f.mT,
+        v - q @ s - r @ p + r @ v.mT @ s,
+        p - v.mT @ s - s.mT @ v + s.mT @ q @ s,
+        q - v @ r.mT - r @ v.mT + r @ p @ r.mT,
     )
+
+
+def _polar(module: Module, f: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """S and R of polar steps."""
+    into = f @ inverse_root(f.mT @ module.q @ f, cutoff)
+    return into, inverse_root(f @ module.p @ f.mT, cutoff) @ f
 
 
 def _activity(modules: Sequence[Module], forces: Sequence[Tensor], loss: Tensor) -> Tensor:
@@ -152,8 +180,10 @@ def train_modules(
     stop: Callable[[Tensor], Tensor] | None = None,
     spectra: bool = False,
     time_power: float = 0.0,
+    polar: Float[Tensor, "runs layers"] | None = None,
+    cutoff: float = CUTOFF,
 ) -> Course:
-    """Full-batch gradient descent on the squared loss, f = G V_K ... V_1 x.
+    """Full-batch gradient descent on the squared loss, f = G V_K ... V_1 x; or polar steps.
 
     multiplier : G = g_1 ... g_L, per run; by the re-gauge symmetry only the product matters.
     step_size  : eta, one for all layers, per run or for all. stop : maps (runs, n_L, n_0) ->
@@ -162,6 +192,8 @@ def train_modules(
     time_power : power q >= 0 of the change of time: the step is eta max(1, (eta a)^-q), a the
                  activity
     sum_l |dL/dW_l|^2 / (2 L); 0 is plain gradient descent.
+    polar : entries for A_1, B_1, A_2, ...: each weight matrix subtracts eta times its entry times
+    the polar factor of its gradient. cutoff : see `inverse_root`.
     Raises ValueError if a run diverges.
     """
     check_integer("steps", steps, least=1)
@@ -174,6 +206,14 @@ def train_modules(
     frozen = torch.zeros(len(scale), dtype=torch.bool)
     rest = 0.5 * torch.diagonal(moments.yy, dim1=-2, dim2=-1).sum(-1)
     check_positive("time_power", time_power, zero=True)
+    if polar is not None:
+        if polar.shape != (len(scale), 2 * len(state)) or time_power:
+            raise ValueError(
+                f"polar: shape {tuple(polar.shape)}, time_power = {time_power}: allowed is "
+                f"{(len(scale), 2 * len(state))}, one entry a run and layer, with time_power = 0"
+            )
+        check_positive("polar", polar)
+        lengths = polar[..., None, None].unbind(1)
     loss, maps, gains, ranks = [], [], [], []
     for t in range(steps + 1):
         f = scale * chain(state)
@@ -200,7 +240,13 @@ def train_modules(
                 value = 0.5 * ((f @ moments.xx - 2 * moments.yx) * f).sum((-2, -1)) + rest
                 a = _activity(state, forces, value)[:, None, None]
                 step = step * (eta * a).pow(-time_power).clamp_min(1.0)
-            state = [_moved(x, step * force) for x, force in zip(state, forces, strict=True)]
+            pairs = [(f, f) for f in forces]
+            if polar is not None:
+                sides = zip(lengths[::2], lengths[1::2], strict=True)
+                roots = [_polar(x, f, cutoff) for x, f in zip(state, forces, strict=True)]
+                pairs = [(a * s, b * r) for (a, b), (s, r) in zip(sides, roots, strict=True)]
+            moves = zip(state, pairs, strict=True)
+            state = [_moved(x, step * s, step * r) for x, (s, r) in moves]
     none = torch.zeros(len(scale), len(taken), 0, dtype=torch.float64)
     return Course(
         torch.tensor(taken),

@@ -10,13 +10,14 @@ of degree K - 1, so it takes a time proportional to (n/m)^((K-2)/2), a logarithm
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.data.digits import small_digits
-from learning_dynamics.problems import Moments, linear_teacher
+from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import (
     Module,
@@ -35,8 +36,11 @@ __all__ = [
     "Plateaus",
     "ReluPlateau",
     "ReluPlateaus",
+    "Start",
+    "crossing",
     "frozen_escape",
     "linear_plateaus",
+    "linear_start",
     "measure",
     "relu_plateaus",
     "slope",
@@ -90,14 +94,14 @@ def slope(x: Sequence[float], y: Float[Tensor, "points seeds"]) -> Float[Tensor,
     return (u[:, None] * y.log()).sum(0) / u.square().sum()
 
 
-def _teacher(config: LinearPlateau) -> Moments:
+def _teacher(config: LinearPlateau) -> Problem:
     return linear_teacher(
         generator=generator("spectral-plateau"),
         input_spectrum=(2.0, 1.2, 0.8, 0.5),
         target_spectrum=config.target_spectrum,
         output_dim=3,
         samples=12,
-    ).moments()
+    )
 
 
 def frozen_escape(
@@ -158,58 +162,91 @@ def frozen_escape(
     raise ValueError(f"level = {level}: not reached by the frozen flow; is the correlation zero?")
 
 
-def linear_plateaus(config: LinearPlateau = LinearPlateau()) -> Plateaus:
-    """Train at every ratio, measure the escape and predict it."""
-    moments = _teacher(config)
+@dataclass(frozen=True)
+class Start:
+    """The start of a `LinearPlateau`'s nets, one run per ratio and seed, ratios outermost.
+
+    sizes, draws : arguments of `draw_cores`. multiplier : G. left, right : leading pair of
+    Sigma_yx. level : half of what the best map has along it.
+    """
+
+    problem: Problem
+    sizes: tuple[int, int, int, int]
+    draws: dict[str, Any]
+    multiplier: Float[Tensor, " runs"]
+    left: Tensor
+    right: Tensor
+    level: float
+
+    def height(self, maps: Tensor) -> Tensor:
+        """How far maps (..., m2, m0) have learned the leading pair."""
+        return torch.einsum("o,...oi,i->...", self.left, maps, self.right)
+
+
+def linear_start(config: LinearPlateau) -> Start:
+    """What all runs of a `LinearPlateau` start from."""
+    problem = _teacher(config)
+    moments = problem.moments()
     outputs, inputs = moments.yx.shape
     m, k = config.bottleneck, config.modules
-    wide, stds, multipliers = [], [], []
+    draws: dict[str, Any] = {"wide": [], "init_std": [], "seeds": []}
+    multipliers = []
     for ratio in config.ratios:
         n = ratio * m
         p = scheme(config.scheme)((inputs, *[n, m] * (k - 1), n, outputs), 1.0)
-        for _ in range(config.seeds):
-            wide.append(n)
-            stds.append(p.init_stds[0])
-            multipliers.append(math.prod(p.multipliers))
-    seeds = list(range(config.seeds)) * len(config.ratios)
-    modules = draw_modules(inputs, m, outputs, k, wide=wide, init_std=stds, seeds=seeds)
+        draws["wide"] += [n] * config.seeds
+        draws["init_std"] += [p.init_stds[0]] * config.seeds
+        draws["seeds"] += range(config.seeds)
+        multipliers += [math.prod(p.multipliers)] * config.seeds
     g = torch.tensor(multipliers, dtype=torch.float64)
     u, _, v = torch.linalg.svd(moments.yx)
     best = moments.yx @ torch.linalg.inv(moments.xx)
     level = 0.5 * float(u[:, 0] @ best @ v[0])
-    predicted = frozen_escape(modules, moments.yx, g, level, step_size=config.step_size)
+    return Start(problem, (inputs, m, outputs, k), draws, g, u[:, 0], v[0], level)
 
-    def height(maps: Tensor) -> Tensor:
-        return torch.einsum("o,...oi,i->...", u[:, 0], maps, v[0])
 
+def linear_plateaus(config: LinearPlateau = LinearPlateau()) -> Plateaus:
+    """Train at every ratio, measure the escape and predict it."""
+    start = linear_start(config)
+    modules, moments = draw_modules(*start.sizes, **start.draws), start.problem.moments()
+    g, level, step_size = start.multiplier, start.level, config.step_size
+    predicted = frozen_escape(modules, moments.yx, g, level, step_size=step_size)
     course = train_modules(
         modules,
         moments,
         multiplier=g,
-        step_size=config.step_size,
+        step_size=step_size,
         steps=config.most_steps,
         time_power=config.time_power,
-        stop=lambda f: height(f) >= level,
+        stop=lambda f: start.height(f) >= level,
     )
-    marks = torch.full((len(g), 1), -level, dtype=torch.float64)
-    crossed = crossing_steps(-height(course.maps), marks, course.steps)[:, 0]
-    if bool(crossed.isnan().any()):
-        raise ValueError(f"most_steps = {config.most_steps}: too few for the longest plateau")
+    crossed = crossing(config, start, course.maps, course.steps)
     left, spectrum, right = torch.linalg.svd(g[:, None, None] * chain(course.final))
     spectra = [torch.linalg.svdvals(x.v) for x in course.final]
     ranks = torch.stack([(z / z[:, :1]).square().sum(-1) for z in spectra], -1)
     change = torch.linalg.matrix_norm(course.final[0].q - modules[0].q, 2)
     change = change / torch.linalg.matrix_norm(modules[0].q, 2)
+    overlap = ((left[:, :, 0] @ start.left) * (right[:, 0] @ start.right)).abs()
     shape = (len(config.ratios), config.seeds)
     return Plateaus(
         config,
         crossed.reshape(shape),
         predicted.reshape(shape),
-        ((left[:, :, 0] @ u[:, 0]) * (right[:, 0] @ v[0])).abs().reshape(shape),
+        overlap.reshape(shape),
         (spectrum[:, 1] / spectrum[:, 0]).reshape(shape),
         ranks.reshape(*shape, -1),
         change.reshape(shape),
     )
+
+
+def crossing(config: LinearPlateau, start: Start, maps: Tensor, steps: Tensor) -> Tensor:
+    """Steps, between records, at which the runs have half learned the leading pair."""
+    height = start.height(maps)
+    marks = torch.full((len(height), 1), -start.level, dtype=torch.float64)
+    crossed = crossing_steps(-height, marks, steps)[:, 0]
+    if bool(crossed.isnan().any()):
+        raise ValueError(f"most_steps = {config.most_steps}: too few for the longest plateau")
+    return crossed
 
 
 @dataclass(frozen=True)
