@@ -168,12 +168,13 @@ def follow_dormant(
     the flow, so basins are kept), stops at the first kink on its way, and slides or crosses in
     the next step. Every fifth step the exact resting direction of the unit's cell is taken if
     the unit is within 18 degrees of it. Dead units keep rate 0.
+    tolerance is a share of the largest rate there is: below it a force is taken for zero.
     One step of all units counts as one gradient evaluation.
     """
     act, x = objective.activation, objective.problem.inputs
     m0 = len(x)
     residual = objective.residual(state)
-    scale = float(torch.linalg.matrix_norm(x @ residual.mT, 2)) + 1e-300
+    scale = objective.largest_rate(state)
     w = units / units.norm(dim=1, keepdim=True)
     rates = x.new_zeros(len(w), min(m0, len(residual)))
     settled = torch.zeros(len(w), dtype=torch.bool)
