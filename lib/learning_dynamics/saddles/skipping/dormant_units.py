@@ -197,7 +197,9 @@ def follow_dormant(
             inside = bool((same | on[k] & kinks.held[k]).all())
             if float(pair @ v[k]) > 0.95 and inside and float(values[0]) > 0:
                 v[k], done[k], force[k] = pair, True, values[0] * pair
-            if done[k]:
+            if done[k] and bool(on[k].any()) and not bool(kinks.slopes[k].any()):
+                v[k, :m0] -= 1e-3 * (x[:, on[k]] / x[:, on[k]].norm(dim=0)).sum(1)  # a finite step
+            if done[k]:  # ends beyond the kink at which the unit dies
                 rates[moving[k]] = values
                 rates[moving[k], 0] = v[k] @ force[k]
         move = length * force / force.norm(dim=1, keepdim=True).clamp(min=1e-300)
