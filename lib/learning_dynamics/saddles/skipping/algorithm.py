@@ -20,7 +20,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_positive
-from learning_dynamics.saddles.skipping.active_descent import descend
+from learning_dynamics.saddles.skipping.active_descent import descend, flow_phase
 from learning_dynamics.saddles.skipping.certificate import Certificate, bound, second_order
 from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
 from learning_dynamics.saddles.skipping.dormant_units import (
@@ -308,11 +308,17 @@ def _skip(
     saddles: list[Saddle] = []
     removed, reached = 0, True
     while True:
-        objective.record(state, saddle=True)
         certificate, escape = bound(objective, state.outputs, diagonal=diagonal), None
         if certificate.status != "global":
             least = settings.rate_tolerance * objective.largest_rate(state)
             escape = dormant.next(objective, state, least)
+            if escape is None and reached and isinstance(dormant, DormantUnits):
+                lower = _beside(objective, state, dormant)
+                if lower is not None:
+                    state = lower
+                    objective.record(state)
+                    continue
+        objective.record(state, saddle=True)
         k, spent = len(state.weights.w1), (objective.gradients, objective.svds)
         saddles.append(
             Saddle(state.weights, float(state.loss), k, removed, reached, escape, *spent)
@@ -361,6 +367,40 @@ def _skip(
         removed = int(gone.sum())
         dormant.removed(before, gone)
     return Skipped(tuple(saddles), objective.path(state.weights, status), status, certificate)
+
+
+def _beside(objective: Objective, state: State, dormant: DormantUnits) -> State | None:
+    """Where a descent from beside a point ends at which nothing escapes; None if not lower.
+
+    Units with copies are halved, and all moved by a hundredth of themselves: what the second order
+    cannot see (kinks that are just held, flat directions) is tried. Counted only if it
+    is taken: else it is a part of the certificate.
+    """
+    units, m0, before = state.weights.units, state.weights.w1.shape[1], objective.gradients
+    halved = [i for i, copies in enumerate(dormant.copies) if copies > 1]
+    rows = units.clone()
+    rows[halved] /= 2**0.5
+    rows = torch.cat([rows, rows[halved]])
+    shift = (torch.arange(1, rows.numel() + 1) * GOLDEN % 1 - 0.5).reshape(rows.shape).double()
+    rows = rows + 0.01 * rows.norm(dim=1, keepdim=True) * shift / shift.norm(dim=1, keepdim=True)
+    done = flow_phase(
+        Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous()),
+        objective,
+        tolerance=0.0,
+        relative=1e-8,
+        max_steps=2000,
+    )
+    zero = torch.zeros_like(objective.problem.targets)
+    first = float(objective.loss.value(zero, objective.problem.targets))
+    if float(state.loss - done.state.loss) <= 1e-7 * first:
+        objective.gradients = before
+        return None
+    for i in halved:
+        dormant.divide(i)
+    return done.state
+
+
+GOLDEN = 0.6180339887498949  # multiples of it modulo one fill the interval evenly
 
 
 def _activated(

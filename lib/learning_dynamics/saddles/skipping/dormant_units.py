@@ -416,10 +416,7 @@ class DormantUnits(Dormant):
     def activated(self, escape: Escape) -> None:
         """Its copies become active with it, or a unit's copies go to its two halves."""
         if escape.splits is not None:
-            half = self.copies[escape.splits] // 2
-            self.copies[escape.splits] -= half
-            self.copies.append(half)
-            self.modes.append(self.modes[escape.splits])
+            self.divide(escape.splits)
         elif self.choice == "best":
             self.copies.append(1)
             self.modes.append(self.exponents.new_zeros(self.modes_of_a_cell - 1))
@@ -428,6 +425,13 @@ class DormantUnits(Dormant):
             self.copies.append(int(same.sum()))
             self.modes.append(self.exponents[same, 1:].amin(0))
             self.units, self.exponents = self.units[~same], self.exponents[~same]
+
+    def divide(self, unit: int) -> None:
+        """The copies of an active unit go to its two halves, of which the second is the last unit."""
+        half = self.copies[unit] // 2
+        self.copies[unit] -= half
+        self.copies.append(half)
+        self.modes.append(self.modes[unit])
 
     def removed(self, units: Float[Tensor, "k coordinate"], gone: Tensor) -> None:
         """They join the dormant ones with exponent 0, each with its copies."""
