@@ -20,8 +20,17 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_positive
-from learning_dynamics.saddles.skipping.active_descent import descend, flow_phase
-from learning_dynamics.saddles.skipping.certificate import Certificate, bound, second_order
+from learning_dynamics.saddles.skipping.active_descent import (
+    descend,
+    flow_phase,
+    quasi_newton_phase,
+)
+from learning_dynamics.saddles.skipping.certificate import (
+    LARGEST_GAP,
+    Certificate,
+    bound,
+    second_order,
+)
 from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
 from learning_dynamics.saddles.skipping.dormant_units import (
     DormantCoordinates,
@@ -29,6 +38,8 @@ from learning_dynamics.saddles.skipping.dormant_units import (
     DormantUnits,
     Escape,
     balance,
+    follow_dormant,
+    pair_of_linear_unit,
 )
 from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
 from learning_dynamics.saddles.skipping.settings import Settings
@@ -228,7 +239,7 @@ def _without_dormant(
     w = state.weights
     hidden = objective.activation(w.w1 @ objective.problem.inputs)
     size = hidden.norm(dim=1) * w.w2.norm(dim=0)
-    gone = size <= tolerance * size.max()
+    gone = size <= tolerance * size.amax() if len(size) else size > 0
     if bool(gone.any()):
         state = objective(Weights(w.w1[~gone], w.w2[:, ~gone]))
     return state, gone
@@ -294,6 +305,58 @@ def skip_plateaus(
         path=units.path(found.path),
         certificate=units.certificate(found.certificate),
     )
+
+
+def certify(
+    problem: Problem,
+    weights: Weights,
+    *,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+    settings: Settings = Settings(),
+) -> Certificate:
+    """What kind of point a dense net, however it was trained, rests at: W1 (m1, m0), W2 (m2, m1).
+
+    Units whose output is below `settings.dormant_tolerance` of the largest are dormant, with the directions they have.
+    The others first descend to the stationary point next to them (a run ends near one); if the loss
+    falls by more than 1e-6 of the first on the way, the status is "unknown".
+    Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
+
+    >>> from learning_dynamics import generator, linear_teacher
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> certify(problem, Weights(problem.teacher.new_zeros(3, 6), problem.teacher.new_zeros(4, 3))).status
+    'saddle'
+    """
+    given = Objective(problem, activation=activation, loss=loss)
+    _check(given, "dense")
+    with _one_thread():
+        units = _Standard.of(given)
+        factor = math.sqrt(units.inputs) / math.sqrt(units.targets)
+        w = Weights(factor * weights.w1.double(), factor * weights.w2.double())
+        objective = Objective(units.problem, activation=activation, loss=loss)
+        state = start = objective(w)
+        known = bound(objective, state.outputs)
+        if known.status == "global":
+            return units.certificate(known)
+        state, gone = _without_dormant(objective, state, settings.dormant_tolerance)
+        options = {"tolerance": 0.0, "max_steps": settings.max_steps, "known": state.outputs}
+        if is_piecewise_linear(objective.activation):
+            state = flow_phase(state.weights, objective, relative=1e-8, **options).state
+            followed = follow_dormant(w.units[gone], objective, state)
+            escape = float(followed.rates.max()) if bool(gone.any()) else 0.0
+        else:
+            if len(state.weights.w1):
+                state = quasi_newton_phase(state.weights, objective, **options).state
+            escape = float(pair_of_linear_unit(objective, state)[1][0]) if bool(gone.any()) else 0.0
+        zero = torch.zeros_like(units.problem.targets)
+        fall = float(start.loss - state.loss) / float(objective.loss.value(zero, units.problem.targets))
+        if fall > LARGEST_GAP:
+            why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
+            return units.certificate(replace(known, why=why))
+        found = second_order(
+            objective, state, escape=escape, rate_tolerance=settings.rate_tolerance, known=known
+        )
+    return units.certificate(found)
 
 
 def _skip(

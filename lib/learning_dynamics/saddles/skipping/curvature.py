@@ -78,7 +78,7 @@ def curvature(
         bend = torch.autograd.grad(act.derivative(free).sum(), free)[0] * (b @ g)
         copies[:, :m0, :m0] = (bend[:, None] * x) @ x.mT
     gradient = torch.cat([(slopes * (b @ g)) @ x.mT, hidden @ g.mT], dim=1)
-    blocks = hessian.unflatten(0, (k, -1)).unflatten(2, (k, -1))
+    blocks = hessian.reshape(k, m0 + m2, k, m0 + m2)
     for i in range(k):
         blocks[i, :, i] += copies[i]
     if kinks is not None:
