@@ -10,7 +10,8 @@ from learning_dynamics.saddles.deep_nets import (
 )
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
-from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
+from learning_dynamics.saddles.skipping.algorithm import certify, skip_plateaus
+from learning_dynamics.saddles.skipping.settings import Settings
 from learning_dynamics.saddles.theory.alignment import escape, plateau_steps
 from learning_dynamics.saddles.theory.extremal_directions import extremal_directions
 from learning_dynamics.saddles.theory.growth_bound import growth_bound
@@ -20,9 +21,11 @@ from learning_dynamics.saddles.theory.unit_matrix import unit_gradient, unit_mat
 from learning_dynamics.saddles.two_layer import Stop, geometric_grid, gradient_descent
 
 __all__ = [
+    "Settings",
     "Stop",
     "Weights",
     "arrival_rate",
+    "certify",
     "deep_forward",
     "escape",
     "extremal_directions",

@@ -1,29 +1,36 @@
 """The efficient algorithm: from saddle to saddle without the plateaus (Arata's thesis, section 4).
 
-At a saddle: find the unit that would become active after an infinitesimally small start (Theorem
-             1);
-give it the size at which the loss stops falling along it; descend among the active units to the
-next saddle; remove units that became dormant; repeat until nothing escapes. The path is meant to be
-that of gradient descent as the initial scale goes to zero; the cost does not depend on any scale.
-Only dormant units are asked whether they escape. Among active units no second order is tested:
-in nets with a kink and more than one output copies of a unit part there, and the path is left
-too early. So the end counts as a minimum only with a proof (`certificate`).
+At a saddle: find what leaves it first after an infinitesimally small start, a dormant unit (Theorem
+1) or copies of an active one that part inside their activation cell; give it the size at which
+the loss stops falling along it; descend among the active units to the next saddle; remove units
+that became dormant; repeat until nothing escapes. The cost does not depend on any scale.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
-from learning_dynamics.losses import Loss
+from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_choice, check_integer, check_positive
-from learning_dynamics.saddles.skipping.active_descent import gradient_phase, quasi_newton_phase
-from learning_dynamics.saddles.skipping.certificate import Certificate, certify
+from learning_dynamics.saddles.skipping.active_descent import (
+    descend,
+    flow_phase,
+    quasi_newton_phase,
+)
+from learning_dynamics.saddles.skipping.certificate import (
+    LARGEST_GAP,
+    Certificate,
+    bound,
+    second_order,
+)
 from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear
 from learning_dynamics.saddles.skipping.dormant_units import (
     DormantCoordinates,
@@ -31,11 +38,14 @@ from learning_dynamics.saddles.skipping.dormant_units import (
     DormantUnits,
     Escape,
     balance,
+    follow_dormant,
+    pair_of_linear_unit,
 )
-from learning_dynamics.saddles.skipping.objective import Objective, Path, add_unit, no_units
+from learning_dynamics.saddles.skipping.objective import Objective, Path, no_units
+from learning_dynamics.saddles.skipping.settings import Settings
 from learning_dynamics.saddles.two_layer import State, Weights
 
-__all__ = ["Saddle", "Skipped", "skip_plateaus"]
+__all__ = ["Saddle", "Skipped", "certify", "skip_plateaus"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Saddle:
     active     : k, for linear nets the rank of W2 W1.
     removed   : units that became dormant on the way here.
     reached   : the descent met its tolerance.
-    escape    : the unit that leaves it; None at the last one.
+    escape    : what leaves it; None at the last one.
     evaluations, svds : spent until here, from the start, the search for `escape` included.
     """
 
@@ -77,36 +87,121 @@ class Saddle:
 class Skipped:
     """saddles : visited ones in order, the origin first, the end last. path : what was recorded.
 
-    status : "minimum" (nothing escapes, and `certificate` proves it to be one), "uncertified"
-    (no dormant unit escapes, but that does not prove a minimum: the point may be a saddle),
-    "width" (a unit would escape but all are active), "stages" (max_stages reached) or "stuck" (a
-    descent did not reach its tolerance): nothing is proved of these ends either.
-    certificate : the numbers that decided between the first two; None for the others.
+    status : "global", "second-order" or "no-minimum", proved by `certificate`; "saddle": something
+    leads down that the algorithm cannot follow; "stalled": a descent did not reach its tolerance;
+    "stages-exhausted": max_stages reached.
+    certificate : the numbers that decided.
     """
 
     saddles: tuple[Saddle, ...]
     path: Path
     status: str
-    certificate: Certificate | None = None
+    certificate: Certificate
+
+    @property
+    def loss(self) -> float:
+        """L at the end."""
+        return self.saddles[-1].loss
+
+    @property
+    def weights(self) -> Weights:
+        """The active units at the end."""
+        return self.saddles[-1].weights
+
+    @property
+    def losses(self) -> list[float]:
+        """L at the visited saddles, the end included."""
+        return [saddle.loss for saddle in self.saddles]
 
 
-def _check(problem: Problem, objective: Objective, architecture: str) -> None:
-    zero = torch.zeros((), dtype=problem.inputs.dtype)
-    if float(objective.activation(zero)) != 0:
+@dataclass(frozen=True)
+class _Standard:
+    """The problem in units of its own: entries of X and Y of order one, samples in canonical order.
+
+    Positively homogeneous activations and the squared loss have no scale, so that X, Y, L and
+    rates can be divided by powers of four (exactly, roots included). Where a scale exists, it stays.
+    inputs, targets : what X and Y were divided by. order : of the samples.
+    """
+
+    problem: Problem
+    inputs: float
+    targets: float
+    order: Tensor
+
+    @classmethod
+    def of(cls, objective: Objective) -> "_Standard":
+        """Of the problem of `objective`, in double precision."""
+        x, y = objective.problem.inputs.double(), objective.problem.targets.double()
+        weighted = objective.loss.name == "weighted squared"
+        free = objective.activation.homogeneous
+        unit = [
+            4.0 ** round(math.log(float(v.abs().max()) or 1.0, 4)) if scaled else 1.0
+            for v, scaled in ((x, free), (y, free and (weighted or objective.loss.name == "squared")))
+        ]
+        x, y = x / unit[0], y / unit[1]
+        order = torch.arange(x.shape[1])
+        if objective.loss.name.split("(")[0] in LOSSES:  # others may hold numbers for each sample
+            order = torch.from_numpy(np.lexsort(torch.cat([y, x]).flip(0).numpy()))
+        return cls(Problem(x[:, order].contiguous(), y[:, order].contiguous()), *unit, order)
+
+    @property
+    def rate(self) -> float:
+        """What a rate is multiplied by."""
+        return self.inputs * self.targets
+
+    def weights(self, w: Weights) -> Weights:
+        """In the user's units."""
+        factor = math.sqrt(self.targets) / math.sqrt(self.inputs)
+        return Weights(factor * w.w1, factor * w.w2)
+
+    def loss(self, value: float) -> float:
+        """In the user's units."""
+        return value * self.targets * self.targets
+
+    def saddle(self, s: Saddle) -> Saddle:
+        """In the user's units."""
+        escape = s.escape
+        if escape is not None:
+            escape = replace(
+                escape,
+                rate=escape.rate * self.rate,
+                second=escape.second * self.rate,
+                waiting=escape.waiting / self.rate if self.rate else math.inf,
+                hidden=None,
+            )
+        return replace(s, weights=self.weights(s.weights), loss=self.loss(s.loss), escape=escape)
+
+    def path(self, path: Path) -> Path:
+        """In the user's units and order."""
+        back = torch.argsort(self.order)
+        return replace(
+            path,
+            losses=path.losses * self.targets * self.targets,
+            outputs=path.outputs[..., back] * self.targets,
+            weights=self.weights(path.weights),
+        )
+
+    def certificate(self, c: Certificate) -> Certificate:
+        """In the user's units."""
+        return c if c.least is None else replace(c, least=self.loss(c.least))
+
+
+def _check(objective: Objective, architecture: str) -> None:
+    act = objective.activation
+    zero = torch.zeros((), dtype=torch.float64)
+    if float(act(zero)) != 0:
         raise ValueError(
-            f"activation = {objective.activation.name!r}: sigma(0) must be 0, or the origin is "
+            f"activation = {act.name!r}: sigma(0) must be 0, or the origin is "
             "not stationary and there is no plateau to skip"
         )
-    one = torch.ones_like(zero)
-    if all(float(objective.activation.derivative(v * one)) == 0 for v in (0.0, 1e-6, -1e-6)) or (
-        abs(float(objective.activation.derivative(1e-6 * one))) < 1e-3
-    ):
+    if abs(float(act.derivative(zero + 1e-6))) < 1e-3:
         raise ValueError(
-            f"activation = {objective.activation.name!r}: sigma'(0+) must not be 0, or units do "
+            f"activation = {act.name!r}: sigma'(0+) must not be 0, or units do "
             "not leave a saddle exponentially"
         )
+    check_choice("architecture", architecture, ("dense", "diagonal"))
     if architecture == "diagonal" and (
-        objective.activation.negative_slope != 1 or problem.targets.shape[-2] != 1
+        act.negative_slope != 1 or objective.problem.targets.shape[-2] != 1
     ):
         raise ValueError("architecture = 'diagonal': needs activation 'linear' and one output")
 
@@ -115,41 +210,50 @@ def _dormant(
     objective: Objective,
     width: int,
     architecture: str,
-    choice: str,
-    step_size: float | None,
+    settings: Settings,
     starts: Tensor | None,
     generator: torch.Generator | None,
 ) -> DormantModes | DormantUnits | DormantCoordinates:
     m0, m2 = objective.problem.inputs.shape[-2], objective.problem.targets.shape[-2]
     if architecture == "diagonal":
-        return DormantCoordinates(m0, step_size)
+        return DormantCoordinates(m0, settings.step_size)
     if not is_piecewise_linear(objective.activation):
-        return DormantModes(width, step_size)
+        return DormantModes(width, settings.step_size)
     if starts is None:
         if generator is None:
             raise ValueError(
                 "starts = None, generator = None: a piecewise linear activation needs the "
                 "directions of its dormant units, or a generator to draw them"
             )
-        starts = torch.randn(
-            width, m0 + m2, generator=generator, dtype=objective.problem.inputs.dtype
-        )
+        starts = torch.randn(width, m0 + m2, generator=generator, dtype=torch.float64)
     if tuple(starts.shape)[1:] != (m0 + m2,):
         raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
-    return DormantUnits(starts, choice, step_size)
+    starts = starts.double()[torch.from_numpy(np.lexsort(starts.mT.flip(0).numpy()))]
+    return DormantUnits(starts, min(m0, m2), settings.choice, settings.step_size)
 
 
 def _without_dormant(
-    weights: Weights, objective: Objective, state: State, dormant_tolerance: float
-) -> tuple[Weights, State, Tensor]:
+    objective: Objective, state: State, tolerance: float
+) -> tuple[State, Tensor]:
     """Remove units whose part of the output is negligible; evaluate once more if any was."""
-    size = weights.w1.norm(dim=1) * weights.w2.norm(dim=0)
-    keep = size > dormant_tolerance * size.max()
-    gone = weights.units[~keep]
-    if len(gone):
-        weights = Weights(weights.w1[keep], weights.w2[:, keep])
-        state = objective(weights)
-    return weights, state, gone
+    w = state.weights
+    hidden = objective.activation(w.w1 @ objective.problem.inputs)
+    size = hidden.norm(dim=1) * w.w2.norm(dim=0)
+    gone = size <= tolerance * size.amax() if len(size) else size > 0
+    if bool(gone.any()):
+        state = objective(Weights(w.w1[~gone], w.w2[:, ~gone]))
+    return state, gone
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def skip_plateaus(
@@ -158,114 +262,225 @@ def skip_plateaus(
     width: int,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
-    phase: str = "fast",
-    step_size: float | None = None,
     architecture: str = "dense",
-    choice: str = "gradient_descent",
+    settings: Settings = Settings(),
     starts: Float[Tensor, "s coordinate"] | None = None,
     generator: torch.Generator | None = None,
-    jump: float = 1.0,
-    tolerance: float = 1e-5,
-    rate_tolerance: float = 1e-3,
-    dormant_tolerance: float = 1e-6,
-    max_stages: int | None = None,
-    max_steps: int = 100_000,
 ) -> Skipped:
     """The saddles that gradient descent from infinitesimal scale visits, without its plateaus.
 
     width      : hidden units of the net followed; at most so many become active.
-    phase      : "fast" (quasi-Newton) or "gradient_descent" with `step_size` (also used in the
-                 finite-step growth log(1 + eta r)/eta that decides which unit becomes active).
     architecture : "dense", or "diagonal" for f = sum_i u_i v_i x_i (one output).
-    choice     : piecewise linear activations: activate the unit that "gradient_descent" activates
-                 first, or the "best" one over all starts.
     starts     : (s, m0+m2) directions of the dormant units, rows (a, b): those of the net that
-                 is to be followed. Default: `width` Gaussian ones from `generator`.
-    jump       : size of the activated unit in units of the balance size (`escape.balance`).
-    tolerance  : a descent ends when |gradient| <= tolerance * rate * size, the gradient that
-                 the unit had when it became active being about rate * size.
-    rate_tolerance : escape rates below this share of the first are taken for zero; must exceed
-                 `tolerance` well, since a saddle found to a tolerance has a residue of it.
-    dormant_tolerance : units with |a||b| below this share of the largest are dormant and removed.
-    max_stages : stop after so many descents. max_steps : per descent.
+                 is to be followed (piecewise linear activations). Default: `width` Gaussian
+                 ones from `generator`.
+    settings   : how it descends, chooses and stops.
+    The loss never rises from saddle to saddle. The same call gives the same numbers in every process and for
+    every number of threads; samples and starts are put into lexicographic order first.
     Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
     Smooth activations: one unit becomes active at a time, where a wide net activates a group of
                         copies.
-    Status "minimum" is proved (see `Skipped`): squared loss and a linear net, or a loss of zero.
 
     >>> from learning_dynamics import generator, linear_teacher, saddles
     >>> problem = linear_teacher(generator=generator(0))
-    >>> path = saddles.skip_plateaus(problem, width=10, step_size=0.05)
+    >>> path = saddles.skip_plateaus(problem, width=10)
     >>> [saddle.active for saddle in path.saddles]  # the rank rises by one at each drop
     [0, 1, 2, 3, 4]
+    >>> path.status
+    'global'
     """
-    objective = Objective(problem, activation=activation, loss=loss)
+    given = Objective(problem, activation=activation, loss=loss)
     check_integer("width", width, least=1)
-    check_choice("phase", phase, ("gradient_descent", "fast"))
-    check_choice("architecture", architecture, ("dense", "diagonal"))
-    check_choice("choice", choice, ("gradient_descent", "best"))
-    check_positive("jump", jump)
-    check_positive("tolerance", tolerance)
-    check_positive("rate_tolerance", rate_tolerance)
-    if step_size is not None:
-        check_positive("step_size", step_size)
-    elif phase == "gradient_descent":
-        raise ValueError("step_size = None: phase 'gradient_descent' needs a number > 0")
-    _check(problem, objective, architecture)
-    dormant = _dormant(objective, width, architecture, choice, step_size, starts, generator)
-    diagonal = architecture == "diagonal"
-    weights = no_units(problem)
-    state = objective(weights)
-    saddles: list[Saddle] = []
-    removed, reached, first_rate, certificate = 0, True, None, None
-    while True:
-        objective.record(state, saddle=True)
-        least = rate_tolerance * first_rate if first_rate is not None else 1e-12
-        escape = dormant.next(objective, state, least)
-        saddles.append(
-            Saddle(
-                weights,
-                float(state.loss),
-                weights.w1.shape[0],
-                removed,
-                reached,
-                escape,
-                objective.gradients,
-                objective.svds,
-            )
-        )
-        if not reached:
-            status = "stuck"
-            break
-        if escape is None:
-            certificate = certify(objective, state.outputs, diagonal=diagonal)
-            status = "minimum" if certificate.holds else "uncertified"
-            break
-        if weights.w1.shape[0] >= width:
-            status = "width"
-            break
-        if max_stages is not None and len(saddles) > max_stages:
-            status = "stages"
-            break
-        first_rate = first_rate or escape.rate
-        found = balance(escape.direction, objective, state)
-        size = jump * found.size
-        weights = add_unit(weights, size * escape.direction)
-        mask: Bool[Tensor, "m1 m0"] | None = weights.w1 != 0 if diagonal else None
-        descent: dict[str, Any] = {"mask": mask, "known": found.outputs, "max_steps": max_steps}
-        descent["tolerance"] = tolerance * escape.rate * found.size
-        if phase == "gradient_descent":
-            descent["step_size"] = step_size
-            done = gradient_phase(weights, objective, **descent)
+    _check(given, architecture)
+    with _one_thread():
+        units = _Standard.of(given)
+        if settings.step_size is not None:
+            settings = replace(settings, step_size=settings.step_size * units.rate)
+        objective = Objective(units.problem, activation=activation, loss=loss)
+        dormant = _dormant(objective, width, architecture, settings, starts, generator)
+        found = _skip(objective, dormant, width, architecture == "diagonal", settings)
+    return replace(
+        found,
+        saddles=tuple(units.saddle(s) for s in found.saddles),
+        path=units.path(found.path),
+        certificate=units.certificate(found.certificate),
+    )
+
+
+def certify(
+    problem: Problem,
+    weights: Weights,
+    *,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+    settings: Settings = Settings(),
+) -> Certificate:
+    """What kind of point a dense net, however it was trained, rests at: W1 (m1, m0), W2 (m2, m1).
+
+    Units whose output is below `settings.dormant_tolerance` of the largest are dormant, with the directions they have.
+    The others first descend to the stationary point next to them (a run ends near one); if the loss
+    falls by more than 1e-6 of the first on the way, the status is "unknown".
+    Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
+
+    >>> from learning_dynamics import generator, linear_teacher
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> certify(problem, Weights(problem.teacher.new_zeros(3, 6), problem.teacher.new_zeros(4, 3))).status
+    'saddle'
+    """
+    given = Objective(problem, activation=activation, loss=loss)
+    _check(given, "dense")
+    with _one_thread():
+        units = _Standard.of(given)
+        factor = math.sqrt(units.inputs) / math.sqrt(units.targets)
+        w = Weights(factor * weights.w1.double(), factor * weights.w2.double())
+        objective = Objective(units.problem, activation=activation, loss=loss)
+        state = start = objective(w)
+        known = bound(objective, state.outputs)
+        if known.status == "global":
+            return units.certificate(known)
+        state, gone = _without_dormant(objective, state, settings.dormant_tolerance)
+        options = {"tolerance": 0.0, "max_steps": settings.max_steps, "known": state.outputs}
+        if is_piecewise_linear(objective.activation):
+            state = flow_phase(state.weights, objective, relative=1e-8, **options).state
+            followed = follow_dormant(w.units[gone], objective, state)
+            escape = float(followed.rates.max()) if bool(gone.any()) else 0.0
         else:
-            done = quasi_newton_phase(
-                weights, objective, curvature=found.curvature, rate=escape.rate, **descent
-            )
-        reached = done.reached
-        weights, state, gone = _without_dormant(
-            done.weights, objective, done.state, dormant_tolerance
+            if len(state.weights.w1):
+                state = quasi_newton_phase(state.weights, objective, **options).state
+            escape = float(pair_of_linear_unit(objective, state)[1][0]) if bool(gone.any()) else 0.0
+        zero = torch.zeros_like(units.problem.targets)
+        fall = float(start.loss - state.loss) / float(objective.loss.value(zero, units.problem.targets))
+        if fall > LARGEST_GAP:
+            why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
+            return units.certificate(replace(known, why=why))
+        found = second_order(
+            objective, state, escape=escape, rate_tolerance=settings.rate_tolerance, known=known
         )
-        removed = len(gone)
-        for unit in gone:
-            dormant.make_dormant(unit)
-    return Skipped(tuple(saddles), objective.path(weights, status), status, certificate)
+    return units.certificate(found)
+
+
+def _skip(
+    objective: Objective,
+    dormant: DormantModes | DormantUnits | DormantCoordinates,
+    width: int,
+    diagonal: bool,
+    settings: Settings,
+) -> Skipped:
+    """`skip_plateaus` in the problem's own units."""
+    state = objective(no_units(objective.problem))
+    saddles: list[Saddle] = []
+    removed, reached = 0, True
+    while True:
+        certificate, escape = bound(objective, state.outputs, diagonal=diagonal), None
+        if certificate.status != "global":
+            least = settings.rate_tolerance * objective.largest_rate(state)
+            escape = dormant.next(objective, state, least)
+            if escape is None and reached and isinstance(dormant, DormantUnits):
+                lower = _beside(objective, state, dormant)
+                if lower is not None:
+                    state = lower
+                    objective.record(state)
+                    continue
+        objective.record(state, saddle=True)
+        k, spent = len(state.weights.w1), (objective.gradients, objective.svds)
+        saddles.append(
+            Saddle(state.weights, float(state.loss), k, removed, reached, escape, *spent)
+        )
+        if certificate.status == "global":
+            status = "global"
+            break
+        ended = settings.max_stages is not None and len(saddles) > settings.max_stages
+        left = None
+        if reached and escape is not None and not ended:
+            left = _activated(objective, state, dormant, escape, settings)
+        if left is None:
+            mask = None
+            if diagonal:
+                mask = torch.cat([state.weights.w1 != 0, torch.ones(k, 1, dtype=torch.bool)], 1)
+                mask = mask.flatten()
+            certificate = second_order(
+                objective,
+                state,
+                escape=0.0 if escape is None else escape.rate,
+                copies=getattr(dormant, "copies", None),
+                rate_tolerance=settings.rate_tolerance,
+                mask=mask,
+                known=certificate,
+            )
+            status = certificate.status
+            if ended and status != "no-minimum":
+                status = "stages-exhausted"
+            elif not reached and status != "no-minimum" or status == "unknown":
+                status = "stalled"
+            break
+        weights, size, curvature = left
+        dormant.activated(escape)
+        done = descend(
+            weights,
+            objective,
+            settings,
+            rate=escape.rate,
+            size=size,
+            curvature=curvature,
+            diagonal=diagonal,
+        )
+        reached = done.reached
+        before = done.state.weights.units
+        state, gone = _without_dormant(objective, done.state, settings.dormant_tolerance)
+        removed = int(gone.sum())
+        dormant.removed(before, gone)
+    return Skipped(tuple(saddles), objective.path(state.weights, status), status, certificate)
+
+
+def _beside(objective: Objective, state: State, dormant: DormantUnits) -> State | None:
+    """Where a descent from beside a point ends at which nothing escapes; None if not lower.
+
+    Units with copies are halved, and all moved by a hundredth of themselves: what the second order
+    cannot see (kinks that are just held, flat directions) is tried. Counted only if it
+    is taken: else it is a part of the certificate.
+    """
+    units, m0, before = state.weights.units, state.weights.w1.shape[1], objective.gradients
+    halved = [i for i, copies in enumerate(dormant.copies) if copies > 1]
+    rows = units.clone()
+    rows[halved] /= 2**0.5
+    rows = torch.cat([rows, rows[halved]])
+    shift = (torch.arange(1, rows.numel() + 1) * GOLDEN % 1 - 0.5).reshape(rows.shape).double()
+    rows = rows + 0.01 * rows.norm(dim=1, keepdim=True) * shift / shift.norm(dim=1, keepdim=True)
+    done = flow_phase(
+        Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous()),
+        objective,
+        tolerance=0.0,
+        relative=1e-8,
+        max_steps=2000,
+    )
+    zero = torch.zeros_like(objective.problem.targets)
+    first = float(objective.loss.value(zero, objective.problem.targets))
+    if float(state.loss - done.state.loss) <= 1e-7 * first:
+        objective.gradients = before
+        return None
+    for i in halved:
+        dormant.divide(i)
+    return done.state
+
+
+GOLDEN = 0.6180339887498949  # multiples of it modulo one fill the interval evenly
+
+
+def _activated(
+    objective: Objective,
+    state: State,
+    dormant: DormantModes | DormantUnits | DormantCoordinates,
+    escape: Escape,
+    settings: Settings,
+) -> tuple[tuple[Weights, Tensor], float, float] | None:
+    """The net after the escape with its outputs where they are known, the size of the new unit and
+    the curvature met; None if no size lowers the loss."""
+    found = balance(escape.direction, objective, state, hidden=escape.hidden)
+    size = settings.jump * found.size
+    for _ in range(60):
+        weights = dormant.activate(state.weights, escape, size)
+        tried = objective(weights, found.outputs)
+        if tried.loss < state.loss:
+            return (weights, tried.outputs), found.size, found.curvature
+        size *= 0.5
+    return None

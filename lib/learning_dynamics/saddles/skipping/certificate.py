@@ -1,41 +1,66 @@
-"""What is proved about a point at which nothing escapes: a lower bound of L and its distance.
+"""What kind of point a net rests at, with the numbers that decide.
 
-That no dormant unit grows does not make a stationary point a minimum: active units of a nonlinear
-net may still split (no second order among them is tested), and a rate below a threshold is not
-zero. So the end is compared with a bound that no net can pass:
-* linear nets, squared loss: least squares over all maps. Stationary points that are no minimum
-  lie above it by the energy of at least one mode of the targets' projection on the inputs' rows
-  (Baldi and Hornik 1989); in a diagonal net by what leaving one coordinate out costs.
-* other nets and losses that are zero at f = Y: zero.
+Two proofs that no net can do better: for linear nets and squared loss the least-squares loss over
+all maps (a stationary point that is no minimum lies above it by the energy of at least one mode,
+Baldi and Hornik 1989; in a diagonal net by what leaving one coordinate out costs), for others a
+loss of zero. Everywhere else the second order decides: no dormant unit grows, no copies
+part, no kink is concave, and the Hessian among the active units has no negative value.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from scipy.optimize import linprog
 from torch import Tensor
 
+from learning_dynamics.saddles.skipping.clarke import (
+    is_piecewise_linear,
+    near_kinks,
+    resolve_kinks,
+)
+from learning_dynamics.saddles.skipping.curvature import curvature
 from learning_dynamics.saddles.skipping.objective import Objective
+from learning_dynamics.saddles.two_layer import State
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["Certificate", "bound", "second_order"]
 
 LARGEST_GAP = 1e-6  # of L(0), that of all tests of levels; the descent's tolerance leaves 1e-11
 ROUNDING = 1e-24  # share of |Y|^2 below which a mode is rounding: amplitude 1e-12, data 1e-16
+MOST_PARAMETERS = 2000  # of a Hessian: 32 MB, a second
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """Whether the point is proved to be a minimum, and the numbers that decide.
+    """What is known of a point.
 
-    holds   : gap <= allowed. least : a lower bound of L over all nets; None if none is known.
+    status  : "global": gap <= allowed. "second-order": stationary, and nothing of what follows leads
+              down. "no-minimum": separable classes, the loss falls for ever. "saddle": something leads down.
+              "unknown": not stationary, or too large for a test.
+    least   : a lower bound of L over all nets; None if none is known.
     gap     : (L - least)/L(0); None if there is no bound. allowed : the largest gap that proves
-              a minimum, at most 1e-6 and below every known saddle. why : in words.
+              a minimum, at most 1e-6 and below every known saddle.
+    gradient, escape, splitting, curvature : |gradient| (smallest in Clarke's sense) over |w|, the
+              largest growth rate of a dormant unit and of copies that part, the least eigenvalue
+              of the Hessian, all in units of sigma_1(X) |R|; None where not computed.
+    why     : in words.
     """
 
-    holds: bool
-    least: float | None
-    gap: float | None
-    allowed: float | None
-    why: str
+    status: str
+    least: float | None = None
+    gap: float | None = None
+    allowed: float | None = None
+    gradient: float | None = None
+    escape: float | None = None
+    splitting: float | None = None
+    curvature: float | None = None
+    why: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """The point is a minimum, to second order at least."""
+        return self.status in ("global", "second-order")
 
 
 @dataclass(frozen=True)
@@ -79,10 +104,10 @@ def _fit(objective: Objective, outputs: Tensor, diagonal: bool) -> _Fit:
     return _Fit(missed / total, unexplained / total, None if modes is None else modes / total)
 
 
-def certify(objective: Objective, outputs: Tensor, *, diagonal: bool = False) -> Certificate:
-    """The certificate of a net with these outputs, (m2, n), at which nothing escapes.
+def bound(objective: Objective, outputs: Tensor, *, diagonal: bool = False) -> Certificate:
+    """How far a net with these outputs, (m2, n), is from what no net can pass.
 
-    Evaluations for it are not counted: the path has ended.
+    Status "global" or "unknown". Evaluations for it are not counted: it is a look at the end.
     """
     loss, targets = objective.loss, objective.problem.targets
     fit = _fit(objective, outputs, diagonal)
@@ -100,15 +125,114 @@ def certify(objective: Objective, outputs: Tensor, *, diagonal: bool = False) ->
         allowed = LARGEST_GAP * (fit.unexplained if fit.unexplained > ROUNDING else 1.0)
         if bool(loss.residual(outputs, targets).any()):
             if first < 1e-290:
-                return Certificate(False, least, None, None, "losses too small to be compared")
+                return Certificate("unknown", least, why="losses too small to be compared")
             gap = float(loss.value(outputs, targets)) / first
-        why = "second order among active units is not tested: only a loss of zero proves a minimum"
+        why = "distance from a loss of zero"
     else:
-        return Certificate(
-            False,
-            None,
-            None,
-            None,
-            f"loss {loss.name!r}: no lower bound is computed, and it need not have a minimum",
+        return Certificate("unknown", why=f"loss {loss.name!r}: no lower bound is computed")
+    return Certificate("global" if gap <= allowed else "unknown", least, gap, allowed, why=why)
+
+
+def _separable(objective: Objective, outputs: Tensor) -> str | None:
+    """Why a classification loss has no minimum, None if it may have one."""
+    name, y = objective.loss.name, objective.problem.targets
+    if name not in ("logistic", "cross_entropy") or not objective.activation.homogeneous:
+        return None
+    if name == "logistic":
+        margins = y * outputs
+    else:
+        own = (outputs * y).sum(0)
+        margins = torch.where(y == 1, torch.inf, own - outputs)
+        if not bool(((y == 0) | (y == 1)).all()):
+            return None
+    if bool((margins > 0).all()):
+        return "all samples are classified: a multiple of the net has a smaller loss"
+    x = objective.problem.inputs.numpy()
+    if objective.activation.name != "linear" or min(x.shape[0], len(y)) > len(outputs):
+        return None
+    if name == "logistic":
+        rows = [y[o].numpy()[:, None] * x.T for o in range(len(y))]
+    else:
+        label = y.argmax(0).numpy()
+        rows = [
+            np.stack(
+                [
+                    np.kron(np.eye(len(y))[label[j]] - np.eye(len(y))[o], x[:, j])
+                    for j in range(x.shape[1])
+                    for o in range(len(y))
+                    if o != label[j]
+                ]
+            )
+        ]
+    for a in rows:  # a map v with 0 <= a v <= 1, and not a v = 0
+        best = linprog(
+            -a.sum(0),
+            A_ub=np.concatenate([-a, a]),
+            b_ub=np.concatenate([np.zeros(len(a)), np.ones(len(a))]),
+            bounds=(None, None),
         )
-    return Certificate(gap <= allowed, least, gap, allowed, why)
+        if best.status == 0 and -best.fun > 1e-6:
+            return "a linear map separates the classes: the loss falls for ever along it"
+    return None
+
+
+def second_order(
+    objective: Objective,
+    state: State,
+    *,
+    escape: float,
+    copies: list[int] | None = None,
+    tolerance: float = 1e-4,
+    rate_tolerance: float = 1e-6,
+    mask: Float[Tensor, "parameter"] | None = None,
+    known: Certificate | None = None,
+) -> Certificate:
+    """The certificate of a state whose bound `known` proves nothing.
+
+    escape : largest growth rate of a dormant unit. copies : of each active unit (None: one each).
+    mask : parameters that exist, unit by unit (None: all). Costs k c/6 gradient evaluations for k
+    units of c parameters, which are not counted.
+    """
+    units, x = state.weights.units, objective.problem.inputs
+    found = {} if known is None else {"least": known.least, "gap": known.gap}
+    if (why := _separable(objective, state.outputs)) is not None:
+        return Certificate("no-minimum", **found, why=why)
+    if units.numel() > MOST_PARAMETERS:
+        why = f"{units.numel()} parameters: no Hessian of more than {MOST_PARAMETERS} is computed"
+        return Certificate("unknown", **found, why=why)
+    scale = objective.largest_rate(state) or 1.0
+    kinks, leads = None, []
+    if is_piecewise_linear(objective.activation):
+        on = near_kinks(units[:, : len(x)], x, 1e-9)
+        gradient = -objective.residual(state)
+        kinks = resolve_kinks(units, x, gradient, objective.activation, on)
+        if bool(kinks.concave.any()):
+            leads.append("a concave kink")
+    second = curvature(units, objective, state.outputs, kinks)
+    slope, hessian = second.gradient.flatten(), second.hessian
+    if mask is not None:
+        slope, hessian = slope[mask], hessian[mask][:, mask]
+    norm = float(slope.norm()) / (scale * float(units.norm())) if len(units) else 0.0
+    values = torch.linalg.eigvalsh(hessian) if len(units) else x.new_zeros(1)
+    apart = [
+        -float(torch.linalg.eigvalsh(block)[0])
+        for k, block in enumerate(second.copies)
+        if copies is not None and copies[k] > 1
+    ]
+    numbers = {
+        "gradient": norm,
+        "escape": escape / scale,
+        "splitting": max(apart, default=0.0) / scale,
+        "curvature": float(values[0]) / scale,
+    }
+    floor = max(rate_tolerance, 10 * norm, 1e-12 * float(values[-1]) / scale)
+    if numbers["escape"] > rate_tolerance:
+        leads.append("a dormant unit grows")
+    if numbers["splitting"] > floor:
+        leads.append("copies of an active unit part")
+    if numbers["curvature"] < -floor:
+        leads.append("negative curvature among active units")
+    if norm > tolerance:
+        return Certificate("unknown", **found, **numbers, why="not stationary")
+    status = "saddle" if leads else "second-order"
+    return Certificate(status, **found, **numbers, why="; ".join(leads) or "nothing leads down")

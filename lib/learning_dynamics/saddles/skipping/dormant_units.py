@@ -7,16 +7,16 @@ directions are kept, so that nothing here depends on epsilon.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation
 from learning_dynamics.kernels.weights import unit_force
-from learning_dynamics.saddles.skipping.objective import Objective
-from learning_dynamics.saddles.two_layer import State
+from learning_dynamics.saddles.skipping.clarke import near_kinks, normal_space, resolve_kinks
+from learning_dynamics.saddles.skipping.objective import Objective, add_unit
+from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = [
     "Balance",
@@ -59,11 +59,32 @@ def pair_of_linear_unit(
     return torch.cat([p[:, 0], q[0]]) / 2**0.5, rates
 
 
+def _linear_escape(
+    objective: Objective, state: State, least: float
+) -> tuple[Tensor, Tensor] | None:
+    """`pair_of_linear_unit` among the maps that the active units do not span, at a saddle of a linear
+    net; None if what is left of R is below the share of it that `least` is of the largest rate.
+
+    That share is taken in whitened inputs: in others a feature in large units hides the rest.
+    """
+    white, w = objective.whitened(), state.weights
+    force = white.objective.problem.inputs @ objective.residual(state).mT
+    if len(w.w1):
+        force = force - normal_space((w.w1 @ white.into).mT) @ force
+        force = force - force @ normal_space(w.w2)
+    share = least / (objective.largest_rate(state) or 1.0)
+    if float(force.norm()) <= share * white.objective.largest_rate(state):
+        return None
+    p, rates, q = objective.svd(white.into @ force)
+    return torch.cat([p[:, 0], q[0]]) / 2**0.5, rates
+
+
 def balance(
     direction: Float[Tensor, " coordinate"],
     objective: Objective,
     state: State,
     *,
+    hidden: Float[Tensor, " n"] | None = None,
     max_trials: int = 30,
 ) -> Balance:
     """The size rho of a unit rho * direction at which the loss stops falling along it.
@@ -75,11 +96,13 @@ def balance(
     constant of the loss; each trial counts as one gradient evaluation. If the loss falls without
     end along u (separable classes) the largest trial is returned. Smooth activations: u is
     taken linear, q sigma'(0) p X, and rho is halved until the loss falls.
+    hidden : sigma(p X), where the caller's differs (in the activation cell of another unit).
     """
     x = objective.problem.inputs
     act = objective.activation
     p, q = 2**0.5 * direction[: len(x)], 2**0.5 * direction[len(x) :]
     h = act(p @ x) if act.homogeneous else act.derivative(x.new_zeros(())) * (p @ x)
+    h = h if hidden is None else 2**0.5 * hidden
     u = q[:, None] * h[None, :]
     slope = float(-(objective.residual(state) * u).sum())
     if slope >= 0:
@@ -101,74 +124,33 @@ def balance(
             low, slope_low, beyond = t, at_t, min(max(secant, 1.1 * t), 4 * t)
         t = beyond if high is None else low + (high - low) * slope_low / (slope_low - slope_high)
     rho = (2 * t) ** 0.5
-    while not act.homogeneous:
+    for _ in range(0 if act.homogeneous else 60):
         unit = rho * direction
         extra = unit[len(x) :, None] * act(unit[: len(x)] @ x)[None, :]
         outputs = state.outputs + extra
         value, _ = objective.output_gradient(outputs)
-        if value < float(state.loss) or rho < 1e-8:
+        if value < float(state.loss):
             break
         rho *= 0.5
     return Balance(rho, max(curvature, 1e-12), outputs)
 
 
-ON_KINK = 1e-10  # |a . x_j| / |x_j| below which a unit of norm one is on the kink (rounding: 1e-16)
-
-
 @dataclass(frozen=True)
 class Followed:
-    """Where dormant units settle: unit directions (s, m0+m2) and growth rates (s,)."""
+    """Where dormant units settle: unit directions (s, m0+m2) and growth rates (s, modes), those of
+    the unit itself first, then the lower singular values of its cell."""
 
     directions: Float[Tensor, "s coordinate"]
-    rates: Float[Tensor, " s"]
+    rates: Float[Tensor, "s modes"]
 
 
-def _ends(act: Activation, like: Tensor) -> tuple[float, float]:
-    one = torch.ones((), dtype=like.dtype)
-    return float(act.derivative(-one)), float(act.derivative(one))
-
-
-def _slopes(w: Tensor, x: Tensor, residual: Tensor, act: Activation) -> tuple[Tensor, Tensor]:
-    """sigma'(a X) with the sliding value on kinks, and which kinks are slid on; both (s, n)."""
-    m0 = len(x)
-    z = w[:, :m0] @ x
-    on = z.abs() <= ON_KINK * x.norm(dim=0)
-    slopes = torch.where(on, torch.zeros_like(z), act.derivative(z))
-    back = w[:, m0:] @ residual
-    left, right = _ends(act, x)
-    sliding = torch.zeros_like(on)
-    for i in on.any(1).nonzero()[:, 0].tolist():
-        kinks = on[i].nonzero()[:, 0]
-        basis = x[:, kinks]
-        push = basis.mT @ (x @ (slopes[i] * back[i]))
-        gain = (basis.mT @ basis) * back[i, kinks]
-        requirement = torch.linalg.lstsq(gain, -push[:, None]).solution[:, 0]
-        low = push + gain @ torch.full_like(requirement, left)
-        high = push + gain @ torch.full_like(requirement, right)
-        holds = (requirement > min(left, right)) & (requirement < max(left, right)) & (high < low)
-        # not held: leave towards the side on which the flow goes on in the same direction
-        leave = torch.where(high > 0, right, torch.where(low < 0, left, 0.5 * (left + right)))
-        slopes[i, kinks] = torch.where(holds, requirement, leave)
-        sliding[i, kinks] = holds
-    return slopes, sliding
-
-
-def _settle(
-    w: Tensor, slopes: Tensor, sliding: Tensor, objective: Objective, residual: Tensor
-) -> tuple[Tensor, bool]:
-    """The exact resting direction in the cell (and on the kinks) of one unit, if it is near."""
+def _modes(objective: Objective, slopes: Tensor, held: Tensor, back: Tensor) -> tuple[Tensor, ...]:
+    """Singular triples of X D R' in one cell, within the kinks that are held."""
     x = objective.problem.inputs
-    m0 = len(x)
-    force = (x * torch.where(sliding, 0.0, slopes)) @ residual.mT
-    if bool(sliding.any()):
-        basis = torch.linalg.qr(x[:, sliding])[0]
-        force = force - basis @ (basis.mT @ force)
-    p, rates, q = objective.svd(force)
-    pair = torch.cat([p[:, 0], q[0]]) / 2**0.5
-    pair = pair if float(pair @ w) >= 0 else -pair
-    same = torch.sign(pair[:m0] @ x) == torch.sign(w[:m0] @ x)
-    near = float(pair @ w) > 0.95 and bool((same | sliding).all()) and float(rates[0]) > 0
-    return pair, near
+    force = (x * torch.where(held, 0.0, slopes)) @ back.mT
+    if bool(held.any()):
+        force = force - normal_space(x[:, held]) @ force
+    return objective.svd(force)
 
 
 def follow_dormant(
@@ -186,13 +168,15 @@ def follow_dormant(
     the flow, so basins are kept), stops at the first kink on its way, and slides or crosses in
     the next step. Every fifth step the exact resting direction of the unit's cell is taken if
     the unit is within 18 degrees of it. Dead units keep rate 0.
+    tolerance is a share of the largest rate there is: below it a force is taken for zero.
     One step of all units counts as one gradient evaluation.
     """
     act, x = objective.activation, objective.problem.inputs
     m0 = len(x)
     residual = objective.residual(state)
-    scale = float(torch.linalg.matrix_norm(x @ residual.mT, 2)) + 1e-300
+    scale = objective.largest_rate(state)
     w = units / units.norm(dim=1, keepdim=True)
+    rates = x.new_zeros(len(w), min(m0, len(residual)))
     settled = torch.zeros(len(w), dtype=torch.bool)
     for step in range(max_steps):
         moving = (~settled).nonzero()[:, 0]
@@ -200,19 +184,27 @@ def follow_dormant(
             break
         objective.gradients += 1
         v = w[moving]
-        slopes, sliding = _slopes(v, x, residual, act)
-        force = unit_force(v, x, residual, act, slopes)
+        on = near_kinks(v[:, :m0], x)
+        kinks = resolve_kinks(v, x, -residual, act, on)
+        force = unit_force(v, x, residual, act, kinks.slopes)
         across = force - (v * force).sum(1, keepdim=True) * v
         done = across.norm(dim=1) <= tolerance * scale
-        if step % 5 == 4:
-            for k in (~done).nonzero()[:, 0].tolist():
-                pair, near = _settle(v[k], slopes[k], sliding[k], objective, residual)
-                if near:
-                    v[k], done[k] = pair, True
+        for k in range(len(v)) if step % 5 == 4 else done.nonzero()[:, 0].tolist():
+            p, values, q = _modes(objective, kinks.slopes[k], kinks.held[k], residual)
+            pair = torch.cat([p[:, 0], q[0]]) / 2**0.5
+            pair = pair if float(pair @ v[k]) >= 0 else -pair
+            same = torch.sign(pair[:m0] @ x) == torch.sign(v[k, :m0] @ x)
+            inside = bool((same | on[k] & kinks.held[k]).all())
+            if float(pair @ v[k]) > 0.95 and inside and float(values[0]) > 0:
+                v[k], done[k], force[k] = pair, True, values[0] * pair
+            if done[k] and bool(on[k].any()) and not bool(kinks.slopes[k].any()):
+                v[k, :m0] -= 1e-3 * (x[:, on[k]] / x[:, on[k]].norm(dim=0)).sum(1)  # a finite step
+            if done[k]:  # ends beyond the kink at which the unit dies
+                rates[moving[k]] = values
+                rates[moving[k], 0] = v[k] @ force[k]
         move = length * force / force.norm(dim=1, keepdim=True).clamp(min=1e-300)
         z, dz = v[:, :m0] @ x, move[:, :m0] @ x
-        off = z.abs() > ON_KINK * x.norm(dim=0)
-        until = torch.where(off & (z * dz < 0), -z / dz, torch.inf)
+        until = torch.where(~on & (z * dz < 0), -z / dz, torch.inf)
         first, which = until.min(1)
         moved = v + move * first.clamp(max=1.0)[:, None]
         for k in (first <= 1.0).nonzero()[:, 0].tolist():  # exactly on the kink
@@ -221,8 +213,7 @@ def follow_dormant(
         moved = moved / moved.norm(dim=1, keepdim=True)
         w[moving] = torch.where(done[:, None], v, moved)
         settled[moving] = done
-    slopes, _ = _slopes(w, x, residual, act)
-    return Followed(w, (w * unit_force(w, x, residual, act, slopes)).sum(1))
+    return Followed(w, rates)
 
 
 @dataclass(frozen=True)
@@ -232,12 +223,16 @@ class Escape:
     direction : (p, q)/sqrt 2, unit vector of length m0 + m2.
     rate      : growth per unit time. second : rate of the runner-up, 0 if there is none.
     waiting   : length of the plateau in units of log(1/epsilon), time units.
+    splits    : the active unit whose copies part along `direction`; None for a dormant unit.
+    hidden    : sigma(a X) of `direction` (in the cell of `splits`).
     """
 
     direction: Float[Tensor, " coordinate"]
     rate: float
     second: float
     waiting: float
+    splits: int | None = None
+    hidden: Float[Tensor, " n"] | None = None
 
     @property
     def tied(self) -> bool:
@@ -250,8 +245,22 @@ def _finite_step(rates: Tensor, step_size: float | None) -> Tensor:
     return rates if step_size is None else torch.log1p(step_size * rates) / step_size
 
 
+class Dormant:
+    """What every kind of dormant units is asked beside its next escape: to keep account of it."""
+
+    def activate(self, weights: Weights, escape: Escape, size: float) -> Weights:
+        """The net with the new unit at this size."""
+        return add_unit(weights, size * escape.direction)
+
+    def activated(self, escape: Escape) -> None:
+        """The new unit is the last of the net."""
+
+    def removed(self, units: Float[Tensor, "k coordinate"], gone: Tensor) -> None:
+        """The active units marked by `gone` (k,) have become dormant."""
+
+
 @dataclass
-class DormantModes:
+class DormantModes(Dormant):
     """Dormant units of a linear net (or a smooth one: linear while dormant), generic start.
 
     Hidden rotations mix the units, so one keeps the exponents of the ordered singular values of
@@ -268,12 +277,18 @@ class DormantModes:
 
     def next(self, objective: Objective, state: State, least: float) -> Escape | None:
         """The escape from the saddle `state`; None if no rate exceeds `least`."""
-        direction, singular = pair_of_linear_unit(objective, state)
-        if float(singular[0]) <= least:
+        if len(self.exponents) == 0:
             return None
+        linear = objective.activation.name == "linear"
+        found = (
+            _linear_escape(objective, state, least)
+            if linear
+            else pair_of_linear_unit(objective, state)
+        )
+        if found is None or float(found[1][0]) <= (0 if linear else least):
+            return None
+        direction, singular = found
         second = float(singular[1]) if len(singular) > 1 else 0.0
-        if len(self.exponents) == 0:  # a wider net would escape; in this one no unit is dormant
-            return Escape(direction, float(singular[0]), second, math.inf)
         rates = torch.zeros_like(self.exponents)
         count = min(len(rates), len(singular))
         rates[:count] = _finite_step(singular[:count].double(), self.step_size)
@@ -281,64 +296,166 @@ class DormantModes:
         self.exponents = self.exponents[1:] - rates[1:] * waiting
         return Escape(direction, float(singular[0]), second, waiting)
 
-    def make_dormant(self, unit: Float[Tensor, " coordinate"]) -> None:
-        """A unit of a linear net that became dormant again joins the others with exponent 0."""
-        self.exponents = torch.cat([self.exponents.new_zeros(1), self.exponents])
+    def removed(self, units: Float[Tensor, "k coordinate"], gone: Tensor) -> None:
+        """They join the others with exponent 0."""
+        self.exponents = torch.cat([self.exponents.new_zeros(int(gone.sum())), self.exponents])
 
 
 @dataclass
-class DormantUnits:
-    """Dormant units under a piecewise linear activation, each with direction and exponent.
+class DormantUnits(Dormant):
+    """Units under a piecewise linear activation: dormant ones, and copies of active ones.
+
+    A dormant unit has a direction and the exponents of its cell's modes: p_1 is its own, the
+    others say how far its copies agree. Units that become active together are copies; inside their cell they
+    are a linear net, whose next mode has the exponent p_2 and grows at sigma_1(X D R'):
+    then the copies part.
 
     units : (s, m0+m2) start directions; only directions count.
     choice : "gradient_descent", the unit that plain gradient descent activates first, each unit
         following its own direction; "best", the largest rate that any start can reach (the
         given ones start anew at every saddle).
+    copies, modes : of each active unit; exponents of the modes that may split it.
     """
 
     units: Float[Tensor, "s coordinate"]
+    modes_of_a_cell: int
     choice: str = "gradient_descent"
     step_size: float | None = None
     exponents: Tensor = field(init=False)
+    copies: list[int] = field(default_factory=list)
+    modes: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.exponents = torch.ones(len(self.units), dtype=torch.float64)
+        self.exponents = torch.ones(len(self.units), self.modes_of_a_cell, dtype=torch.float64)
         self._start = self.units
+
+    def _cells(self, objective: Objective, state: State) -> list[tuple[list[int], Tensor, Escape]]:
+        """Active units that share a cell and have copies left: who, all rates, the first escape."""
+        x, units = objective.problem.inputs, state.weights.units
+        m0, residual = len(x), objective.residual(state)
+        on = near_kinks(units[:, :m0], x, 1e-9)
+        kinks = resolve_kinks(units, x, -residual, objective.activation, on)
+        groups: dict[bytes, list[int]] = {}
+        for i, key in enumerate(torch.where(kinks.held, 2.0, kinks.slopes)):
+            groups.setdefault(key.numpy().tobytes(), []).append(i)
+        found = []
+        for members in groups.values():
+            if sum(self.copies[i] for i in members) <= len(members):
+                continue
+            own = torch.where(kinks.held[members[0]], 0.0, kinks.slopes[members[0]])
+            force = (x * own) @ residual.mT
+            across = torch.cat([x[:, kinks.held[members[0]]], units[members, :m0].mT], dim=1)
+            force = force - normal_space(across) @ force
+            force = force - force @ normal_space(units[members, m0:].mT)
+            p, rates, q = objective.svd(force)
+            direction = torch.cat([p[:, 0], q[0]]) / 2**0.5
+            split = max(members, key=lambda i: self.copies[i])
+            hidden = own * (direction[:m0] @ x)
+            escape = Escape(direction, float(rates[0]), 0.0, math.inf, split, hidden)
+            found.append((members, rates, escape))
+        return found
 
     def next(self, objective: Objective, state: State, least: float) -> Escape | None:
         """The escape from the saddle `state`; None if no rate exceeds `least`."""
-        starts = self._start if self.choice == "best" else self.units
-        if len(starts) == 0:
-            return None
+        best = self.choice == "best"
+        starts = self._start if best else self.units
         followed = follow_dormant(starts, objective, state)
+        cells = self._cells(objective, state)
         rates = _finite_step(followed.rates.double(), self.step_size)
-        growing = followed.rates > least
-        if not bool(growing.any()):
+        escapes = [
+            Escape(w, float(r[0]), 0.0, float(p[0] / f[0]))
+            for w, r, f, p in zip(
+                followed.directions,
+                followed.rates,
+                rates,
+                torch.ones_like(rates) if best else self.exponents,
+                strict=True,
+            )
+            if float(r[0]) > least
+        ]
+        for members, values, escape in cells:
+            mode = self._mode(members)
+            if escape.rate > least and len(mode):
+                growth = float(_finite_step(values[:1].double(), self.step_size))
+                escapes.append(replace(escape, waiting=float(mode[0]) / growth))
+        if not escapes:
             return None
-        if self.choice == "best":
-            chosen = int(followed.rates.argmax())
-            waiting = float(1 / rates[chosen])
-        else:
-            times = torch.where(growing, self.exponents.clamp(min=0) / rates, torch.inf)
-            chosen = int(times.argmin())
-            waiting = float(times[chosen])
-        direction = followed.directions[chosen]
-        others = (followed.directions @ direction) < 1 - 1e-6
-        second = float(followed.rates[others].clamp(min=0).max()) if bool(others.any()) else 0.0
-        if self.choice != "best":
-            exponents = self.exponents - rates * waiting
-            dormant = others | (exponents > 1e-6)
-            self.units, self.exponents = followed.directions[dormant], exponents[dormant]
-        return Escape(direction, float(followed.rates[chosen]), second, waiting)
+        first = max(e.rate for e in escapes) if best else min(e.waiting for e in escapes)
+        tied = [
+            e
+            for e in escapes
+            if (e.rate >= (1 - 1e-9) * first if best else e.waiting <= (1 + 1e-9) * first)
+        ]
+        chosen = max(tied, key=lambda e: (round(e.rate / tied[0].rate, 6), e.direction.tolist()))
+        other = [e.rate for e in escapes if float(e.direction @ chosen.direction) < 1 - 1e-6]
+        chosen = replace(chosen, second=max(other, default=0.0))
+        if not best:
+            self.units = followed.directions
+            self._wait(chosen, rates, cells)
+        return chosen
 
-    def make_dormant(self, unit: Float[Tensor, " coordinate"]) -> None:
-        """The unit joins the dormant ones with exponent 0."""
-        self.units = torch.cat([self.units, unit[None] / unit.norm()])
-        self.exponents = torch.cat([self.exponents, self.exponents.new_zeros(1)])
+    def _mode(self, members: list[int]) -> Tensor:
+        """Exponents of a cell's modes, the smallest that one of its units has; those that its
+        units span already are left out."""
+        return torch.stack([self.modes[i] for i in members]).amin(0)[len(members) - 1 :]
+
+    def _wait(self, chosen: Escape, rates: Tensor, cells: list) -> None:
+        """All exponents after the plateau that `chosen` ends."""
+        self.exponents = (self.exponents - rates * chosen.waiting).clamp(min=0).sort(1).values
+        for members, values, _ in cells:
+            mode = self._mode(members)
+            growth = _finite_step(values[: len(mode)].double(), self.step_size)
+            mode = torch.nn.functional.pad(growth, (0, len(mode) - len(growth)))
+            mode = (self._mode(members) - mode * chosen.waiting).clamp(min=0)
+            if chosen.splits in members:
+                mode[0] = 0.0
+            spanned = mode.new_zeros(self.modes_of_a_cell - 1 - len(mode))
+            for i in members:
+                self.modes[i] = torch.cat([spanned, mode]).sort().values
+
+    def activated(self, escape: Escape) -> None:
+        """Its copies become active with it, or a unit's copies go to its two halves."""
+        if escape.splits is not None:
+            self.divide(escape.splits)
+        elif self.choice == "best":
+            self.copies.append(1)
+            self.modes.append(self.exponents.new_zeros(self.modes_of_a_cell - 1))
+        else:
+            same = (self.units @ escape.direction >= 1 - 1e-6) & (self.exponents[:, 0] <= 1e-6)
+            self.copies.append(int(same.sum()))
+            self.modes.append(self.exponents[same, 1:].amin(0))
+            self.units, self.exponents = self.units[~same], self.exponents[~same]
+
+    def divide(self, unit: int) -> None:
+        """The copies of an active unit go to its two halves, of which the second is the last unit."""
+        half = self.copies[unit] // 2
+        self.copies[unit] -= half
+        self.copies.append(half)
+        self.modes.append(self.modes[unit])
+
+    def removed(self, units: Float[Tensor, "k coordinate"], gone: Tensor) -> None:
+        """They join the dormant ones with exponent 0, each with its copies."""
+        for i in gone.nonzero()[:, 0].tolist():
+            modes = torch.cat([self.exponents.new_zeros(1), self.modes[i]])
+            again = units[i].expand(self.copies[i], -1)
+            self.units = torch.cat([self.units, again / units[i].norm()])
+            self.exponents = torch.cat([self.exponents, modes.expand(len(again), -1)])
+        kept = (~gone).nonzero()[:, 0].tolist()
+        self.copies = [self.copies[i] for i in kept]
+        self.modes = [self.modes[i] for i in kept]
+
+    def activate(self, weights: Weights, escape: Escape, size: float) -> Weights:
+        """A new unit, or the halves of an active one moved apart; f is the same to first order."""
+        if escape.splits is None:
+            return add_unit(weights, size * escape.direction)
+        m0, units = weights.w1.shape[1], weights.units.clone()
+        half, apart = units[escape.splits] / 2**0.5, size / 2**0.5 * escape.direction
+        units[escape.splits] = half + apart
+        return add_unit(Weights(units[:, :m0], units[:, m0:].mT), half - apart)
 
 
 @dataclass
-class DormantCoordinates:
+class DormantCoordinates(Dormant):
     """Dormant coordinates of a diagonal net f = sum_i u_i v_i x_i (m2 = 1).
 
     Coordinate i has two dormant modes, u + v and u - v, with exponents 1 - s_i and 1 + s_i,
@@ -379,6 +496,7 @@ class DormantCoordinates:
         others = [float(r) for i, r in enumerate(rate.tolist()) if i != chosen]
         return Escape(direction, float(rate[chosen]), max(others, default=0.0), waiting)
 
-    def make_dormant(self, unit: Float[Tensor, " coordinate"]) -> None:
-        """The coordinate of a unit that went back to zero may become active again."""
-        self.active.discard(int(unit[:-1].abs().argmax()))
+    def removed(self, units: Float[Tensor, "k coordinate"], gone: Tensor) -> None:
+        """Their coordinates may become active again."""
+        for unit in units[gone]:
+            self.active.discard(int(unit[:-1].abs().argmax()))

@@ -4,6 +4,7 @@ All methods that compete with one another (the skipping algorithm and its baseli
 only through an `Objective`, so that their costs are counted in one way.
 """
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ class Objective:
         self.gradients = 0
         self.svds = 0
         self._moment: Tensor | None = None
+        self._stretch: float | None = None
+        self._white: Whitened | None = None
         self._log: list[tuple[int, Tensor, Tensor]] = []
         self._saddles: list[int] = []
         self._start = time.perf_counter()
@@ -114,9 +117,22 @@ class Objective:
             self.gradients += 1
         return self._moment
 
+    def whitened(self) -> "Whitened":
+        """The same problem in inputs with QQ'/n = I; counts one gradient evaluation the first time."""
+        if self._white is None:
+            self._white = _whiten(self)
+            self.gradients += 1
+        return self._white
+
     def residual(self, state: State) -> Float[Tensor, "m2 n"]:
         """-G at a state already evaluated (free)."""
         return -self.loss.gradient(state.outputs, self.problem.targets)
+
+    def largest_rate(self, state: State) -> float:
+        """sigma_1(X) |R|, a bound of every growth rate at this state for slopes up to one (free)."""
+        if self._stretch is None:
+            self._stretch = float(torch.linalg.matrix_norm(self.problem.inputs, 2))
+        return self._stretch * float(self.residual(state).norm())
 
     def svd(self, matrix: Float[Tensor, "*batch r c"]) -> tuple[Tensor, Tensor, Tensor]:
         """Thin singular value decomposition; counts one per matrix of the batch."""
@@ -142,6 +158,33 @@ class Objective:
             weights=weights,
             status=status,
         )
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """X = C Q with QQ'/n = I: what a linear net sees whose features' units and correlations are gone.
+
+    objective : the problem (Q, Y); shares the record. into : C (m0, r). back : C^+ (r, m0).
+    """
+
+    objective: Objective
+    into: Float[Tensor, "m0 r"]
+    back: Float[Tensor, "r m0"]
+
+
+def _whiten(objective: Objective) -> Whitened:
+    x, n = objective.problem.inputs, objective.problem.inputs.shape[-1]
+    units = x.abs().amax(dim=1, keepdim=True).clamp(min=5e-324)
+    left, values, right = torch.linalg.svd(x / units, full_matrices=False)
+    kept = values > values[0] * max(x.shape) * torch.finfo(x.dtype).eps
+    left, values, right = left[:, kept], values[kept] / n**0.5, right[kept] * n**0.5
+    inner = copy.copy(objective)  # the list of records is the same
+    inner.problem = Problem(right.contiguous(), objective.problem.targets)
+    inner._moment, inner._stretch, inner._white = torch.eye(len(right), dtype=x.dtype), None, None
+    back = (left / values).mT / units.mT
+    if len(values) < len(x):  # dependent features: the map of least norm, where gradients lead
+        back = torch.linalg.pinv(units * left * values)
+    return Whitened(inner, units * left * values, back)
 
 
 def add_unit(weights: Weights, unit: Float[Tensor, " coordinate"]) -> Weights:

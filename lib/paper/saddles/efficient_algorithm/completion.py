@@ -17,6 +17,7 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.baselines.optimizers import gradient_descent
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
+from learning_dynamics.saddles.skipping.settings import Settings
 from paper.claims import Evidence
 from paper.fits import mean_interval
 
@@ -73,10 +74,7 @@ def recover(seeds: int, steps: int = 600) -> Recovery:
             problem,
             width=30,
             loss=loss,
-            max_stages=4,
-            tolerance=0.1,
-            rate_tolerance=0.2,
-            max_steps=200,
+            settings=Settings(max_stages=4, tolerance=0.1, max_steps=200),
         ).path
         for name, path in paths.items():
             missed = (path.outputs - values).square()

@@ -14,6 +14,7 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
+from learning_dynamics.saddles.skipping.settings import Settings
 from learning_dynamics.saddles.theory.stages import first_record
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-def skip_case(c: Case, *, seed: int = 0, **options) -> Skipped:
+def skip_case(c: Case, *, seed: int = 0, **settings: Any) -> Skipped:
     """`skip_plateaus` on a case of the comparison; dormant units drawn from `seed`."""
     return skip_plateaus(
         c.problem,
@@ -43,7 +44,7 @@ def skip_case(c: Case, *, seed: int = 0, **options) -> Skipped:
         loss=c.loss,
         architecture="diagonal" if c.diagonal else "dense",
         generator=generator("rivals/start", seed),
-        **options,
+        settings=Settings(**settings),
     )
 
 
@@ -90,10 +91,9 @@ def second_figure(config: SaddleToSaddle = SaddleToSaddle(), jump: float = 0.1) 
     skipped = skip_plateaus(
         problem,
         width=config.units,
-        phase="gradient_descent",
-        step_size=config.step_size,
-        jump=jump,
-        tolerance=1e-3,
+        settings=Settings(
+            phase="gradient_descent", step_size=config.step_size, jump=jump, tolerance=1e-3
+        ),
     )
     fast = skip_plateaus(problem, width=config.units)
     rank = len(config.target_spectrum)
@@ -124,7 +124,7 @@ def measure_visits(*, quick: bool = False) -> Evidence:
             found_gaps = level_gaps(found, c)
             missed += sum(not g <= 1e-2 for g in found_gaps)
             extra += max(0, len(found.saddles) - len(c.levels))
-            open_ends += found.status != "minimum"
+            open_ends += found.status != "global"
             gaps += [g for g in found_gaps if math.isfinite(g)]
         worst.append(max(gaps))
         uncertified.append(open_ends)
@@ -244,7 +244,6 @@ def sensitivity(name: str = "P3") -> list[dict[str, float | str]]:
             options["step_size"] = float(value) * c.largest_step
         elif what != "seed":
             options[what] = float(value)
-        options["rate_tolerance"] = max(1e-3, 3 * options["tolerance"])
         found = skip_case(c, phase=phase, **options)
         gap = max(level_gaps(found, c))
         rows.append(

@@ -24,6 +24,7 @@ from learning_dynamics.saddles.baselines.optimizers import (
 from learning_dynamics.saddles.baselines.rank_one_pursuit import rank_one_pursuit
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.skipping.objective import Path
+from learning_dynamics.saddles.skipping.settings import Settings
 from paper.saddles.efficient_algorithm.problems import Case
 
 __all__ = [
@@ -72,8 +73,7 @@ def _skip(
         width=width,
         generator=generator,
         architecture="diagonal" if diagonal else "dense",
-        max_steps=max_steps,
-        **kw,
+        settings=Settings(max_steps=max_steps, **kw),
     ).path
 
 

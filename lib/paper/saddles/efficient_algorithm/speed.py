@@ -56,7 +56,6 @@ def _try(
             c,
             phase=phase,
             tolerance=tolerance,
-            rate_tolerance=max(1e-3, 3 * tolerance),
             max_steps=most,
             **options,
         )
