@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning_dynamics.problems import Moments, Problem, linear_teacher, random_orthogonal
+from learning_dynamics.problems import (
+    TRAITS,
+    Moments,
+    Problem,
+    linear_teacher,
+    random_orthogonal,
+    random_two_layer,
+)
 from learning_dynamics.runtime import generator
 
 SPECTRUM, TARGETS = (2.5, 1.6, 1.2, 0.9, 0.6, 0.4), (3.0, 1.5, 0.6)
@@ -153,3 +160,32 @@ def test_numbers_whose_squares_are_infinite_are_refused(name, dtype):
     assert all(torch.isfinite(m).all() for m in (fits.xx, fits.yx, fits.yy))
     with pytest.raises(ValueError, match=f"{name}: entries up to .* at most .* 3 samples"):
         Problem(**good | {name: -1.01 * largest * good[name]})
+
+
+def test_the_prior_covers_what_it_says():
+    drawn = [random_two_layer(generator("prior", i)) for i in range(400)]
+    again = random_two_layer(generator("prior", 0))
+    torch.testing.assert_close(again.problem.inputs, drawn[0].problem.inputs, rtol=0, atol=0)
+    unexplained = 0
+    for task in drawn:
+        x, y, m0 = task.problem.inputs, task.problem.targets, len(task.problem.inputs)
+        assert 1 <= m0 <= 12 and 1 <= len(y) <= 12 and 1 <= x.shape[1] <= 60
+        assert 1 <= task.width <= 3 * (m0 + len(y))
+        assert bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())
+        assert task.loss.name != "logistic" or bool((y.abs() == 1).all())
+        rest = y - y @ torch.linalg.pinv(x) @ x
+        unexplained += float(rest.norm()) > 1e-3 * float(y.norm())
+        holds = {
+            "zero feature": not bool(x[0].any()),
+            "fewer samples": x.shape[1] < m0 or m0 == 1,
+            "one sample": x.shape[1] == 1,
+            "commuting": x.shape[1] < m0
+            or torch.allclose(x @ x.mT, x.shape[1] * torch.eye(m0, dtype=x.dtype), atol=1e-9),
+            "integers": bool((x == x.round()).all() and (y == y.round()).all()),
+            "duplicates": x.shape[1] == 1
+            or torch.equal(x[:, : x.shape[1] // 2], x[:, -(x.shape[1] // 2) :]),
+        }
+        assert holds.get(task.trait, True), task.trait
+    assert unexplained >= 200  # no linear map interpolates at least half of them
+    assert {task.trait for task in drawn} == set(TRAITS)
+    assert len({(task.activation.name, task.loss.name) for task in drawn}) == 12

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.activations import Activation, activation, leaky_relu
+from learning_dynamics.losses import Loss, loss
 from learning_dynamics.runtime import (
     check_choice,
     check_integer,
@@ -15,7 +17,15 @@ from learning_dynamics.runtime import (
     normal,
 )
 
-__all__ = ["Moments", "Problem", "linear_teacher", "random_orthogonal"]
+__all__ = [
+    "TRAITS",
+    "Moments",
+    "Problem",
+    "TwoLayerProblem",
+    "linear_teacher",
+    "random_orthogonal",
+    "random_two_layer",
+]
 
 
 def _as_tensors(holder: "Moments | Problem", *names: str) -> None:
@@ -196,3 +206,102 @@ def linear_teacher(
     if noise:
         targets = targets + noise * normal(*targets.shape, generator=generator, dtype=dtype)
     return Problem(inputs, targets, teacher)
+
+
+@dataclass(frozen=True)
+class TwoLayerProblem:
+    """What a two-layer net is asked: data, activation, loss, number of hidden units m1.
+
+    trait : what is out of the ordinary, one of `TRAITS`.
+    """
+
+    problem: Problem
+    activation: Activation
+    loss: Loss
+    width: int
+    trait: str
+
+
+#: Properties that a random problem may have; a third of them have one beside "none".
+TRAITS = (
+    "none",
+    "duplicates",  # the first half of the samples again, with other noise
+    "zero feature",  # one row of X is zero
+    "fewer samples",  # n < m0 (where m0 > 1)
+    "one sample",
+    "commuting",  # X X' = n I (where n >= m0)
+    "scaled samples",  # columns of X times 10^u, u uniform in -2 .. 2
+    "integers",  # 2 X and 2 Y rounded
+)
+
+
+def _uniform(low: float, high: float, g: torch.Generator, *shape: int) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=g, dtype=torch.float64)
+
+
+def _choice(count: int, g: torch.Generator) -> int:
+    return int(torch.randint(count, (1,), generator=g))
+
+
+def random_two_layer(generator: torch.Generator) -> TwoLayerProblem:
+    """A problem from a wide prior: sizes, spectra, noise, activations, losses, degenerate cases.
+
+    Sizes      : m0, m2 in 1 .. 12, evenly in the logarithm; n uniform in 1 .. 60; m1 uniform in
+                 1 .. 3 (m0 + m2).
+    Net        : linear, ReLU, leaky ReLU (slope 0.2), tanh; loss squared (half of the problems),
+                 Huber (threshold 1) or logistic (a quarter each).
+    Inputs     : Gaussian, eigenvalues of their covariance 0.1 .. 1 (log-uniform) in a random
+                 basis, in half of the problems with a mean of standard deviation 1/2.
+    Targets    : a linear map of random rank with singular values 0.3 .. 3, or as often a net of 1
+                 to min(m0, m2) + 1 Gaussian units with the drawn activation; in two thirds of the
+                 problems with Gaussian noise of 0.1 to 1 of their root mean square, which is then
+                 brought to 0.3 .. 2.1 (log-uniform). Logistic loss: their signs, +1 for zero.
+    Degenerate : a third of the problems have one of the other `TRAITS`, evenly.
+
+    >>> from learning_dynamics import generator
+    >>> drawn = random_two_layer(generator("example", 0))
+    >>> drawn.problem.inputs.shape[1] == drawn.problem.targets.shape[1]
+    True
+    """
+    g, size = generator, {"generator": generator, "dtype": torch.float64}
+    trait = TRAITS[1 + _choice(len(TRAITS) - 1, g)] if _choice(3, g) == 0 else TRAITS[0]
+    act = (activation("linear"), activation("relu"), leaky_relu(0.2), activation("tanh"))[
+        _choice(4, g)
+    ]
+    criterion = loss(("squared", "squared", "huber", "logistic")[_choice(4, g)])
+    m0, m2 = (int(12 ** float(_uniform(0, 1, g)) + 0.5) for _ in range(2))
+    width = 1 + _choice(3 * (m0 + m2), g)
+    n = 1 + _choice(60, g)
+    if trait == "fewer samples" and m0 > 1:
+        n = 1 + _choice(m0 - 1, g)
+    n = 1 if trait == "one sample" else n
+    basis, spectrum = random_orthogonal(m0, g), 10 ** _uniform(-1, 0, g, m0)
+    x = basis @ (spectrum.sqrt()[:, None] * torch.randn(m0, n, **size))
+    if _choice(2, g):
+        x = x + 0.5 * torch.randn(m0, 1, **size)
+    if trait == "zero feature":
+        x[0] = 0
+    if trait == "commuting" and n >= m0:
+        x = _white(m0, n, g, torch.float64)
+    if trait == "scaled samples":
+        x = x * 10 ** _uniform(-2, 2, g, n)
+    if trait == "duplicates" and n > 1:
+        x[:, -(n // 2) :] = x[:, : n // 2]
+    if _choice(2, g):
+        rank = 1 + _choice(min(m0, m2), g)
+        left, right = random_orthogonal(m2, g), random_orthogonal(m0, g)
+        values = 0.3 * 10 ** _uniform(0, 1, g, rank)
+        y = (left[:, :rank] * values) @ right[:, :rank].mT @ x
+    else:
+        units = 1 + _choice(min(m0, m2) + 1, g)
+        y = torch.randn(m2, units, **size) @ act(torch.randn(units, m0, **size) @ x)
+    size_y = y.square().mean().sqrt()
+    y = y / size_y if float(size_y) > 0 else torch.zeros_like(y)
+    if _choice(3, g):
+        y = y + 10 ** _uniform(-1, 0, g) * torch.randn(m2, n, **size)
+    y = y * 0.3 * 7 ** _uniform(0, 1, g)
+    if trait == "integers":
+        x, y = (2 * x).round(), (2 * y).round()
+    if criterion.name == "logistic":
+        y = torch.where(y >= 0, 1.0, -1.0).double()
+    return TwoLayerProblem(Problem(x, y), act, criterion, width, trait)
