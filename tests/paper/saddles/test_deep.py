@@ -26,11 +26,11 @@ def test_every_layer_is_as_close_to_rank_one_as_epsilon(linear):
 def test_the_direction_comes_later_than_rank_one(linear):
     miss = abs(linear.early_power - linear.predicted)
     assert (miss <= 5e-4 + 2 * linear.error).all()
-    assert abs(linear.early_power.where(linear.tied)).max() < 5e-4
-    straight = linear.where(~linear.turns, drop=True)
+    assert abs(linear.early_power.where(linear.tied == 1)).max() < 5e-4
+    straight = linear.where(linear.turns == 0, drop=True)
     assert abs(straight.late_power - straight.predicted).max() < 2e-3
     # Negative control: with generic inputs the direction turns before the escape.
-    turned = linear.where(linear.turns, drop=True)
+    turned = linear.where(linear.turns == 1, drop=True)
     assert abs(turned.late_power - turned.predicted).max() > 0.1
     # Whatever |W| = epsilon/size hides: the powers of epsilon are far from those of rank one.
     assert linear.predicted.min() == 0 and linear.early_power.max() < 0.9

@@ -27,6 +27,7 @@ from learning_dynamics.saddles.deep_nets import (
 )
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
+from paper.records import read_record
 
 __all__ = [
     "Config",
@@ -38,6 +39,8 @@ __all__ = [
     "leading_direction",
     "power",
     "rank_one",
+    "recorded",
+    "recorded_relu",
     "relu",
     "run",
     "scaled_steps",
@@ -185,7 +188,7 @@ def run(config: Config = Config()) -> xr.Dataset:
     ratio (schedule, ..., layer) : sigma_2/sigma_1 of W_l there, NaN above L.
     sweeps (schedule, ...) : until the escape.
     step (depth, draw) : eta s_1 a^(L-2), a^L the map at which the leading direction would rest.
-    tied, turns (draw) : s_1 = s_2; generic inputs, whose direction turns.
+    tied, turns (draw) : 1 if s_1 = s_2; 1 for generic inputs, whose direction turns.
     early_power, time_power : fitted powers of epsilon; late_power, ratio_power : of epsilon/|W|.
     predicted : p = 1 - s_2/s_1. error (..., side) : how far the power of `early` lies from p
     because |W| counts what lies beside the first direction: p/2 log(1 + angle^2), from the first
@@ -247,7 +250,8 @@ def run(config: Config = Config()) -> xr.Dataset:
         depth=list(config.depths), scale=list(config.scales), side=["input", "output"]
     )
     index = np.arange(config.draws)
-    result["tied"], result["turns"] = ("draw", index % 5 == 4), ("draw", index % 3 == 0)
+    result["tied"] = "draw", (index % 5 == 4).astype(int)
+    result["turns"] = "draw", (index % 3 == 0).astype(int)
     x = np.log(result.scale)
     result["early_power"] = fit_slope(x, np.log(result.early)).slope
     result["time_power"] = fit_slope(x, np.log(result.sweeps)).slope
@@ -348,7 +352,22 @@ def scaled_steps(config: Config = Config()) -> xr.Dataset:
     return xr.concat(parts, "depth").assign_coords(depth=list(config.depths))
 
 
-@claim("saddles/deep-direction", Config, run, scaled_steps)
+def relu(config: Config = Config()) -> xr.Dataset:
+    """`run` for ReLU nets, which have no `predicted`; fewer draws."""
+    return run(replace(config, activation="relu", draws=config.relu, narrowest=6))
+
+
+def recorded(config: Config = Config()) -> xr.Dataset:
+    """`run`, of the default configuration from results/deep.nc."""
+    return read_record("deep") if config == Config() else run(config)
+
+
+def recorded_relu(config: Config = Config()) -> xr.Dataset:
+    """`relu`, of the default configuration from results/deep_relu.nc."""
+    return read_record("deep_relu") if config == Config() else relu(config)
+
+
+@claim("saddles/deep-direction", Config, recorded, scaled_steps)
 def direction(result: xr.Dataset, scaled: xr.Dataset) -> Evidence:
     """Power of epsilon in the angle of W_1 and of W_L, early on the plateau.
 
@@ -356,11 +375,11 @@ def direction(result: xr.Dataset, scaled: xr.Dataset) -> Evidence:
     late_error : powers at the escape, after finite steps, for inputs that do not turn.
     scaled_error, scaled_from_flow : steps that stay large, against 1 - g and 1 - s_2/s_1.
     """
-    straight = result.where(~result.turns, drop=True)
+    straight = result.where(result.turns == 0, drop=True)
     late = abs(straight.late_power - straight.predicted)
     details = {
         "draws": result.early_power.size / 2,
-        "tied_power": abs(result.early_power.where(result.tied)).max(),
+        "tied_power": abs(result.early_power.where(result.tied == 1)).max(),
         "late_error": late.max(["draw", "side"]),
         "late_step": [straight.step.min(), straight.step.max()],
         "ratio_error": abs(result.ratio_power - 1).max(["draw", "layer"]),
@@ -372,12 +391,7 @@ def direction(result: xr.Dataset, scaled: xr.Dataset) -> Evidence:
     return Evidence(result.early_power, predicted, tolerance, range(result.sizes["draw"]), details)
 
 
-def relu(config: Config = Config()) -> xr.Dataset:
-    """`run` for ReLU nets, which have no `predicted`; fewer draws."""
-    return run(replace(config, activation="relu", draws=config.relu, narrowest=6))
-
-
-@claim("saddles/deep-rank-one", Config, run, relu, alone)
+@claim("saddles/deep-rank-one", Config, recorded, recorded_relu, alone)
 def rank_one(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evidence:
     """Power of epsilon in sigma_2/sigma_1 at the escape, the least and the largest of each depth.
 
@@ -402,7 +416,7 @@ def rank_one(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evidenc
     return Evidence(ends(linear.ratio_power), 1.0, 0.001, seeds, details)
 
 
-@claim("saddles/deep-escape-time", Config, run, relu, alone)
+@claim("saddles/deep-escape-time", Config, recorded, recorded_relu, alone)
 def escape_time(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evidence:
     """Powers of epsilon in the number of sweeps, every depth, draw and schedule."""
     error = [abs(r.time_power + r.depth - 2) for r in (linear, relu)]

@@ -18,11 +18,11 @@ from learning_dynamics.saddles.deep_nets import (
     rank_ratios,
 )
 from paper.claims import Evidence, claim
-from paper.records import write_record
+from paper.records import read_record, write_record
 from paper.saddles.deep import escape
 from paper.saddles.deep.escape import draw, leading_direction, power, stacked
 
-__all__ = ["Config", "main", "pairs_in_turn", "pairwise", "run"]
+__all__ = ["Config", "main", "pairs_in_turn", "pairwise", "recorded", "run"]
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,12 @@ def pairs_in_turn(config: Config = Config()) -> xr.Dataset:
     )
 
 
-@claim("saddles/pairwise-layers", Config, run, pairs_in_turn)
+def recorded(config: Config = Config()) -> xr.Dataset:
+    """`run`, of the default configuration from results/deep_pairs.nc."""
+    return read_record("deep_pairs") if config == Config() else run(config)
+
+
+@claim("saddles/pairwise-layers", Config, recorded, pairs_in_turn)
 def pairwise(result: xr.Dataset, turns: xr.Dataset) -> Evidence:
     """Alignment and length of the plateau of one pair; pairs in turn beside it.
 
