@@ -36,8 +36,10 @@ __all__ = [
     "SCHEDULES",
     "InTurn",
     "deep_forward",
+    "flow_until",
     "initialise_deep",
     "layer_gradient",
+    "layer_size",
     "layers_in_turn",
     "layerwise_descent",
     "limit_of_first_layer",
@@ -132,7 +134,8 @@ def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "ru
 
     weights : the start, W_1 ... W_L, L >= 2. A = W_L ... W_2 stays fixed, W* is the regression
     Sigma_yx Sigma_xx^-1. Steps move W_1 within the row space of A, and A W_1 goes to the part of
-    W* that A can reach. Range: Sigma_xx invertible, step size below 2/(|A|^2 |Sigma_xx|).
+    W* that A can reach; what W_1 does with directions that no input has stays. Range: step size
+    below 2/(|A|^2 |Sigma_xx|).
     """
     check_tensors(**_named(weights), xx=(moments.xx, "... m0 m0"))
     if len(weights) < 2:
@@ -140,8 +143,9 @@ def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "ru
     above = weights[1]
     for w in weights[2:]:
         above = w @ above
-    best = torch.linalg.solve(moments.xx, moments.yx.mT).mT
-    return weights[0] + torch.linalg.pinv(above) @ (best - above @ weights[0])
+    inverse = torch.linalg.pinv(moments.xx, hermitian=True)
+    missing = (moments.yx - above @ weights[0] @ moments.xx) @ inverse
+    return weights[0] + torch.linalg.pinv(above) @ missing
 
 
 def _named(weights: Layers) -> dict[str, tuple[Tensor, str]]:
@@ -248,6 +252,108 @@ def layerwise_descent(
         final=tuple(w),
         units={"loss": "loss", "rank_ratio": "1"},
     )
+
+
+def layer_size(weights: Sequence[Tensor]) -> Float[Tensor, " *runs"]:
+    """Geometric mean of the layers' Frobenius norms, the `size` of `flow_until`.
+
+    >>> import torch
+    >>> layer_size((torch.full((1, 1, 1), 2.0), torch.full((1, 1, 1), 8.0)))
+    tensor([4.])
+    """
+    norms = [w.square().sum((-2, -1)).sqrt() for w in weights]
+    return torch.stack(norms).log().mean(0).exp()
+
+
+def flow_until(
+    weights: Layers,
+    problem: Problem,
+    size: float | Float[Tensor, " runs"],
+    *,
+    speeds: Sequence[float] | None = None,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
+    fineness: float = 0.1,
+    most: int = 20000,
+) -> tuple[Layers, Float[Tensor, " runs"]]:
+    """Gradient flow from small weights until `layer_size` is `size`: the weights, and the time.
+
+    A step of gradient descent is one of the flow up to eta |W|^(L-2), so that the long part of a
+    plateau, on which this is tiny, need not be stepped through: `layerwise_descent` goes on from
+    the end. Steps of the Runge-Kutta method of order 4 are counted along |W|^(L-2) dt, so that a
+    start of 1e-14 takes little longer than one of 1e-6.
+
+    size     : above that of the start, one or one per run; met to 1e-9, relative.
+    speeds   : factors of the layers' velocities (default 1): 2 for one that steps twice a sweep.
+    fineness : relative change of the velocity in a step; the error of a step is of its 5th order.
+    Raises ValueError if a run needs more than `most` steps, or has a layer without gradient.
+
+    >>> from learning_dynamics import generator, linear_teacher, saddles
+    >>> problem = linear_teacher(generator=generator(0))
+    >>> start = saddles.initialise_deep((6, 8, 8, 4), 1e-9, [generator(1)])
+    >>> end, time = saddles.flow_until(start, problem, 1e-3)
+    >>> bool(saddles.rank_ratios(end).max() < 1e-5)  # rank one, as 1e-9 is to 1e-3
+    True
+    """
+    act, criterion = find_activation(activation), find_loss(loss)
+    runs, _ = _check(weights, problem, 1.0, criterion)
+    x, y, depth = problem.inputs, problem.targets, len(weights)
+    factors = [1.0] * depth if speeds is None else list(speeds)
+    if len(factors) != depth:
+        raise ValueError(f"speeds = {speeds}: needs {depth}, one a layer")
+    check_positive("speeds", torch.tensor(factors))
+    check_positive("fineness", fineness)
+    goal = as_positive("size", size, runs, x.dtype, x.device).expand(runs)
+    if not bool((layer_size(weights) < goal).all()):
+        raise ValueError(f"size = {size}: must be above {layer_size(weights).tolist()}")
+
+    def velocity(w: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """dW/d theta of every layer, and dt/d theta."""
+        outputs, slopes = [x], []
+        for v in w[:-1]:
+            z = v @ outputs[-1]
+            slopes.append(act.derivative(z))
+            outputs.append(act(z))
+        g = criterion.gradient(w[-1] @ outputs[-1], y)
+        rate = layer_size(w) ** (2 - depth)
+        moves: list[Tensor] = []
+        for layer in reversed(range(depth)):
+            moves.insert(0, -factors[layer] * rate[:, None, None] * (g @ outputs[layer].mT))
+            if layer:
+                g = slopes[layer - 1] * (w[layer].mT @ g)
+        return moves, rate
+
+    def moved(w: Sequence[Tensor], moves: Sequence[Tensor], h: Tensor) -> list[Tensor]:
+        return [v + h[:, None, None] * m for v, m in zip(w, moves, strict=True)]
+
+    w, time = list(weights), torch.zeros_like(goal)
+    h = largest = torch.full_like(goal, 1e-3)
+    for _ in range(most):
+        left = (goal / layer_size(w)).log()
+        if bool((left.abs() < 1e-9).all()):
+            return tuple(w), time
+        one, rate_1 = velocity(w)
+        still = torch.stack([(m == 0).all(-1).all(-1) for m in one]).any(0)
+        if bool(still.any()):
+            run = int(still.nonzero()[0])
+            raise ValueError(f"weights: a layer of run {run} has no gradient, and cannot grow")
+        pairs = zip(w, one, strict=True)
+        pace = sum((v * m).sum((1, 2)) / v.square().sum((1, 2)) for v, m in pairs) / depth
+        step = torch.where(h * pace > left, left / pace, h)
+        two, rate_2 = velocity(moved(w, one, step / 2))
+        three, rate_3 = velocity(moved(w, two, step / 2))
+        four, rate_4 = velocity(moved(w, three, step))
+        w = moved(w, one, step / 6)
+        for moves, part in ((two, 3), (three, 3), (four, 6)):
+            w = moved(w, moves, step / part)
+        time = time + step / 6 * (rate_1 + 2 * rate_2 + 2 * rate_3 + rate_4)
+        pairs = zip(four, one, strict=True)
+        changes = [(a - b).norm(dim=(1, 2)) / b.norm(dim=(1, 2)) for a, b in pairs]
+        change = torch.stack(changes).amax(0) / step.abs().clamp_min(1e-12) * h
+        # On a kink of the activation no step is fine enough: it is stepped over.
+        largest = torch.maximum(largest, h)
+        h = torch.maximum(h * (fineness / change).clamp(0.5, 1.2), 0.1 * largest)
+    raise ValueError(f"most = {most}: too few steps, {left.max():.3g} decades of e are left")
 
 
 @dataclass(frozen=True)

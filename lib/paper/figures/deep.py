@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from learning_dynamics.runtime import Trajectory
 from paper.figures.style import COLOURS
-from paper.saddles.deep.schedules import DeepScaling
 
-__all__ = ["plot_escape_times", "plot_rank_ratios", "plot_schedules"]
+__all__ = [
+    "plot_directions",
+    "plot_escape_times",
+    "plot_pairs",
+    "plot_rank_ratios",
+    "plot_schedules",
+]
 
 
 def plot_schedules(runs: Mapping[str, Trajectory], levels: Sequence[float], ax: Axes) -> Axes:
@@ -24,61 +32,72 @@ def plot_schedules(runs: Mapping[str, Trajectory], levels: Sequence[float], ax: 
     return ax
 
 
-def plot_rank_ratios(results: Sequence[DeepScaling], axes: Sequence[Axes]) -> None:
-    """Median over seeds of sigma_2/sigma_1 at the escape, per layer, against epsilon; slope 1."""
-    for result, ax in zip(results, axes, strict=True):
-        scales = np.array(result.config.scales)
-        ratios = result.ratios.median(0).values.numpy()
-        for layer in range(result.config.depth):
-            ax.plot(
-                scales,
-                ratios[:, layer],
-                "o-",
-                color=COLOURS[layer],
-                linewidth=0.9,
-                label=f"$W_{layer + 1}$",
-            )
-        start = 0.75 * ratios[0].min()
-        ax.plot(scales, start * scales / scales[0], color="black", linestyle="--", linewidth=0.8)
-        ax.text(
-            0.02,
-            1.02,
-            f"{result.config.activation}, depth {result.config.depth}",
-            transform=ax.transAxes,
-            fontsize=8,
-        )
-        ax.set(xscale="log", yscale="log", xlabel=r"$\epsilon$")
-        ax.set_xticks(scales, [f"{s:.2g}" for s in scales])
-        ax.minorticks_off()
+def plot_escape_times(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
+    """Cyclic sweeps to the escape against epsilon, all draws; lines of slope -(L - 2)."""
+    figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3))
+    for ax, result, name in zip(axes, (linear, relu), ("linear", "ReLU"), strict=True):
+        for colour, (depth, one) in zip(COLOURS, result.sweeps[0].groupby("depth"), strict=False):
+            one = one.squeeze()
+            ax.loglog(one.scale, one.T, "o", color=colour, markersize=2)
+            line = np.exp(np.log(one[:, 0]).mean()) * (one.scale / one.scale[0]) ** (2 - depth)
+            ax.loglog(one.scale, line, color=colour, label=f"depth {depth}, slope {2 - depth}")
+        ax.set(xlabel=r"$\epsilon$", title=name)
+    axes[0].set_ylabel("sweeps to the escape")
+    axes[0].legend()
+    return figure
 
 
-def plot_escape_times(results: Sequence[DeepScaling], axes: Sequence[Axes]) -> None:
-    """Sweeps to the escape against epsilon, all seeds; lines of the predicted slope.
+def plot_rank_ratios(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
+    """sigma_2/sigma_1 of every layer at the escape against epsilon, all draws; dashed: slope 1."""
+    figure, axes = plt.subplots(2, 3, sharex=True, sharey=True, figsize=(7.2, 4.4))
+    for row, result, name in zip(axes, (linear, relu), ("linear", "ReLU"), strict=True):
+        for ax, (depth, one) in zip(row, result.ratio[0].groupby("depth"), strict=True):
+            one = one.squeeze()
+            for layer in reversed(range(depth)):
+                colour = COLOURS[1] if layer == 0 else COLOURS[0]
+                label = "$W_1$" if layer == 0 else "other layers" if layer == 1 else None
+                lines = ax.loglog(one.scale, one[..., layer].T, color=colour, linewidth=0.6)
+                lines[0].set_label(label)
+            ax.loglog(one.scale, one.scale, "k--", linewidth=0.8)
+            ax.text(0.03, 0.9, f"{name}, depth {depth}", transform=ax.transAxes, fontsize=8)
+            if result is relu:
+                ax.set_xlabel(r"$\epsilon$")
+        row[0].set_ylabel(r"$\sigma_2 / \sigma_1$")
+    axes[1, 2].legend(loc="lower right")
+    return figure
 
-    Left: cyclic sweeps, depth 3, 4, 5. Right: W_1 alone.
-    """
-    for result in results:
-        config = result.config
-        alone = config.schedule == "alone"
-        ax = axes[1] if alone else axes[0]
-        slope = -2 * (config.depth - 1) if alone else -(config.depth - 2)
-        scales = np.array(config.scales)
-        colour = COLOURS[config.depth - 3]
-        ax.plot(scales, result.sweeps.numpy().T, "o", color=colour, markersize=2.5)
-        middle = float(result.sweeps[:, -1].log().mean().exp())
-        ax.plot(
-            scales,
-            middle * (scales / scales[-1]) ** slope,
-            color=colour,
-            linewidth=1,
-            label=f"depth {config.depth}, slope {slope}",
-        )
-    for ax, name in zip(
-        axes, ("sweeps to the escape", "steps of $W_1$ to half the loss"), strict=True
-    ):
-        ax.set(xscale="log", yscale="log", xlabel=r"$\epsilon$", ylabel=name)
-        low, high = ax.get_ylim()
-        ax.set_ylim(low / 8, high)
-        ax.legend(loc="lower left")
-    axes[1].set_xticks((0.3, 0.4, 0.5, 0.6), ("0.3", "0.4", "0.5", "0.6"))
-    axes[1].minorticks_off()
+
+def plot_directions(result: xr.Dataset, depth: int, draw: int) -> Figure:
+    """Left: rank and direction of one draw against epsilon. Right: all exponents of directions."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
+    one = result.sel(depth=depth, draw=draw)
+    ratio, angle = one.ratio[0, :, 0], np.degrees(np.arctan(one.angle.sel(side="input")))
+    axes[0].loglog(one.scale, ratio, "o-", color=COLOURS[0], label=r"$\sigma_2/\sigma_1$ of $W_1$")
+    axes[0].loglog(one.scale, angle, "s-", color=COLOURS[1], label="angle of $W_1$, degrees")
+    axes[0].set_xlabel(r"$\epsilon$")
+    axes[0].legend()
+    axes[1].plot((0, 1), (0, 1), color="black", linewidth=0.8)
+    for colour, (depth, at) in zip(COLOURS, result.groupby("depth"), strict=False):
+        at = at.squeeze()
+        for side, marker in (("input", "o"), ("output", "s")):
+            label = f"depth {depth}" if side == "input" else None
+            power = at.early_power.sel(side=side)
+            options = {"color": colour, "fillstyle": "none", "markersize": 4, "label": label}
+            axes[1].plot(at.predicted, power, marker, linestyle="none", **options)
+    axes[1].set(xlabel="$1 - s_2/s_1$", ylabel="fitted exponent of the direction")
+    axes[1].legend()
+    return figure
+
+
+def plot_pairs(result: xr.Dataset) -> Figure:
+    """Measured and predicted exponents of sigma_2/sigma_1 if one pair of layers is trained."""
+    figure, ax = plt.subplots(figsize=(3.6, 3.2))
+    top = float(result.alignment.max())
+    ax.plot((0, top), (0, top), color="black", linewidth=0.8)
+    for colour, (depth, at) in zip(COLOURS, result.groupby("depth"), strict=False):
+        at = at.squeeze()
+        options = {"fmt": "o", "color": colour, "markersize": 3, "label": f"depth {depth}"}
+        ax.errorbar(at.alignment_predicted, at.alignment, 5 * at.error, linewidth=0.6, **options)
+    ax.set(xlabel=r"$\frac{L}{2}(1 - g)$", ylabel="fitted exponent")
+    ax.legend()
+    return figure

@@ -44,12 +44,14 @@ class Phases:
 
     reached  : of gradient descent at its slowest step after drop k, before escape k + 1.
     confined : of the printed problem, units confined to the span P_k they have at escape k.
+    chosen   : the same, confined to the span they have at the end; the print allows it.
     angle_reached, angle_confined : largest angle, in degrees, between the row space or the
                column space of W and that of the rank-k optimum.
     """
 
     reached: Float[Tensor, "problem phase"]
     confined: Float[Tensor, "problem phase"]
+    chosen: Float[Tensor, "problem phase"]
     angle_reached: Float[Tensor, "problem phase"]
     angle_confined: Float[Tensor, "problem phase"]
 
@@ -137,10 +139,15 @@ def run(config: Config | None = None) -> Phases:
         at = rest_record(track, k, config.threshold)
         best, level = staircase.rank_k_optimum(each, k)
         drop = theory.levels[:, k - 1] - theory.levels[:, k]
-        v = torch.linalg.svd(track.units[rows, active_from], full_matrices=False)[2][:, :k].mT
-        confined, reached = confined_map(each, v), maps[rows, at]
+        spans = (
+            torch.linalg.svd(track.units[rows, record], full_matrices=False)[2][:, :k].mT
+            for record in (active_from, at)
+        )
+        confined, chosen = (confined_map(each, v) for v in spans)
+        reached = maps[rows, at]
         found["reached"].append((map_loss(each, reached) - level) / drop)
         found["confined"].append((map_loss(each, confined) - level) / drop)
+        found["chosen"].append((map_loss(each, chosen) - level) / drop)
         found["angle_reached"].append(largest_angle(reached, best, k))
         found["angle_confined"].append(largest_angle(confined, best, k))
     return Phases(**{name: torch.stack(values, dim=-1) for name, values in found.items()})
@@ -172,6 +179,7 @@ def evidence(quick: bool = False) -> Evidence:
         details={
             "printed_excess_generic": generic.confined.median(0).values.tolist(),
             "printed_excess_generic_least": float(generic.confined[:, 0].min()),
+            "chosen_excess_generic": float(generic.chosen.abs().max()),
             "printed_excess_isotropic": float(isotropic.confined.abs().max()),
             "printed_excess_commuting": float(commuting.confined.abs().max()),
             "commuting_in_order": [float(in_order(p.moments())) for p in tasks],

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.alignment import update_matrix
@@ -45,14 +46,18 @@ class Window:
     growth     : log of the growth of sigma_2(S) over the window; bound : sum of log bounds.
     printed    : whether some unit broke |(I - P1) w(t1 + t)| <= e^t |(I - P1) w(t1)|.
     excess     : largest log of its breach (0 if none).
+    chosen     : the same with a P1 drawn at random, which the printed "there is" allows.
     fixed      : whether |S(I - P1)|, P1 fixed at t1, broke the product of its own growth rates.
+    prior      : what is known beforehand of the bound, (steps) log(1 + eta max sigma_1(R)).
     """
 
     violations: Int[Tensor, " runs"]
     growth: Float[Tensor, " runs"]
     bound: Float[Tensor, " runs"]
     printed: Int[Tensor, " runs"]
+    chosen: Int[Tensor, " runs"]
     excess: Float[Tensor, " runs"]
+    prior: Float[Tensor, " runs"]
     fixed: Int[Tensor, " runs"]
     curves: dict[str, Tensor]
 
@@ -82,6 +87,7 @@ def run(config: Config | None = None) -> Window:
         rotate_every=None,  # the printed form is about single units
         keep=("units", "modes"),
     )
+    draws = generator("descent-window", "any projection")
     found: dict[str, list] = {name: [] for name in Window.__annotations__}
     for i in range(len(eta)):
         modes = track.modes[i]
@@ -90,14 +96,20 @@ def run(config: Config | None = None) -> Window:
             raise ValueError(f"run {i}: second escape at step {end}, first at {start}")
         s, second = track.units[i, start : end + 1], modes[start : end + 1, 1]
         w = s[..., 6:].mT @ s[..., :6]
-        update = update_matrix(runs.yx[i] - w @ runs.xx[i], float(eta[i]))
+        residual = runs.yx[i] - w @ runs.xx[i]
+        update = update_matrix(residual, float(eta[i]))
+        fastest = float(torch.linalg.matrix_norm(residual[:-1], ord=2).max())
         now = leading_projector(s[:-1])
         factor = growth_bound(update[:-1], now)
         steps = torch.arange(len(s), dtype=s.dtype)
 
         fixed = now[0].expand(len(s), -1, -1)
-        outside = outside_norm(s, fixed)
-        breach = (outside / outside[0]).log().amax(-1) - steps
+        anywhere = torch.randn(10, 1, generator=draws, dtype=s.dtype)
+        anywhere = anywhere @ anywhere.mT / anywhere.square().sum()
+        breach, breach_chosen = (
+            (outside / outside[0]).log().amax(-1) - steps
+            for outside in (outside_norm(s, p.expand_as(fixed)) for p in (now[0], anywhere))
+        )
         keep = torch.eye(10, dtype=s.dtype) - fixed[:-1]
         own = torch.linalg.matrix_norm(keep @ update[:-1] @ keep, ord=2).log().cumsum(0)
         whole = torch.linalg.matrix_norm(s - s @ fixed, ord=2)
@@ -107,6 +119,8 @@ def run(config: Config | None = None) -> Window:
         found["growth"].append((second[-1] / second[0]).log())
         found["bound"].append(factor.log().sum())
         found["printed"].append((breach > tolerance).any().long())
+        found["chosen"].append((breach_chosen > tolerance).any().long())
+        found["prior"].append((len(s) - 1) * (eta[i] * fastest).log1p())
         found["excess"].append(breach.max().clamp_min(0))
         found["fixed"].append(((whole[1:] / whole[0]).log() > own + tolerance).any().long())
         if i == 0:
@@ -127,8 +141,9 @@ RELATIVE_STEPS = (0.05, 0.2, 0.6)
 
 
 def evidence(quick: bool = False) -> Evidence:
-    """For `saddles/descent-window`: breaches of the true bound (0), its largest slack, and how
-    often the printed form is broken, by eta s_1, for commuting and for generic inputs."""
+    """For `saddles/descent-window`: breaches of the true bound (0), its largest slack, that of what
+    is known beforehand, and how often the printed form is broken, by eta s_1 and kind of inputs:
+    with P1 the leading direction at t1, and (`chosen`) with a P1 drawn at random."""
     size = {"problems": 3, "starts": 2} if quick else {"problems": 14, "starts": 12}
     groups = {
         (covariance, relative): run(Config(covariance=covariance, relative_step=relative, **size))
@@ -137,6 +152,8 @@ def evidence(quick: bool = False) -> Evidence:
     }
     broken = sum(int(w.violations.sum()) for w in groups.values())
     slack = max(float(w.slack.max()) for w in groups.values())
+
+    prior = torch.cat([w.prior / w.growth - 1 for w in groups.values()])
 
     def rate(name: str, covariance: str) -> list[float]:
         return [float(getattr(groups[covariance, r], name).double().mean()) for r in RELATIVE_STEPS]
@@ -150,6 +167,8 @@ def evidence(quick: bool = False) -> Evidence:
             "runs": sum(len(w.growth) for w in groups.values()),
             "printed_broken_generic": rate("printed", "generic"),
             "printed_broken_commuting": rate("printed", "commuting"),
+            "chosen_broken": [sum(rate("chosen", c)) for c in ("generic", "commuting")],
+            "prior_slack": [float(prior.median()), float(prior.max())],
             "fixed_broken_generic": rate("fixed", "generic"),
             "fixed_broken_commuting": rate("fixed", "commuting"),
         },

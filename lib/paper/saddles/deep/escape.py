@@ -1,0 +1,429 @@
+"""Deep nets from tiny weights: rank one first, the direction later, and how long it takes.
+
+Draws of one depth differ in sizes and are padded with zeros, which gradients leave zero, so that
+they run side by side. What is long and smooth is followed as a flow (`flow_until`), the rest in
+steps of gradient descent.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from scipy.optimize import brentq
+from torch import Tensor
+
+from learning_dynamics.problems import Problem, random_orthogonal
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.deep_nets import (
+    SCHEDULES,
+    flow_until,
+    initialise_deep,
+    layer_size,
+    layerwise_descent,
+    limit_of_first_layer,
+    rank_ratios,
+)
+from paper.claims import Evidence, claim
+from paper.fits import fit_slope
+from paper.records import read_record
+
+__all__ = [
+    "Config",
+    "Draw",
+    "alone",
+    "direction",
+    "draw",
+    "escape_time",
+    "leading_direction",
+    "power",
+    "rank_one",
+    "recorded",
+    "recorded_relu",
+    "relu",
+    "run",
+    "scaled_steps",
+    "stacked",
+]
+
+KINDS = ("generic", "commuting", "white")
+MOST, WIDEST, SAMPLES = 8, 10, 16  # of inputs and outputs, of hidden units, n
+
+
+@dataclass(frozen=True)
+class Config:
+    """draws : per depth, every fifth with a tie s_1 = s_2. scales : epsilon, falling.
+
+    early   : |W|^L at which the direction is read, |W| the geometric mean of the layers' norms.
+    escaped : loss gone at the escape, in units of what the leading direction alone can take.
+    narrowest : hidden width. relu : draws per depth of `relu`, with at least 6 units, because a
+        narrower layer of ReLU units is often dead at the start. alone : scales of `alone`.
+    scaled  : draws per depth and eta s_1 of `scaled_steps`.
+    """
+
+    draws: int = 22
+    depths: tuple[int, ...] = (3, 4, 5)
+    activation: str = "linear"
+    scales: tuple[float, ...] = (1e-9, 1e-10, 1e-11, 1e-12, 1e-13)
+    early: float = 1e-16
+    escaped: float = 0.1
+    narrowest: int = 2
+    relu: int = 6
+    alone: tuple[float, ...] = (1e-3, 1e-5, 1e-7)
+    scaled: tuple[int, float] = (6, 0.6)
+
+    def quick(self) -> "Config":
+        return replace(
+            self, draws=10, depths=(3,), scales=self.scales[::2], relu=5, scaled=(2, 0.6)
+        )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One problem and one start of scale 1, padded with zeros.
+
+    s : singular values of Sigma_yx; left, right : its leading two singular vectors, as rows.
+    scale : s_1/(v' Sigma_xx v), where the leading direction alone would come to rest.
+    step : eta s_1 scale^((L-2)/L), from 0.05 to 0.6.
+    """
+
+    problem: Problem
+    start: tuple[Tensor, ...]
+    s: Tensor
+    left: Tensor
+    right: Tensor
+    scale: Tensor
+    step: Tensor
+
+
+def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    return torch.nn.functional.pad(matrix, (0, columns - matrix.shape[1], 0, rows - len(matrix)))
+
+
+def draw(depth: int, index: int, narrowest: int = 2) -> Draw:
+    """m0, m2 from 2 to 8, hidden widths from `narrowest` to 10, rank from 2 to min(m0, m2),
+    singular values of Sigma_yx log-uniform in 0.5 .. 3, eigenvalues of Sigma_xx in 0.3 .. 3,
+    inputs of the three kinds in turn, every fifth problem with s_1 = s_2. No draw is passed over.
+    """
+    g = generator("deep/draw", depth, index)
+
+    def between(low: int, high: int, count: int) -> list[int]:
+        return torch.randint(low, high + 1, (count,), generator=g).tolist()
+
+    def uniform(count: int) -> Tensor:
+        return torch.rand(count, generator=g, dtype=torch.float64)
+
+    (m0, m2), hidden = between(2, MOST, 2), between(narrowest, WIDEST, depth - 1)
+    s = (0.5 * 6 ** uniform(*between(2, min(m0, m2), 1))).sort(descending=True).values
+    if index % 5 == 4:
+        s[1] = s[0]
+    left, right, basis = (random_orthogonal(m, g) for m in (m2, m0, m0))
+    kind, spectrum = KINDS[index % 3], 0.3 * 10 ** uniform(m0)
+    basis = right if kind == "commuting" else basis
+    spectrum = torch.ones_like(spectrum) if kind == "white" else spectrum
+    white = SAMPLES**0.5 * random_orthogonal(SAMPLES, g)[:m0]
+    inputs = basis * spectrum.sqrt() @ basis.mT @ white
+    left, right = left[:, : len(s)], right[:, : len(s)]
+    targets = left * s @ right.mT @ (basis / spectrum) @ basis.mT @ inputs
+    problem = Problem(_padded(inputs, MOST, SAMPLES), _padded(targets, MOST, SAMPLES))
+    start = initialise_deep((m0, *hidden, m2), 1.0, [g])
+    sizes = (MOST, *[WIDEST] * (depth - 1), MOST)
+    v = right[:, 0]
+    scale = s[0] / (v @ (basis * spectrum) @ basis.mT @ v)
+    return Draw(
+        problem,
+        tuple(_padded(w[0], *shape) for w, shape in zip(start, _pairs(sizes), strict=True)),
+        s,
+        _padded(left[:, :2].mT, 2, MOST),
+        _padded(right[:, :2].mT, 2, MOST),
+        scale,
+        0.05 * 12 ** uniform(1)[0],
+    )
+
+
+def _pairs(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(zip(sizes[1:], sizes[:-1], strict=True))
+
+
+def leading_direction(
+    weights: tuple[Tensor, ...], left: Tensor, right: Tensor
+) -> tuple[Float[Tensor, "runs side"], Float[Tensor, "runs side"]]:
+    """Leading directions of W_1 and W_L: how far they lie from v_1, u_1 along v_2, u_2, and in all.
+
+    Both as tangents of an angle, dimension side ("input", "output").
+    """
+    v = torch.linalg.svd(weights[0])[2][:, 0]
+    u = torch.linalg.svd(weights[-1])[0][:, :, 0]
+    second, whole = [], []
+    for direction, basis in ((v, right), (u, left)):
+        first, other = (basis @ direction[..., None])[..., 0].unbind(-1)
+        second.append((other / first).abs())
+        whole.append((direction - first[:, None] * basis[:, 0]).norm(dim=-1) / first.abs())
+    return torch.stack(second, -1), torch.stack(whole, -1)
+
+
+def stacked(draws: list[Draw], scales: tuple[float, ...]):
+    """Weights and problem of all draws at all scales, run = draw * len(scales) + scale."""
+    many = len(scales)
+    factor = torch.tensor(scales, dtype=torch.float64).repeat(len(draws))[:, None, None]
+    layers = zip(*(d.start for d in draws), strict=True)
+    weights = tuple(factor * torch.stack(w).repeat_interleave(many, 0) for w in layers)
+    parts = [("inputs", "targets"), ("left", "right"), ("scale", "step")]
+    x, y = (torch.stack([getattr(d.problem, n) for d in draws]) for n in parts[0])
+    rest = (torch.stack([getattr(d, n) for d in draws]) for n in parts[1] + parts[2])
+    x, y, *rest = (t.repeat_interleave(many, 0) for t in (x, y, *rest))
+    return weights, Problem(x, y), rest
+
+
+def run(config: Config = Config()) -> xr.Dataset:
+    """Every draw from every scale to its escape, by cyclic sweeps and by simultaneous steps.
+
+    Variables have the dimensions depth, draw and, where they are not fits, scale; side is the
+    leading direction of W_1 ("input") or of W_L ("output").
+
+    early (..., side) : tangent of the side against the first singular vector of Sigma_yx, along the
+    second, where |W|^L = `early`; angle (..., side) : the whole tangent there.
+    late (schedule, ..., side) : as `early`, at the escape. size (schedule, ...) : |W| there.
+    ratio (schedule, ..., layer) : sigma_2/sigma_1 of W_l there, NaN above L.
+    sweeps (schedule, ...) : until the escape.
+    step (depth, draw) : eta s_1 a^(L-2), a^L the map at which the leading direction would rest.
+    tied, turns (draw) : 1 if s_1 = s_2; 1 for generic inputs, whose direction turns.
+    early_power, time_power : fitted powers of epsilon; late_power, ratio_power : of epsilon/|W|.
+    predicted : p = 1 - s_2/s_1. error (..., side) : how far the power of `early` lies from p
+    because |W| counts what lies beside the first direction: p/2 log(1 + angle^2), from the first
+    to the last scale, per log epsilon.
+    """
+    parts = []
+    for depth in config.depths:
+        draws = [draw(depth, i, config.narrowest) for i in range(config.draws)]
+        grid = len(draws), len(config.scales)
+        weights, problem, (left, right, scale, step) = stacked(draws, config.scales)
+        s = torch.stack([d.s[:2] for d in draws])
+        a = scale ** (1 / depth)
+        eta = step / s[:, 0].repeat_interleave(grid[1]) / a ** (depth - 2)
+        options = {"activation": config.activation}
+        weights, time = flow_until(weights, problem, config.early ** (1 / depth), **options)
+        early, angle = leading_direction(weights, left, right)
+        # In steps from where one changes the weights by 3 %, or 1 % of the map is learned.
+        switch = (0.03 / step) ** (1 / (depth - 2))
+        switch = a * switch.clamp_max(0.01 ** (1 / depth))
+        weights, more = flow_until(weights, problem, switch, **options)
+        initial = 0.5 * problem.targets.square().sum(1).mean(1)
+        gain = 0.5 * s[:, 0].repeat_interleave(grid[1]) * scale
+        found = []
+        for schedule in SCHEDULES:
+            track = layerwise_descent(
+                weights,
+                problem,
+                step_size=eta,
+                sweeps=2000,
+                schedule=schedule,
+                stop_loss=initial - config.escaped * gain,
+                record_at=torch.arange(0, 2001, 50),
+                **options,
+            )
+            if int(track.stopped_at.min()) < 1:
+                raise ValueError(f"escaped = {config.escaped}: not passed in 1 to 2000 sweeps")
+            ratios = rank_ratios(track.final).reshape(*grid, depth)
+            ratios = torch.nn.functional.pad(
+                ratios, (0, max(config.depths) - depth), value=torch.nan
+            )
+            both = ("draw", "scale")
+            variables = {
+                "ratio": ((*both, "layer"), ratios),
+                "size": (both, layer_size(track.final).reshape(grid)),
+                "late": (
+                    (*both, "side"),
+                    leading_direction(track.final, left, right)[0].reshape(*grid, 2),
+                ),
+                "sweeps": (both, ((time + more) / eta + track.stopped_at).reshape(grid)),
+            }
+            found.append(xr.Dataset(variables))
+        one = xr.concat(found, "schedule").assign_coords(schedule=list(SCHEDULES))
+        one["early"] = (*both, "side"), early.reshape(*grid, 2)
+        one["angle"] = (*both, "side"), angle.reshape(*grid, 2)
+        one["step"] = "draw", step[:: grid[1]]
+        one["predicted"] = "draw", 1 - s[:, 1] / s[:, 0]
+        parts.append(one)
+    result = xr.concat(parts, "depth").assign_coords(
+        depth=list(config.depths), scale=list(config.scales), side=["input", "output"]
+    )
+    index = np.arange(config.draws)
+    result["tied"] = "draw", (index % 5 == 4).astype(int)
+    result["turns"] = "draw", (index % 3 == 0).astype(int)
+    x = np.log(result.scale)
+    result["early_power"] = fit_slope(x, np.log(result.early)).slope
+    result["time_power"] = fit_slope(x, np.log(result.sweeps)).slope
+    beside = np.log1p(result.angle[..., [0, -1], :] ** 2).diff("scale").squeeze("scale")
+    result["error"] = abs(0.5 * result.predicted * beside / (x[-1] - x[0]))
+    for name in ("late", "ratio"):
+        # Steps are finite: runs stop at slightly different sizes, which are divided out.
+        result[f"{name}_power"] = power(x - np.log(result["size"]), np.log(result[name]))
+    return result
+
+
+def power(x: xr.DataArray, y: xr.DataArray) -> xr.DataArray:
+    """Slope of y on x along `scale`, for x that differ from fit to fit."""
+    return xr.cov(x, y, "scale") / x.var("scale", ddof=1)
+
+
+def _left(log_time: float, part: Tensor, rate: Tensor) -> float:
+    """Share of the error left after a time, less one half."""
+    return float((part * (-2 * rate * np.exp(log_time)).exp()).sum() / part.sum()) - 0.5
+
+
+def alone(config: Config = Config()) -> xr.Dataset:
+    """W_1 of a linear net trained alone to its end, which is known without a step.
+
+    ratio (depth, draw, scale) : its sigma_2/sigma_1 at the end; time : eta times the steps until
+    half of what it can gain is gone. ratio_power, time_power : powers of epsilon.
+    """
+    parts = []
+    for depth in config.depths:
+        rows = []
+        for i in range(config.draws):
+            one = draw(depth, i)
+            moments = one.problem.moments()
+            best = moments.yx @ torch.linalg.pinv(moments.xx)
+            lam, basis = torch.linalg.eigh(moments.xx)
+            for scale in config.alone:
+                weights = tuple(scale * w for w in one.start)
+                above = weights[1]
+                for w in weights[2:]:
+                    above = w @ above
+                u, a, _ = torch.linalg.svd(above)
+                start = best - above @ weights[0]
+                end = limit_of_first_layer(weights, moments)
+                # Component (i, j) of the error decays as exp(-a_i^2 lambda_j t).
+                part = (u.mT @ start @ basis).square() * lam
+                rate = a.square()[:, None] * lam
+                part = torch.where(rate > 1e-9 * rate.max(), part, 0.0)
+                middle = -float(rate.max().log())
+                found = brentq(_left, middle - 10, middle + 40, (part, rate), 1e-10)
+                rows.append((float(rank_ratios((end[None],))), float(np.exp(found))))
+        grid = config.draws, len(config.alone)
+        ratio, time = np.array(rows).T.reshape(2, *grid)
+        dims = ("draw", "scale")
+        parts.append(xr.Dataset({"ratio": (dims, ratio), "time": (dims, time)}))
+    coords = {"depth": list(config.depths), "scale": list(config.alone)}
+    result = xr.concat(parts, "depth").assign_coords(coords)
+    x = np.log(result.scale)
+    for name in ("ratio", "time"):
+        result[f"{name}_power"] = fit_slope(x, np.log(result[name])).slope
+    return result
+
+
+def scaled_steps(config: Config = Config()) -> xr.Dataset:
+    """The control: steps of size h/(s_1 |W|^(L-2)), which are never small beside the weights.
+
+    measured (depth, draw) : power of 1/|W| with which the part of W_1's leading direction along the
+    second singular vector falls. finite : 1 - log(1 + h s_2/s_1)/log(1 + h); flow : 1 - s_2/s_1.
+    """
+    count, h = config.scaled
+    parts = []
+    for depth in config.depths:
+        # Draws with a tie have nothing to tell apart.
+        draws = [draw(depth, i) for i in range(2 * count) if i % 5 < 4][:count]
+        weights, problem, (left, right, *_) = stacked(draws, config.scales[-1:])
+        s = torch.stack([d.s[:2] for d in draws])
+        goal, astray, sizes = config.early ** (1 / depth), [], []
+        while float(layer_size(weights).min()) < goal:
+            size = layer_size(weights)
+            moving = (size < goal).double() + 1e-12  # a run at its goal stays there
+            eta = moving * h / s[:, 0] / size ** (depth - 2)
+            track = layerwise_descent(
+                weights, problem, step_size=eta, sweeps=1, schedule="simultaneous"
+            )
+            weights = track.final
+            sizes.append(layer_size(weights).log())
+            astray.append(leading_direction(weights, left, right)[0][:, 0].log())
+        x, y = torch.stack(sizes), torch.stack(astray)
+        # The last three decades, where the layers have become rank one.
+        late = (x > x[-1] - 3 * np.log(10)).double()
+        dx = late * (x - (late * x).sum(0) / late.sum(0))
+        ratio = s[:, 1] / s[:, 0]
+        variables = {
+            "measured": ("draw", -(dx * y).sum(0) / dx.square().sum(0)),
+            "finite": ("draw", 1 - torch.log1p(h * ratio) / np.log1p(h)),
+            "flow": ("draw", 1 - ratio),
+        }
+        parts.append(xr.Dataset(variables))
+    return xr.concat(parts, "depth").assign_coords(depth=list(config.depths))
+
+
+def relu(config: Config = Config()) -> xr.Dataset:
+    """`run` for ReLU nets, which have no `predicted`; fewer draws."""
+    return run(replace(config, activation="relu", draws=config.relu, narrowest=6))
+
+
+def recorded(config: Config = Config()) -> xr.Dataset:
+    """`run`, of the default configuration from results/deep.nc."""
+    return read_record("deep") if config == Config() else run(config)
+
+
+def recorded_relu(config: Config = Config()) -> xr.Dataset:
+    """`relu`, of the default configuration from results/deep_relu.nc."""
+    return read_record("deep_relu") if config == Config() else relu(config)
+
+
+@claim("saddles/deep-direction", Config, recorded, scaled_steps)
+def direction(result: xr.Dataset, scaled: xr.Dataset) -> Evidence:
+    """Power of epsilon in the angle of W_1 and of W_L, early on the plateau.
+
+    tolerance : 0.0005 and twice the error that the theory itself foresees.
+    late_error : powers at the escape, after finite steps, for inputs that do not turn.
+    scaled_error, scaled_from_flow : steps that stay large, against 1 - g and 1 - s_2/s_1.
+    """
+    straight = result.where(result.turns == 0, drop=True)
+    late = abs(straight.late_power - straight.predicted)
+    details = {
+        "draws": result.early_power.size / 2,
+        "tied_power": abs(result.early_power.where(result.tied == 1)).max(),
+        "late_error": late.max(["draw", "side"]),
+        "late_step": [straight.step.min(), straight.step.max()],
+        "ratio_error": abs(result.ratio_power - 1).max(["draw", "layer"]),
+        "scaled_error": abs(scaled.measured - scaled.finite).max(),
+        "scaled_from_flow": abs(scaled.measured - scaled.flow).median(),
+    }
+    predicted = result.predicted.broadcast_like(result.early_power)
+    tolerance = 5e-4 + 2 * result.error
+    return Evidence(result.early_power, predicted, tolerance, range(result.sizes["draw"]), details)
+
+
+@claim("saddles/deep-rank-one", Config, recorded, recorded_relu, alone)
+def rank_one(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evidence:
+    """Power of epsilon in sigma_2/sigma_1 at the escape, the least and the largest of each depth.
+
+    relu_upper : the same for layers 2 to L of ReLU nets; relu_first : the least, median and
+    largest of their first layers. alone_power, alone_least : W_1 alone, trained to its end.
+    """
+
+    def ends(values: xr.DataArray) -> xr.DataArray:
+        dims = [d for d in values.dims if d != "depth"]
+        return xr.concat([values.min(dims), values.max(dims)], "end")
+
+    first = relu.ratio_power.isel(layer=0)
+    details = {
+        "draws": linear.predicted.size,
+        "relu_draws": relu.predicted.size,
+        "relu_upper": ends(relu.ratio_power.isel(layer=slice(1, None))),
+        "relu_first": [first.min(), first.median(), first.max()],
+        "alone_power": abs(alone.ratio_power).max(),
+        "alone_least": alone.ratio.min(),
+    }
+    seeds = range(linear.sizes["draw"])
+    return Evidence(ends(linear.ratio_power), 1.0, 0.001, seeds, details)
+
+
+@claim("saddles/deep-escape-time", Config, recorded, recorded_relu, alone)
+def escape_time(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evidence:
+    """Powers of epsilon in the number of sweeps, every depth, draw and schedule."""
+    error = [abs(r.time_power + r.depth - 2) for r in (linear, relu)]
+    details = {
+        "draws": linear.predicted.size,
+        "relu_draws": relu.predicted.size,
+        "alone_error": abs(alone.time_power + 2 * (alone.depth - 1)).max(),
+    }
+    worst = [e.max(["draw", "schedule"]) for e in error]
+    return Evidence(worst, 0.0, 0.001, range(linear.sizes["draw"]), details)
