@@ -106,11 +106,14 @@
     const levels = [total / 2, (total - mu[0]) / 2, Math.max(0, (total - mu[0] - mu[1]) / 2)];
     const first = eigen(mul(m.yx, transpose(m.yx))).values.map((v) => Math.sqrt(Math.max(v, 0)));
     const u = vectors[1];
+    const floor = 2 * Number.EPSILON * first[0]; // a mode below rounding is no mode
     const second = Math.hypot(u[0] * m.yx[0][0] + u[1] * m.yx[1][0], u[0] * m.yx[0][1] + u[1] * m.yx[1][1]);
     const rate = (v) => Math.log1p(options.stepSize * v);
     const depth = Math.log(1 / options.initScale);
     const one = depth / rate(first[0]);
-    const two = one + ((1 - rate(first[1]) / rate(first[0])) * depth) / rate(second);
+    const two = second > floor
+      ? one + ((1 - rate(first[1]) / rate(first[0])) * depth) / rate(second)
+      : Infinity;
     return { levels, drops: [one, two], rates: [first[0], first[1], second] };
   }
 

@@ -102,7 +102,7 @@
     element("text", { x: 0, y: 1.2, class: "small", "text-anchor": "middle" }, svg, `longest: ${largest.toExponential(1)}`);
     $("position").value = at;
     $("position").setAttribute("aria-valuetext", `step ${at * chosen.every}`);
-    $("now").textContent = `step ${at * chosen.every}, loss ${run.losses[Math.min(at * chosen.every, run.losses.length - 1)].toPrecision(4)}`;
+    $("now").textContent = `step ${at * chosen.every}, loss ${Math.max(0, run.losses[Math.min(at * chosen.every, run.losses.length - 1)]).toPrecision(4)}`;
   }
 
   function update() {
@@ -114,10 +114,14 @@
     $("position").max = last;
     at = Math.min(Math.round(last * 0.4), last);
     const stairs = core.staircase(chosen);
-    const drop = (v) => (Number.isFinite(v) ? Math.round(v) : "never");
+    const [one, two] = stairs.drops;
+    const final = Math.max(0, run.losses[run.losses.length - 1]);
+    let said = `Predicted drops at steps ${Math.round(one)} and ${Math.round(two)}`;
+    if (!Number.isFinite(two)) said = `One predicted drop, at step ${Math.round(one)}: the second target is zero`;
+    else if (two - one < 1e-6 * one) said = `Two equal modes: both predicted drops at step ${Math.round(one)}`;
     $("summary").textContent = run.diverged >= 0
       ? `Diverged at step ${run.diverged}: take a smaller step size.`
-      : `Predicted drops at steps ${drop(stairs.drops[0])} and ${drop(stairs.drops[1])}; final loss ${run.losses[run.losses.length - 1].toExponential(2)}.`;
+      : `${said}; final loss ${final.toExponential(2)}.`;
     drawLoss();
     drawUnits();
   }
