@@ -398,7 +398,7 @@ def layers_in_turn(
     runs, eta = _check(weights, problem, step_size, criterion)
     check_integer("most_steps", most_steps, least=1)
     check_positive("tolerance", tolerance)
-    if not set(order) <= set(range(len(weights))):
+    if not order or not set(order) <= set(range(len(weights))):
         raise ValueError(f"order = {order}: layers are 0..{len(weights) - 1}")
     w = list(weights)
     x, y = problem.inputs, problem.targets
