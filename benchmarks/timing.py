@@ -2,7 +2,7 @@
 
 Every other round goes backwards: who runs after a heavy one meets a slower clock. Counted is the
 processor time of this process, all its threads together, which other processes on the machine
-hardly touch; compared are the fastest repeats.
+hardly touch, or the time on the wall where threads shall count; compared are the fastest repeats.
 """
 
 import os
@@ -13,20 +13,29 @@ import numpy as np
 import torch
 
 
-def fastest(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of the fastest call of each contender; one unrecorded round first.
+def seconds(
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, list[float]]:
+    """Seconds of every call of each contender; one unrecorded round first.
 
     The environment variable BENCH_EFFORT (default 1) multiplies the number of rounds.
     """
     rounds = max(1, round(rounds * float(os.environ.get("BENCH_EFFORT", "1"))))
-    best = dict.fromkeys(contenders, float("inf"))
+    spent: dict[str, list[float]] = {name: [] for name in contenders}
     for r in range(rounds + 1):
         for name, call in list(contenders.items())[:: 1 if r % 2 else -1]:
-            begin = time.process_time()
+            begin = clock()
             call()
             if r:
-                best[name] = min(best[name], time.process_time() - begin)
-    return best
+                spent[name].append(clock() - begin)
+    return spent
+
+
+def fastest(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of the fastest call of each contender."""
+    return {name: min(spent) for name, spent in seconds(contenders, rounds).items()}
 
 
 def gemm(

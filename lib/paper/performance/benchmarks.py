@@ -41,7 +41,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def baseline_table(record: dict[str, Any]) -> str:
     """One column a case: microseconds per run and step of the C++ kernel, how many times slower
-    each other one is."""
+    each other one is: processor time of one thread, and time on the wall where both use all cores.
+    """
     cases = _cases(record)
     if not cases:
         return MISSING
@@ -51,6 +52,10 @@ def baseline_table(record: dict[str, Any]) -> str:
         ["C++ (µs)", *(f"{c['microseconds']['C++']:.3g}" for c in of)],
     ]
     rows += [[baseline, *(f"{c['ratios'][baseline]:.3g}" for c in of)] for baseline in BASELINES]
+    wall = [record.get(f"{name}, all cores") for name in cases]
+    if all(wall):
+        label = f"JAX scan, both on {wall[0]['cores']} cores, on the wall"
+        rows.append([label, *(f"{w['ratio']:.3g}" for w in wall)])
     return _table(["", *cases], rows)
 
 

@@ -28,7 +28,11 @@ def test_targets_are_compared_in_the_right_direction(tmp_path):
     assert met == ["no", "yes", "no", "yes", "yes", "no", "no", "yes"]
     table = baseline_table(record).splitlines()
     assert table[0] == "|  | linear 20-50-10, float64 | ReLU 10-50-5, float64 |"
-    assert "| C++ (µs) | 2.5 | 2.5 |" in table and "| JAX scan | 3 | 2.4 |" in table
+    assert "| C++ (µs) | 2.5 | 2.5 |" in table and table[-1] == "| torch.nn loop | 149 | 149 |"
+    assert "| JAX scan | 3 | 2.4 |" in table
+    walls = {f"{name}, all cores": {"cores": 2, "ratio": 5.5} for name in list(record)[:2]}
+    last = baseline_table(record | walls).splitlines()[-1]
+    assert last == "| JAX scan, both on 2 cores, on the wall | 5.5 | 5.5 |"
 
 
 def test_a_missing_record_is_said(tmp_path):
