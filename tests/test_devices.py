@@ -41,11 +41,15 @@ MORE = {
     ),
     "parametrize": (parametrized, {"stream": generator("parametrize"), "module": build(16)}),
     "coordinate_check": (
-        lambda at: scales.coordinate_check(["ntk"], FAMILY, (16, 64), runs=2, device=at.device).values,
+        lambda at: (
+            scales.coordinate_check(["ntk"], FAMILY, (16, 64), runs=2, device=at.device).values
+        ),
         {"at": rand(1)},
     ),
     "coordinate_check_of": (
-        lambda at: scales.coordinate_check_of(partial(build, at=at), "ntk", (16, 64), runs=2).values,
+        lambda at: (
+            scales.coordinate_check_of(partial(build, at=at), "ntk", (16, 64), runs=2).values
+        ),
         {"at": rand(1)},
     ),
     "digits_pair": (lambda: digits_pair(3, 8, source="sklearn").train, {}),
@@ -53,7 +57,17 @@ MORE = {
 }
 ALL = {**CALLS, **MORE}
 #: Without a tensor.
-PLAIN = {"Stop", "PRINTED", "SCHEMES", "Scheme", "dynamic", "load", "save", "Moments", "predict_exponents"}
+PLAIN = {
+    "Stop",
+    "PRINTED",
+    "SCHEMES",
+    "Scheme",
+    "dynamic",
+    "load",
+    "save",
+    "Moments",
+    "predict_exponents",
+}
 
 
 def moved(value, device):
@@ -122,4 +136,6 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(as_users_run, name, streams):
     inputs = any(t.is_cuda for t in tensors(there))
     for a, b in zip(*map(tensors, result), strict=True):
         assert b.is_cuda or not inputs or b.dtype == torch.int64
-        torch.testing.assert_close(b.cpu(), a, rtol=1e-9 if a.dtype == torch.float64 else 1e-4, atol=1e-9)
+        torch.testing.assert_close(
+            b.cpu(), a, rtol=1e-9 if a.dtype == torch.float64 else 1e-4, atol=1e-9
+        )

@@ -224,7 +224,9 @@ def test_what_it_does_not_take(act, sizes, like, words):
 
 
 def test_unknown_backend(as_users_run):
-    with pytest.raises(ValueError, match="backend = 'gpu': allowed are auto, graph, native, torch, triton"):
+    with pytest.raises(
+        ValueError, match="backend = 'gpu': allowed are auto, graph, native, torch, triton"
+    ):
         gradient_descent(*case((4, 7, 3, 13)), step_size=0.1, steps=1, backend="gpu")
 
 
