@@ -88,7 +88,7 @@ def jax_scan(w: Weights, p: Problem, act: str, eta: float, steps: int) -> Run:
 
     def loss(parameters):
         h = parameters[0] @ x
-        h = jax.nn.relu(h) if act == "relu" else h
+        h = {"relu": jax.nn.relu, "tanh": jnp.tanh}.get(act, lambda z: z)(h)
         return 0.5 * jnp.square(parameters[1] @ h - y).sum() / x.shape[-1]
 
     def one(parameters):
