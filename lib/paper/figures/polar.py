@@ -25,15 +25,14 @@ MARKERS = ("o", "s", "^", "D", "v")
 
 def plot_escapes(polar: xr.Dataset, gradient: xr.Dataset, ax: Axes) -> None:
     """Steps to half of the first direction against n/m: polar steps and gradient descent."""
-    for k, marker in zip(polar.modules.values, MARKERS, strict=False):
-        own, colour = polar.sel(modules=k), COLOURS[int(k) - 2]
+    for k, marker in zip(polar.modules.values.tolist(), MARKERS, strict=False):
+        own, colour = polar.sel(modules=k), COLOURS[k - 2]
         ax.plot(polar.ratio, own.steps.mean("seed"), marker, color=colour)
         ax.axhline(float(own.predicted), color=colour, linewidth=0.6)
         if k in gradient.modules:
             steps = gradient.steps.sel(modules=k).mean("seed").dropna("ratio")
             ax.plot(steps.ratio, steps, ":", marker=marker, color=colour, markerfacecolor="white")
-        bottlenecks = f"{k - 1} bottleneck" + "s" * (k > 2)
-        ax.plot([], [], marker, color=colour, label=bottlenecks)
+        ax.plot([], [], marker, color=colour, label=f"{k - 1} bottleneck{'s' * (k > 2)}")
     ax.set(xscale="log", yscale="log", xlabel="$n/m$", ylabel="steps")
     ax.legend()
 
@@ -60,7 +59,8 @@ def plot_factors(runs: xr.Dataset, size: str, axes: Sequence[Axes], label: str) 
         change.plot(own[size], own.change[:, ::2].mean("layer"), **style)
         change.plot(own[size], own.change[:, 1::2].mean("layer"), ":", **style)
     for ax, words in ((rate, "best rate"), (change, "own change")):
-        ax.set(xscale="log", yscale="log", xlabel=label, ylabel=words)
+        ax.set_xscale("log", base=2)
+        ax.set(yscale="log", xlabel=label, ylabel=words)
     rate.legend()
 
 
@@ -78,7 +78,8 @@ def plot_autoencoder(runs: xr.Dataset, axes: Sequence[Axes]) -> None:
     loss.set(ylabel="loss at the end")
     change.set(ylabel="least own change")
     for ax in axes:
-        ax.set(xscale="log", yscale="log", xlabel="$n$")
+        ax.set_xscale("log", base=2)
+        ax.set(yscale="log", xlabel="$n$")
 
 
 def plot_directions(runs: xr.Dataset, axes: np.ndarray) -> None:
