@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -180,7 +180,7 @@ def second_order(
     copies: list[int] | None = None,
     tolerance: float = 1e-4,
     rate_tolerance: float = 1e-6,
-    mask: Float[Tensor, "parameter"] | None = None,
+    mask: Bool[Tensor, " parameter"] | None = None,
     known: Certificate | None = None,
 ) -> Certificate:
     """The certificate of a state whose bound `known` proves nothing.
