@@ -98,7 +98,8 @@ def test_orthogonal_pair_wakes_the_faster_group_first():
 def test_three_points_fail_as_gradient_descent_does_unless_the_best_unit_is_taken():
     followed, best = relu(three_point()), relu(three_point(), choice="best")
     assert 2 * followed.saddles[-1].loss == pytest.approx(0.175043, abs=1e-6)
-    assert followed.status == "second-order" and best.status == "global"
+    assert followed.status == "saddle" and best.status == "global"
+    assert "gradient descent stays" in followed.certificate.why
     assert best.saddles[-1].loss < 1e-8
 
 

@@ -357,7 +357,11 @@ def certify(
             why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
             return units.certificate(replace(known, why=why))
         found = second_order(
-            objective, state, escape=escape, rate_tolerance=settings.rate_tolerance, known=known
+            objective,
+            state,
+            escape=escape,
+            spare=bool(gone.any()),
+            rate_tolerance=settings.rate_tolerance, known=known
         )
     return units.certificate(found)
 
@@ -405,6 +409,7 @@ def _skip(
                 objective,
                 state,
                 escape=0.0 if escape is None else escape.rate,
+                spare=k < width,
                 copies=getattr(dormant, "copies", None),
                 rate_tolerance=settings.rate_tolerance,
                 mask=mask,
