@@ -34,9 +34,7 @@ def skip(problem, width=10, **options):
 
 
 def relu(problem, seed=0, **options):
-    return skip(
-        problem, width=50, activation="relu", generator=generator("skip", seed), **options
-    )
+    return skip(problem, width=50, activation="relu", generator=generator("skip", seed), **options)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -182,7 +180,9 @@ def test_every_gradient_evaluation_is_counted(monkeypatch):
         monkeypatch.setattr(Objective, name, counting)
     found = skip(teacher(), width=10)
     drops = len(found.saddles) - 1
-    expected = len(spent) - 2 * drops + 1  # each drop starts where its search ended; whitening is one
+    expected = (
+        len(spent) - 2 * drops + 1
+    )  # each drop starts where its search ended; whitening is one
     assert float(found.path.evaluations[-1]) == expected == found.saddles[-1].evaluations
     assert found.path.svds == 4
 
@@ -259,9 +259,7 @@ def test_more_stages_than_units_or_than_asked_for():
     assert narrow.status == "second-order" and narrow.certificate.gap > 1e-3
     short = skip(teacher(), width=10, max_stages=1)
     assert short.status == "stages-exhausted" and len(short.saddles) == 2
-    stuck = skip(
-        teacher(), width=10, phase="gradient_descent", step_size=0.05, max_steps=3
-    )
+    stuck = skip(teacher(), width=10, phase="gradient_descent", step_size=0.05, max_steps=3)
     assert stuck.status == "stalled" and not stuck.saddles[-1].reached
 
 

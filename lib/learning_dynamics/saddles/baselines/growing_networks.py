@@ -275,8 +275,8 @@ def alternating_flows(
     log(1/init_scale); that unit is inserted at `size`; then gradient descent on the active ones.
 
     Linear nets: the paper's closed recursion of waiting times and modes, which knows no scale
-    (`DormantModes`). Others: the utility flow is stepped by 1/2 over the norm of the end-to-end gradient
-    (one evaluation a step for all dormant units), so that its cost grows as log(1/init_scale).
+    (`DormantModes`). Others: the utility flow is stepped by 1/2 over the norm of the end-to-end
+    gradient (one evaluation a step for all dormant units): its cost grows as log(1/init_scale).
     Homogeneous activations of degree 1.
     """
     check_positive("init_scale", init_scale)

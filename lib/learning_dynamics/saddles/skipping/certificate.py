@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -31,9 +31,9 @@ MOST_PARAMETERS = 2000  # of a Hessian: 32 MB, a second
 class Certificate:
     """What is known of a point.
 
-    status  : "global": gap <= allowed. "second-order": stationary, and nothing of what follows leads
-              down. "no-minimum": separable classes, the loss falls for ever. "saddle": something leads down.
-              "unknown": not stationary, or too large for a test.
+    status  : "global": gap <= allowed. "second-order": stationary, and nothing of what follows
+              leads down. "no-minimum": separable classes, the loss falls for ever. "saddle":
+              something leads down. "unknown": not stationary, or too large for a test.
     least   : a lower bound of L over all nets; None if none is known.
     gap     : (L - least)/L(0); None if there is no bound. allowed : the largest gap that proves
               a minimum, at most 1e-6 and below every known saddle.
@@ -175,8 +175,8 @@ def _separable(objective: Objective, outputs: Tensor) -> str | None:
 
 
 def _elsewhere(objective: Objective, gradient: Tensor) -> float:
-    """The largest of |sigma(a X) R'| over unit directions a along samples and features: with the best
-    b a unit of direction (a, b) grows at that rate, whatever it turns to later."""
+    """The largest of |sigma(a X) R'| over unit directions a along samples and features: with the
+    best b a unit of direction (a, b) grows at that rate, whatever it turns to later."""
     x = objective.problem.inputs
     rows = torch.cat([x.mT, torch.eye(len(x), dtype=x.dtype)])
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
@@ -198,8 +198,9 @@ def second_order(
 ) -> Certificate:
     """The certificate of a state whose bound `known` proves nothing.
 
-    escape : largest growth rate of a dormant unit. spare : the net has units that are not active: a
-    small change can give them any direction, also one that gradient descent never does. copies : of each active unit (None: one each).
+    escape : largest growth rate of a dormant unit. spare : the net has units that are not active:
+    a small change can give them any direction, also one that gradient descent never does.
+    copies : of each active unit (None: one each).
     mask : parameters that exist, unit by unit (None: all). Costs k c/6 gradient evaluations for k
     units of c parameters, which are not counted.
     """
