@@ -166,7 +166,8 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
 
     The least non-zero eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
     the balanced factors of the rank-k map; the zero eigenvalues are the k^2 directions that leave
-    W2 W1 as it is. With a step size: -log(1 - eta h)/eta, valid for eta h < 1.
+    W2 W1 as it is. With a step size: -log(max |1 - eta h|)/eta over the non-zero eigenvalues, of
+    which the stiffest can be the slowest; valid below 2/max h.
     moments : of one problem (no leading dimension); k >= 1.
 
     >>> import torch
@@ -189,12 +190,13 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
         return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
 
     hessian = torch.autograd.functional.hessian(loss, torch.cat([w1.flatten(), w2.flatten()]))
-    h = torch.linalg.eigvalsh(hessian)[k * k]
+    h = torch.linalg.eigvalsh(hessian)[k * k :]
     if step_size is None:
-        return h
-    if not float(step_size * h) < 1:
-        raise ValueError(f"step_size = {step_size!r}: must be below 1/{float(h):g}")
-    return -finite_step_rate(-h[None], step_size)[0]
+        return h[0]
+    slowest = (1 - step_size * h).abs().max()
+    if not float(slowest) < 1:
+        raise ValueError(f"step_size = {step_size!r}: must be below 2/{float(h[-1]):g}")
+    return -slowest.log() / step_size
 
 
 def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float) -> float:
