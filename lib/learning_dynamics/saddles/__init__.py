@@ -3,6 +3,7 @@
 from learning_dynamics.kernels.weights import Weights, forward, gradient, initialise
 from learning_dynamics.saddles.deep_nets import (
     deep_forward,
+    flow_until,
     initialise_deep,
     layers_in_turn,
     layerwise_descent,
@@ -16,7 +17,12 @@ from learning_dynamics.saddles.theory.alignment import escape, plateau_steps
 from learning_dynamics.saddles.theory.extremal_directions import extremal_directions
 from learning_dynamics.saddles.theory.growth_bound import growth_bound
 from learning_dynamics.saddles.theory.stages import arrival_rate, find_drops, find_stages
-from learning_dynamics.saddles.theory.staircase import levels, predict_staircase, rank_k_map
+from learning_dynamics.saddles.theory.staircase import (
+    levels,
+    predict_staircase,
+    rank_k_map,
+    sharpness,
+)
 from learning_dynamics.saddles.theory.unit_matrix import unit_gradient, unit_matrix
 from learning_dynamics.saddles.two_layer import Stop, geometric_grid, gradient_descent
 
@@ -31,6 +37,7 @@ __all__ = [
     "extremal_directions",
     "find_drops",
     "find_stages",
+    "flow_until",
     "follow_modes",
     "forward",
     "geometric_grid",
@@ -47,6 +54,7 @@ __all__ = [
     "predict_staircase",
     "rank_k_map",
     "rank_ratios",
+    "sharpness",
     "skip_plateaus",
     "stack_moments",
     "unit_gradient",

@@ -352,7 +352,7 @@ def flow_until(
         change = torch.stack(changes).amax(0) / step.abs().clamp_min(1e-12) * h
         # On a kink of the activation no step is fine enough: it is stepped over.
         largest = torch.maximum(largest, h)
-        h = torch.maximum(h * (fineness / change).clamp(0.5, 1.2), 0.1 * largest)
+        h = torch.maximum(h * (fineness / change).clamp(0.5, 1.2), 0.3 * largest)
     raise ValueError(f"most = {most}: too few steps, {left.max():.3g} decades of e are left")
 
 

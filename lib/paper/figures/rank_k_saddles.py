@@ -1,12 +1,15 @@
 """How closely plateaus rest on their saddles: measured against predicted."""
 
+import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
 from paper.saddles.saddle_to_saddle.rank_k_saddles import STRONG, Rests
 
-__all__ = ["plot_excess"]
+__all__ = ["plot_excess", "plot_step_limit"]
 
 
 def plot_excess(rests: Rests, ax: Axes, floor: float = 1e-12) -> Axes:
@@ -37,3 +40,16 @@ def plot_excess(rests: Rests, ax: Axes, floor: float = 1e-12) -> Axes:
     )
     ax.legend()
     return ax
+
+
+def plot_step_limit(result: xr.Dataset) -> Figure:
+    """Imbalance of the layers at the end, and how many runs diverged, against the step size."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8))
+    axes[0].semilogy(result.share, result.imbalance.T, color=COLOURS[0], linewidth=0.6)
+    axes[0].set_ylabel("imbalance at the end")
+    axes[1].plot(result.share, 100 * result.diverged.mean("problem"), "o-", color=COLOURS[1])
+    axes[1].set_ylabel("runs that diverge, %")
+    for ax in axes:
+        ax.axvline(1, color="black", linestyle="--", linewidth=0.8)
+        ax.set_xlabel(r"$\eta\, a / 2$")
+    return figure

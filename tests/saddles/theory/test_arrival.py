@@ -50,6 +50,21 @@ def test_arrival_rate_is_the_decay_of_a_run_of_width_k():
     assert slope == pytest.approx(-2 * float(arrival_rate(moments, k, eta)), rel=1e-3)
 
 
+def test_the_stiffest_mode_can_be_the_slowest():
+    # 2s = 2.6: at eta = 0.7 a step multiplies by 1 - 1.82 = -0.82, seen in a run too.
+    eta = 0.7
+    rate = float(arrival_rate(scalar(1.3), 1, eta))
+    assert rate == pytest.approx(-math.log(0.82) / eta, rel=1e-12)
+    w = 1.3**0.5 + 1e-6
+    misses = []
+    for _ in range(40):
+        w += eta * w * (1.3 - w * w)
+        misses.append(abs(w - 1.3**0.5))
+    assert math.log(misses[30] / misses[10]) == pytest.approx(-20 * eta * rate, rel=1e-4)
+    with pytest.raises(ValueError, match="below 2/2.6"):
+        arrival_rate(scalar(1.3), 1, 0.8)
+
+
 def test_longer_plateaus_rest_closer():
     moments = linear_teacher(generator=generator("arrival", 1)).moments()
     staircase = predict_staircase(moments, 0.02)

@@ -73,6 +73,27 @@ def test_commuting_inputs_are_learned_by_correlation_not_by_gain():
     assert staircase.rank_k_optimum(moments, 1)[1] < 0.6  # GD does not stop there
 
 
+@pytest.mark.parametrize("covariance", ["generic", "commuting"])
+def test_sharpness_is_the_top_of_the_hessian(covariance):
+    moments = problem(covariance, noise=0.3).moments()
+    found = staircase.sharpness(moments)
+    for k in range(5):
+        u, s, v = torch.linalg.svd(staircase.rank_k_map(moments, k), full_matrices=False)
+        root = torch.where(torch.arange(4) < k, s, 0.0).sqrt()
+
+        def loss(parameters):
+            w1, w2 = parameters.split((24, 16))
+            w = w2.reshape(4, 4) @ w1.reshape(4, 6)
+            return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
+
+        saddle = torch.cat([(root[:, None] * v).flatten(), (u * root).flatten()])
+        top = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, saddle))[-1]
+        torch.testing.assert_close(found[k], top, rtol=2e-3, atol=0)
+    small, large = (staircase.predict_staircase(moments, c / found.max()) for c in (1.9, 2.1))
+    assert not small.beyond.any() and large.beyond.any()
+    assert not staircase.predict_staircase(moments).beyond.any()
+
+
 def test_a_start_without_spare_modes_shrinks_beyond_the_rank():
     square = staircase.predict_staircase(problem("generic", output_dim=6).moments())
     assert square.times.isinf()[4:].all()  # rank 4 of 6: two modes never escape

@@ -231,7 +231,7 @@ def _dormant(
                 "directions of its dormant units, or a generator to draw them"
             )
         x = objective.problem.inputs
-            starts = normal(width, m0 + m2, generator=generator, dtype=x.dtype, device=x.device)
+        starts = normal(width, m0 + m2, generator=generator, dtype=x.dtype, device=x.device)
     if tuple(starts.shape)[1:] != (m0 + m2,):
         raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
     starts = starts.double()[torch.from_numpy(np.lexsort(starts.mT.flip(0).cpu().numpy()))]

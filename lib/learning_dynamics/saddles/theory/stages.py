@@ -173,7 +173,8 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     The least positive eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
     the balanced factors of the rank-k map. Zero are k^2 directions that leave W2 W1 as it is, and
     k (m0 - rank Sigma_xx) that change it on inputs that never occur. With a step size:
-    -log(1 - eta h)/eta, valid for eta h < 1.
+    -log(max |1 - eta h|)/eta over the positive eigenvalues, of which the stiffest can be the
+    slowest; valid below 2/max h.
     moments : of one problem (no leading dimension); 1 <= k <= rank of the least-squares map.
 
     >>> import torch
@@ -202,12 +203,13 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     unseen = int((input_whitener(moments.xx) == 0).all(0).sum())
     values = torch.linalg.eigvalsh(hessian)
     values = values[values.abs().argsort()][k * (k + unseen) :]
-    h = values[values > 0].amin()
+    h = values[values > 0].sort().values
     if step_size is None:
-        return h
-    if not float(step_size * h) < 1:
-        raise ValueError(f"step_size = {step_size!r}: must be below 1/{float(h):g}")
-    return -finite_step_rate(-h[None], step_size)[0]
+        return h[0]
+    slowest = (1 - step_size * h).abs().max()
+    if not float(slowest) < 1:
+        raise ValueError(f"step_size = {step_size!r}: must be below 2/{float(h[-1]):g}")
+    return -slowest.log() / step_size
 
 
 def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float) -> float:

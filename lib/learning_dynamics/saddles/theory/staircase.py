@@ -12,23 +12,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_integer, check_positive, check_tensors
+from learning_dynamics.runtime import check_integer, check_positive, check_tensors, generator
 
 __all__ = [
     "Staircase",
     "finite_step_rate",
     "independent_blocks",
     "input_whitener",
+    "least_squares",
     "levels",
     "predict_staircase",
     "rank_k_map",
     "rank_k_optimum",
     "recursion",
     "residual_correlation",
+    "sharpness",
 ]
 
 
@@ -180,9 +182,15 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
     rank = min(moments.yx.shape[-2:])
     if k > rank:
         raise ValueError(f"k = {k}: must be at most min(m0, m2) = {rank}")
+    whitened = moments.yx @ input_whitener(moments.xx)
+    u = torch.linalg.svd(whitened, full_matrices=False)[0][..., :k]
+    return u @ (u.mT @ least_squares(moments))
+
+
+def least_squares(moments: Moments) -> Float[Tensor, "*runs m2 m0"]:
+    """Sigma_yx Sigma_xx^+, the least of the maps with the least squared loss."""
     whitener = input_whitener(moments.xx)
-    u = torch.linalg.svd(moments.yx @ whitener, full_matrices=False)[0][..., :k]
-    best = u @ (u.mT @ moments.yx) @ whitener @ whitener.mT
+    best = moments.yx @ whitener @ whitener.mT
     if bool((whitener.abs().amax(-2) == 0).any()):  # outside the span of inputs nothing is learned
         span = moments.xx @ whitener
         best = best @ span @ torch.linalg.pinv(span)
@@ -232,6 +240,48 @@ def _levels(moments: Moments, gains: Tensor) -> Tensor:
     return 0.5 * left.clamp_min(0)  # below zero by rounding only, where nothing is left
 
 
+def sharpness(
+    moments: Moments, step_size: float | Tensor | None = None, iterations: int = 100
+) -> Float[Tensor, "*runs level"]:
+    """Largest eigenvalue of the Hessian of L in (W1, W2) at each visited saddle, 0 .. min(m0, m2).
+
+    The layers are balanced there, as after a small start. A step of gradient descent multiplies
+    what is off the saddle by 1 - eta a, a the eigenvalues; it is stable below eta = 2/sharpness.
+    By power iteration on the Hessian, to about a thousandth, always from below.
+
+    >>> import torch
+    >>> from learning_dynamics import Moments
+    >>> s = torch.diag(torch.tensor([3.0, 1.0]))
+    >>> sharpness(Moments(torch.eye(2), s, s @ s)).round(decimals=2)  # white inputs: twice s_1
+    tensor([3., 6., 6.])
+    """
+    check_tensors(moments=(moments, Moments))
+    check_integer("iterations", iterations, least=1)
+    u = _order(moments, step_size).directions
+    m2, m0 = moments.yx.shape[-2:]
+    rank = min(m0, m2)
+    taken = torch.tril(torch.ones(rank + 1, rank, dtype=u.dtype, device=u.device), -1)
+    learned = (u[..., None, :, :] * taken[:, None, :]) @ u.mT[..., None, :, :]
+    yx, xx = moments.yx[..., None, :, :], moments.xx[..., None, :, :]
+    w = learned @ least_squares(moments)[..., None, :, :]
+    left, s, right = torch.linalg.svd(w, full_matrices=False)
+    root = (s * taken).sqrt()
+    w1, w2 = root[..., :, None] * right, left * root[..., None, :]
+    residual = yx - w @ xx
+    shift = torch.linalg.svdvals(moments.yx)[..., :1, None, None]  # no eigenvalue is below -s_1
+    start = torch.randn(m0 + m2, rank, generator=generator("sharpness"), dtype=torch.float64)
+    both = start.to(w).expand(*w.shape[:-2], -1, -1)
+    value = shift
+    for _ in range(iterations):
+        both = both / both.square().sum((-2, -1), keepdim=True).sqrt()
+        d1, d2 = both[..., :m0, :].mT, both[..., m0:, :]
+        seen = (d2 @ w1 + w2 @ d1) @ xx
+        new = torch.cat([(w2.mT @ seen - d2.mT @ residual).mT, seen @ w1.mT - residual @ d1.mT], -2)
+        value = (both * new).sum((-2, -1))
+        both = new + shift * both
+    return value
+
+
 @dataclass(frozen=True)
 class Staircase:
     """What theory says about a run from small initialisation (to leading order in log(1/eps)).
@@ -242,6 +292,7 @@ class Staircase:
                 infinite for a mode that never escapes.
     exponents : (*runs, r), p with sigma_{k+2}(S)/sigma_{k+1}(S) ~ epsilon^p at escape k + 1.
     step_size : eta for which it was computed (one or one per run), None for gradient flow.
+    sharpness : (*runs, r + 1), largest curvature at saddle 0 .. r; None for gradient flow.
     """
 
     levels: Float[Tensor, "*runs level"]
@@ -249,6 +300,17 @@ class Staircase:
     times: Float[Tensor, "*runs drop"]
     exponents: Float[Tensor, "*runs drop"]
     step_size: float | Tensor | None = None
+    sharpness: Float[Tensor, "*runs level"] | None = None
+
+    @property
+    def beyond(self) -> Bool[Tensor, "*runs level"]:
+        """Whether eta sharpness > 2: gradient descent cannot rest at that saddle with balanced
+        layers. What is predicted for later drops then need not hold: the run unbalances the layers,
+        or diverges."""
+        if self.sharpness is None or self.step_size is None:
+            return torch.zeros_like(self.levels, dtype=torch.bool)
+        eta = torch.as_tensor(self.step_size, dtype=self.levels.dtype, device=self.levels.device)
+        return eta[..., None] * self.sharpness > 2
 
     @property
     def escape_rates(self) -> Float[Tensor, "*runs saddle"]:
@@ -306,7 +368,8 @@ def predict_staircase(moments: Moments, step_size: float | Tensor | None = None)
     values of S are ratios of volumes, so that any generic mixing of directions on the way leaves
     the sorted exponents alone: the recursion holds for non-commuting inputs as well.
 
-    step_size : eta with eta max(rate) < 1, one or one per run, or None for gradient flow.
+    step_size : eta, one or one per run, or None for gradient flow. Its limit is 2/sharpness at the
+    saddles passed: `sharpness` and `beyond` say where it is exceeded.
     The recursion of times is that of kunin2025; needs distinct rates and a hidden width of at
     least r = min(m0, m2).
 
@@ -320,4 +383,6 @@ def predict_staircase(moments: Moments, step_size: float | Tensor | None = None)
     """
     order = _order(moments, step_size)
     rates = _deflated_rates(moments.yx, order.directions)
-    return Staircase(_levels(moments, order.gains), rates, order.times, order.exponents, step_size)
+    curvature = None if step_size is None else sharpness(moments, step_size)
+    levels = _levels(moments, order.gains)
+    return Staircase(levels, rates, order.times, order.exponents, step_size, curvature)

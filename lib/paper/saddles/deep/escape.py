@@ -69,7 +69,7 @@ class Config:
     early: float = 1e-16
     escaped: float = 0.1
     narrowest: int = 2
-    relu: int = 6
+    relu: int = 4
     alone: tuple[float, ...] = (1e-3, 1e-5, 1e-7)
     scaled: tuple[int, float] = (6, 0.6)
 
