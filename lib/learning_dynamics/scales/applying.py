@@ -163,7 +163,9 @@ def weights_of(
         name: [a != b for a, b in zip(v.shape, theirs[name][2].shape, strict=True)]
         for name, (_, _, v) in mine.items()
     }
-    widths = [n for name, m in mine.items() for n, g in zip(m[2].shape, grown[name], strict=True) if g]
+    widths = [
+        n for name, m in mine.items() for n, g in zip(m[2].shape, grown[name], strict=True) if g
+    ]
     if not widths:
         raise ValueError("factory: no dimension grows between two sizes")
     fans = {name: _fans(*entry) for name, entry in mine.items()}
@@ -332,23 +334,20 @@ def parametrize(
 
 def _refuse(model: nn.Module, other: nn.Module, rule: Scheme, weights: Sequence[Weight]) -> None:
     twins = dict(other.named_modules())
-    lazy = rule.name in ("standard", "ntk")
     for name, module in model.named_modules():
-        usual = (nn.Linear, _ConvNd, nn.Embedding)
-        for kind in usual:
-            if isinstance(module, kind) and not type(module).forward.__module__.startswith(
-                "torch."
-            ):
-                raise ValueError(
-                    f"{name} is a {type(module).__name__} with a forward() of its own, which may "
-                    f"scale as well: use a plain {kind.__name__}"
-                )
-        if isinstance(module, nn.MultiheadAttention) and not lazy:
-            if module.head_dim != twins[name].head_dim:
-                raise ValueError(
-                    f"{name}: its heads grow, and nn.MultiheadAttention divides by the root of "
-                    f"their width where {rule.name} needs the width: let the number of heads grow"
-                )
+        plain = next((k for k in (nn.Linear, _ConvNd, nn.Embedding) if isinstance(module, k)), None)
+        if plain is not None and not type(module).forward.__module__.startswith("torch."):
+            raise ValueError(
+                f"{name} is a {type(module).__name__} with a forward() of its own, which may scale "
+                "as well: use the plain layer of torch.nn"
+            )
+        if not isinstance(module, nn.MultiheadAttention) or rule.name in ("standard", "ntk"):
+            continue
+        if module.head_dim != twins[name].head_dim:
+            raise ValueError(
+                f"{name}: its heads grow, and nn.MultiheadAttention divides by the root of their "
+                f"width where {rule.name} needs the width: let the number of heads grow"
+            )
     fixed = [w.names[0] for w in weights if not w.grows and w.role != "readout"]
     if fixed and rule.name.startswith("dp("):
         raise ValueError(

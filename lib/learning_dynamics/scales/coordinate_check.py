@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from learning_dynamics.runtime import check_integer, check_positive, generator
 from learning_dynamics.scales.applying import Parametrized, Weight, weights_of
-from learning_dynamics.scales.exponent_check import fit_slope
 from learning_dynamics.scales.parametrizations import Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
 
@@ -31,7 +31,7 @@ QUANTITIES = {
     "initial": "RMS of W h over RMS of h at the start",
     "change": "RMS of (W_t - W_0) h over RMS of h",
     "budget": "loss that the first change of W removes, -<dL/dW, W_1 - W_0>",
-    "rate": "effective rate of gradient descent: change^2 fan_out / (fan_in budget)",
+    "rate": "effective rate of gradient descent: g^2 |W_1 - W_0|^2 / budget, g a multiplier inside",
     "output": "RMS of the network's change, f_t - f_0",
     "schedule": "rate in use over the rate that the optimizer was given",
 }
@@ -94,19 +94,29 @@ def _observe(
     return seen, first if isinstance(first, Tensor) else None
 
 
-def _response(module: nn.Module, own: str, value: Tensor, inputs: tuple[Any, ...]) -> float:
-    """RMS of what the parameter called `own` adds to the module's output, per RMS of its input.
+def _response(
+    module: nn.Module, own: str, value: Tensor, inputs: tuple[Any, ...]
+) -> tuple[float, float]:
+    """(RMS that the parameter called `own` adds to the output over RMS of the input, multiplier g).
 
-    Of gains, shifts and positions, which meet signals of RMS 1 or none, the RMS itself.
+    Of gains, shifts and positions, which meet signals of RMS 1 or none, the RMS itself. The
+    multiplier is what the module adds to the plain operation by hooks or a forward() of its own.
     """
     if isinstance(module, nn.MultiheadAttention) and "weight" in own:
         h = inputs[{"k": 1, "v": 2}.get(own[0], 0)]
-        return _rms(nn.functional.linear(h, value)) / _rms(h)
+        return _rms(nn.functional.linear(h, value)) / _rms(h), 1.0
     if not isinstance(module, nn.Linear | nn.Embedding | _ConvNd) or own != "weight":
-        return _rms(value)
+        return _rms(value), 1.0
     zeros = {name: torch.zeros_like(p) for name, p in module._parameters.items() if p is not None}
-    answer = functional_call(module, {**zeros, own: value}, inputs[:1])
-    return _rms(answer) / (1.0 if isinstance(module, nn.Embedding) else _rms(inputs[0]))
+    answer = _rms(functional_call(module, {**zeros, own: value}, inputs[:1]))
+    if isinstance(module, nn.Embedding):
+        return answer, 1.0
+    bare = answer
+    if isinstance(module, nn.Linear):
+        bare = _rms(nn.functional.linear(inputs[0], value))
+    elif not isinstance(module, _ConvTransposeNd):
+        bare = _rms(module._conv_forward(inputs[0], value, None))
+    return answer / _rms(inputs[0]), answer / (bare or 1.0)
 
 
 Key = tuple[str, str, int]
@@ -149,17 +159,17 @@ def _measure(
     seen, before = _observe(plain, loss, batch)
     found: dict[Key, float] = {}
 
-    def response(name: str, value: Tensor) -> float:
+    def response(name: str, value: Tensor) -> tuple[float, float]:
         module, own = owners[name]
         if module not in seen:  # used by hand
-            return _rms(value)
+            return _rms(value), 1.0
         with _undisturbed(module):
             return _response(module, own, value, seen[module])
 
     for name, w in uses:
         table = isinstance(owners[name][0], nn.Embedding)
         if (w.fan_in > 1 or table) and bool((w.value != w.value.flatten()[0]).any()):
-            found[name, "initial", 0] = response(name, start[name])
+            found[name, "initial", 0] = response(name, start[name])[0]
     for step in range(1, steps + 1):
         rates = {id(p): float(group["lr"]) for _, group in groups for p in group["params"]}
         for optimizer in optimizers:
@@ -180,14 +190,15 @@ def _measure(
             # Rounding errors alone, as of a bias that normalisation takes away again: no signal.
             if sizes[name] < torch.finfo(moved.dtype).eps ** 0.75 * max(sizes.values()):
                 moved.zero_()
-            change = found[name, "change", step] = response(name, moved)
+            found[name, "change", step], g = response(name, moved)
             if wanted[id(w.value)] > 0:
                 found[name, "schedule", step] = rates[id(w.value)] / wanted[id(w.value)]
             if step == 1 and not (w.tied and w.role == "readout"):
                 budget = -float((w.value.grad.double() * moved.double()).sum())
                 found[name, "budget", 1] = budget
                 if kind == "sgd":
-                    found[name, "rate", 1] = change**2 * w.fan_out / w.fan_in / (budget or 1.0)
+                    square = float(moved.double().square().sum())
+                    found[name, "rate", 1] = g**2 * square / (budget or 1.0)
         after = _observe(plain, loss, batch)[1]
         if before is not None and after is not None:
             found["(output)", "output", step] = _rms(after - before)
@@ -220,38 +231,49 @@ def _slope(sizes: Sequence[int], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def _fit(sizes: Sequence[int], values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Slope of the mean logarithm of (size, run), and its half-width (Welch and Satterthwaite)."""
+    x = np.log(sizes) - np.log(sizes).mean()
+    weight, logs = x / (x @ x), np.log(values)
+    runs = values.shape[1]
+    parts = weight**2 * logs.var(1, ddof=1) / runs
+    if not parts.sum() > 0:
+        return float(weight @ logs.mean(1)), 0.0
+    freedom = parts.sum() ** 2 / (parts**2).sum() * (runs - 1)
+    quantile = stats.t.ppf(0.5 + level / 2, freedom)
+    return float(weight @ logs.mean(1)), float(quantile * math.sqrt(parts.sum()))
+
+
 def _verdict(
-    sizes: Sequence[int], values: np.ndarray, wanted: Sequence[float], tolerance: float
+    sizes: Sequence[int], values: np.ndarray, wanted: np.ndarray, tolerance: float, rows: int
 ) -> dict[str, Any]:
-    """Fit and verdict of one line; values (size, run), wanted: the scheme's numbers."""
+    """Fit and verdict of one of `rows`; values (size, run), wanted: the scheme's numbers."""
     if not np.isfinite(values).all():
         return {"verdict": "diverged"}
     if not (values > 0).all():
         return {"verdict": "still"}
-    slope, interval = fit_slope(sizes, torch.from_numpy(values))
+    slope, interval = _fit(sizes, values)
     line = {"exponent": slope, "interval": interval, "predicted": math.nan, "verdict": "no rule"}
-    if math.isnan(wanted[0]):
+    if np.isnan(wanted).any():
         return line
     line["predicted"] = _slope(sizes, wanted)
     off = abs(slope - line["predicted"])
-    if off <= interval + tolerance:
-        return {**line, "verdict": "unclear" if interval > 0.25 else "agrees"}
+    # One of many rows is outside by chance: a difference must be too large for all of them.
+    if off <= tolerance + _fit(sizes, values, 1 - 0.05 / rows)[1]:
+        sure = off <= interval + tolerance and interval <= 0.25
+        return {**line, "verdict": "agrees" if sure else "unclear"}
     line["verdict"] = "differs"
-    if len(sizes) < 3:
-        return line
-    relative = torch.from_numpy(values / np.asarray(wanted)[:, None])
-    half = len(sizes) // 2 + 1
-    low, low_error = fit_slope(sizes[:half], relative[:half])
-    high, high_error = fit_slope(sizes[-half:], relative[-half:])
+    half, relative = len(sizes) // 2 + 1, values / wanted[:, None]
+    (low, low_error), (high, high_error) = (
+        _fit(sizes[part], relative[part]) for part in (slice(half), slice(-half, None))
+    )
     # A finite-size correction n^-p leaves a slope that falls as n^-p towards the prediction.
-    if abs(low) - abs(high) > low_error + high_error and low * high > 0:
+    if len(sizes) > 2 and low * high > 0 and abs(low) - abs(high) > low_error + high_error:
         n_low, n_high = (math.exp(np.log(part).mean()) for part in (sizes[:half], sizes[-half:]))
-        power = math.log(abs(low / high)) / math.log(n_high / n_low)
+        power = math.log(low / high) / math.log(n_high / n_low)
         if power >= 0.25:
-            line["verdict"] = "sizes too small"
-            line["enough"] = 2 ** math.ceil(
-                math.log2(n_high * (abs(high) / tolerance) ** (1 / power))
-            )
+            enough = math.log2(n_high) + math.log2(abs(high) / tolerance) / power
+            line |= {"verdict": "sizes too small", "enough": 2 ** math.ceil(enough)}
     return line
 
 
@@ -284,10 +306,10 @@ def coordinate_check(
     tolerance         : what is allowed beyond the interval; None: `TOLERANCES` of the dtype.
     Returns one row for each `parameter`, `quantity` (see `QUANTITIES`) and `step`: fitted
     `exponent` with its 95 % `interval`, `predicted`, `verdict`, `enough` and `rejects`.
-    verdict: "differs" beyond interval and tolerance; "sizes too small" if such a difference falls
-    as sizes grow, with the size that would be `enough`; "unclear" within them for an interval above
-    0.25, and otherwise "agrees"; "no rule" where the scheme
-    predicts nothing; "still" if nothing moved; "diverged".
+    verdict: "agrees" within interval and tolerance, if the interval is at most 0.25; "differs"
+    beyond the tolerance and an interval that all rows keep together; "sizes too small" if such a
+    difference falls as sizes grow, with the size that would be `enough`; "unclear" between these;
+    "no rule" where the scheme predicts nothing; "still" if nothing moved; "diverged".
     `rejects` names the other schemes that this row excludes; `attrs["not rejected"]` those that no
     row does, which the check therefore cannot tell from the one asked for.
     Predictions are for the first steps; row for row, later steps are measured against them.
@@ -341,32 +363,29 @@ def coordinate_check(
                 widths.setdefault(name, []).append(w)
     if tolerance is None:
         tolerance = TOLERANCES.get(uses[0][1].value.dtype, 0.15)
-    rows = []
     spread = [[getattr(w, end) for w in widths[uses[0][0]]] for end in ("narrow", "wide")]
     alike = abs(_slope(sizes, spread[0]) - _slope(sizes, spread[1])) < 0.1
+
+    def numbers(s: Scheme, name: str, quantity: str) -> np.ndarray:
+        counted = s.name != "standard" and (alike or s.name == "ntk" or s.name[:3] == "dp(")
+        kind, entries = kinds.get(name, "sgd"), widths.get(name, [None] * len(sizes))
+        return np.array([_expected(w, quantity, s, kind, counted) for w in entries])
+
+    table = {key: values for key, values in table.items() if len(values) == len(sizes) * runs}
+    rows = []
     for (name, quantity, step), values in table.items():
-        if len(values) != len(sizes) * runs:
-            continue
-
-        def numbers(s: Scheme) -> list[float]:
-            counted = s.name != "standard" and (alike or s.name == "ntk" or s.name[:3] == "dp(")
-            entries = widths.get(name, [None] * len(sizes))
-            kind = kinds.get(name, "sgd")
-            return [_expected(w, quantity, s, kind, counted) for w in entries]
-
-        exact = quantity == "schedule"
-        measured = np.array(values).reshape(len(sizes), runs)
-        line = _verdict(sizes, measured, numbers(rule), 1e-3 if exact else tolerance)
+        measured, exact = np.array(values).reshape(len(sizes), runs), quantity == "schedule"
+        allowed = 1e-3 if exact else tolerance
+        line = _verdict(sizes, measured, numbers(rule, name, quantity), allowed, len(table))
         line["rejects"] = ()
         if "exponent" in line and not exact:
             reach = line["interval"] + tolerance
-            wrong = [
-                s for s in KNOWN if s != rule.name and not math.isnan(numbers(find_scheme(s))[0])
-            ]
+            others = {s: numbers(find_scheme(s), name, quantity) for s in KNOWN if s != rule.name}
             line["rejects"] = tuple(
                 s
-                for s in wrong
-                if abs(line["exponent"] - _slope(sizes, numbers(find_scheme(s)))) > reach
+                for s, wrong in others.items()
+                if not np.isnan(wrong).any()
+                and abs(line["exponent"] - _slope(sizes, wrong)) > reach
             )
         rows.append({"parameter": name, "quantity": quantity, "step": step, **line})
     columns = ["parameter", "quantity", "step", "exponent", "interval", "predicted", "verdict"]
