@@ -308,10 +308,11 @@ def parametrize(
     model = factory(size)
     told = {"readouts": readouts, "embeddings": embeddings}
     base = [weights_of(b, probe, **told) for b in bases]
-    weights = weights_of(model, bases[0] if size != base_size else probe, **told)
+    other = bases[0] if size != base_size else probe
+    weights = weights_of(model, other, **told)
     if len(weights) != len(base[0]):
         raise ValueError("factory: parameters are tied at one size and not at another")
-    _refuse(model, probe, rule, weights)
+    _refuse(model, other, rule, weights)
     factors, multipliers = [], {}
     for k, weight in enumerate(weights):
         now, then = (w.scales(rule, optimizer) for w in (weight, base[0][k]))

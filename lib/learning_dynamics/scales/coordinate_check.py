@@ -26,12 +26,13 @@ from learning_dynamics.scales.parametrizations import scheme as find_scheme
 
 __all__ = ["QUANTITIES", "TOLERANCES", "coordinate_check"]
 
-#: Quantity -> what it is; t is the step, h the input of the layer at the start, RMS over the batch.
+#: Quantity -> what it is; t is the step, h the input of the layer at the start, g a multiplier
+#: inside of the module; RMS over the batch.
 QUANTITIES = {
-    "initial": "RMS of W h over RMS of h at the start",
-    "change": "RMS of (W_t - W_0) h over RMS of h",
+    "initial": "g fan_in^(1/2) RMS of W_0: RMS of g W_0 h for an h of RMS 1 that W_0 does not know",
+    "change": "RMS of g (W_t - W_0) h over RMS of h",
     "budget": "loss that the first change of W removes, -<dL/dW, W_1 - W_0>",
-    "rate": "effective rate of gradient descent: g^2 |W_1 - W_0|^2 / budget, g a multiplier inside",
+    "rate": "effective rate of gradient descent: g^2 |W_1 - W_0|^2 / budget",
     "output": "RMS of the network's change, f_t - f_0",
     "schedule": "rate in use over the rate that the optimizer was given",
 }
@@ -169,7 +170,8 @@ def _measure(
     for name, w in uses:
         table = isinstance(owners[name][0], nn.Embedding)
         if (w.fan_in > 1 or table) and bool((w.value != w.value.flatten()[0]).any()):
-            found[name, "initial", 0] = response(name, start[name])[0]
+            g = response(name, start[name])[1]
+            found[name, "initial", 0] = g * math.sqrt(w.fan_in) * _rms(start[name])
     for step in range(1, steps + 1):
         rates = {id(p): float(group["lr"]) for _, group in groups for p in group["params"]}
         for optimizer in optimizers:
@@ -216,8 +218,8 @@ def _expected(w: Weight | None, quantity: str, scheme: Scheme, kind: str, counte
     if w is None or quantity == "budget":
         return math.nan
     s = w.scales(scheme, kind)
-    if quantity == "initial":  # a tied readout meets the embedding in its own input
-        return math.nan if w.tied else s["std"] * math.sqrt(w.fan_in)
+    if quantity == "initial":
+        return s["std"] * math.sqrt(w.fan_in)
     if quantity == "rate":
         return s["sgd"]
     if kind == "sgd":

@@ -145,10 +145,10 @@ class Config:
     faults: tuple[str, ...] = tuple(FAULTS)
     right: tuple[tuple[str, str], ...] = tuple(
         (scheme, optimizer)
-        for scheme in ("dp(1/2)", "mup-package", "ntk", "spectral")
+        for scheme in ("dp(1/2)", "ntk", "spectral")
         for optimizer in ("sgd", "adam")
     )
-    sizes: tuple[int, ...] = (32, 64, 128, 256)
+    sizes: tuple[int, ...] = (32, 96, 256)
     runs: int = 3
     samples: int = 16
 

@@ -1,25 +1,17 @@
-"""The coordinate check: it agrees where theory and numbers match, and says so where they do not."""
-
-from fractions import Fraction as F
+"""The exponent check: it agrees where theory and numbers match, and says so where they do not."""
 
 import pytest
 import torch
-from torch import nn
 
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.coordinate_check import (
-    WidthFamily,
-    coordinate_check,
-    coordinate_check_of,
-    fit_slope,
-)
+from learning_dynamics.scales.exponent_check import WidthFamily, exponent_check, fit_slope
 from learning_dynamics.scales.parametrizations import SCHEMES, Scheme, scheme
 
 THESIS = WidthFamily((0, 1, "1/5", 1, "1/5", 1, 0), (8, 1, 8, 1, 8, 1, 4))
 
 
 def test_every_scheme_meets_its_prediction_in_every_layer():
-    check = coordinate_check(list(SCHEMES), THESIS, (512, 2048, 8192), runs=24)
+    check = exponent_check(list(SCHEMES), THESIS, (512, 2048, 8192), runs=24)
     assert check.agrees, check.table()
     assert len(check.lines) == len(SCHEMES) * (13 * 6 - 2)  # two quantities lack one layer each
     assert all(line.interval < 0.25 for line in check.lines)
@@ -31,7 +23,7 @@ def test_a_scheme_whose_numbers_contradict_its_exponents_is_found_out():
         "wrong", "wrong", lambda n: scheme("ntk" if isinstance(n[0], float) else "dp(1/2)").rule(n)
     )
     family = WidthFamily((0, 1, 1, 0), (8, 1, 1, 1))
-    check = coordinate_check([wrong], family, (64, 256, 1024), runs=4)
+    check = exponent_check([wrong], family, (64, 256, 1024), runs=4)
     assert not check.agrees
     (line,) = check.select(quantity="change_rms", layer=2)
     assert line.verdict == "differs" and line.predicted == 0
@@ -42,8 +34,8 @@ def test_a_scheme_whose_numbers_contradict_its_exponents_is_found_out():
 def test_runs_have_streams_of_their_own():
     family = WidthFamily((0, 1, 1, 0), (4, 1, 1, 1))
     options = {"quantities": ("change_norm",), "seed": "streams"}
-    few = coordinate_check(["ntk"], family, (32, 1500), runs=2, **options)
-    more = coordinate_check(["ntk"], family, (32, 1500), runs=3, **options)
+    few = exponent_check(["ntk"], family, (32, 1500), runs=2, **options)
+    more = exponent_check(["ntk"], family, (32, 1500), runs=3, **options)
     a, b = few.values["ntk"]["change_norm"], more.values["ntk"]["change_norm"][:, :2]
     assert torch.allclose(a, b, rtol=1e-5)
     assert not torch.allclose(a[:, 0], a[:, 1], rtol=1e-3)
@@ -52,7 +44,7 @@ def test_runs_have_streams_of_their_own():
 def test_real_steps_and_batches():
     """A small real step scales as the derivative does, for a batch as for one input."""
     family = WidthFamily((0, 1, "1/2", 1, 0), (8, 1, 4, 1, 2))
-    check = coordinate_check(
+    check = exponent_check(
         ["dp(1/2)", "spectral"],
         family,
         (256, 1024, 4096),
@@ -81,30 +73,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert 0.91 <= hits / 400 <= 0.99  # binomial: 0.95 +- 3.7 standard errors
 
 
-def bottleneck(n: int) -> nn.Module:
-    m = round(4 * n**0.5)
-    return nn.Sequential(
-        nn.Linear(8, n, bias=False),
-        nn.ReLU(),
-        nn.Linear(n, m, bias=False),
-        nn.ReLU(),
-        nn.Linear(m, n, bias=False),
-        nn.ReLU(),
-        nn.Linear(n, 8, bias=False),
-    )
-
-
-def test_a_network_of_ones_own():
-    check = coordinate_check_of(bottleneck, "dp(1/2)", (256, 1024, 4096), runs=8)
-    assert check.agrees, check.table()
-    assert {line.scheme for line in check.lines} == {"dp(1/2)"}
-    (line,) = check.select(quantity="cosine", layer=3)
-    assert line.predicted == F(-1, 4)  # sqrt(m/n), read off the built widths
-
-
 def test_dataset_and_table():
     family = WidthFamily((0, 1, 1, 0), (4, 1, 1, 1))
-    check = coordinate_check(["ntk", "spectral"], family, (16, 32), runs=2)
+    check = exponent_check(["ntk", "spectral"], family, (16, 32), runs=2)
     data = check.to_dataset()
     assert data["change_norm"].dims == ("scheme", "size", "run", "layer")
     assert data.sizes == {"scheme": 2, "size": 2, "run": 2, "layer": 3}
@@ -114,7 +85,7 @@ def test_dataset_and_table():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_runs_on_a_gpu_unchanged():
-    check = coordinate_check(["dp(1/2)"], THESIS, (512, 2048), runs=4, device="cuda")
+    check = exponent_check(["dp(1/2)"], THESIS, (512, 2048), runs=4, device="cuda")
     assert check.agrees, check.table()
 
 
@@ -133,17 +104,7 @@ def test_refusals(change, message):
     family = WidthFamily((0, 1, 1, 0), (4, 1, 1, 1))
     options = {"schemes": ["ntk"], "family": family, "sizes": (8, 16), "runs": 2} | change
     with pytest.raises(ValueError, match=message):
-        coordinate_check(**options)
-
-
-@pytest.mark.usefixtures("as_users_run")
-def test_the_gauge_of_a_users_check_is_that_of_multipliers():
-    def build(n):
-        return nn.Sequential(nn.Linear(4, n, bias=False), nn.ReLU(), nn.Linear(n, 2, bias=False))
-
-    with pytest.raises(ValueError, match="gauge = 'learning-rates'"):
-        coordinate_check_of(build, "dp(1/2)", (8, 16), runs=2, gauge="learning-rates")
-    coordinate_check_of(build, "dp(1/2)", (8, 16), runs=2, gauge="multipliers")
+        exponent_check(**options)
 
 
 @pytest.mark.usefixtures("as_users_run")
