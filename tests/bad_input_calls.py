@@ -22,7 +22,6 @@ from learning_dynamics.saddles.theory import stages, staircase
 from learning_dynamics.saddles.theory import stages as resting
 from learning_dynamics.saddles.theory import unit_matrix as units
 from learning_dynamics.scales import (
-    applying,
     first_step,
     fluctuations,
     network,
@@ -32,7 +31,7 @@ from learning_dynamics.scales import (
     training,
 )
 from learning_dynamics.scales import parametrizations as width_family
-from learning_dynamics.scales.coordinate_check import fit_slope
+from learning_dynamics.scales.exponent_check import fit_slope
 from learning_dynamics.scales.first_step import spectral_norm
 
 __all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "WORDS"]
@@ -289,8 +288,7 @@ CALLS = {
         width_family.WidthFamily,
         {"exponents": (0, 1, 0), "prefactors": (8, 1, 2)},
     ),
-    "scales.applying.gain": (applying.gain, {"function": torch.relu}),
-    "scales.coordinate_check.fit_slope": (
+    "scales.exponent_check.fit_slope": (
         fit_slope,
         {"sizes": (10, 20, 40), "values": 1 + rand(3, 4)},
     ),
@@ -378,7 +376,7 @@ WORDS = {
 ALLOWED = {
     ("losses.squared", "weights", "None"),  # no weights
     ("activations.leaky_relu", "negative_slope", "negative"),  # a kink like any other
-    ("scales.coordinate_check.fit_slope", "values", "integers"),  # any positive numbers
+    ("scales.exponent_check.fit_slope", "values", "integers"),  # any positive numbers
     ("scales.training.sgd", "multipliers", "negative"),  # a sign only turns the output
     # a seed may be any integer or word
     ("scales.training.batch_order", "seed", "negative"),

@@ -14,7 +14,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import deep_nets as layerwise
 from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles.linear_nets import linear
-from learning_dynamics.scales import coordinate_check, network, parametrizations, training
+from learning_dynamics.scales import exponent_check, network, parametrizations, training
 from learning_dynamics.scales import parametrizations as width_family
 from learning_dynamics.scales import training as checkpoints
 
@@ -51,7 +51,7 @@ CASES = {
         "observables",
     ),
     "the same scheme twice": (
-        lambda: coordinate_check(
+        lambda: exponent_check(
             ("spectral", "spectral"), width_family.WidthFamily((0, 1, 0), (8, 1, 2)), sizes=(8, 16)
         ),
         "schemes",

@@ -301,15 +301,15 @@ def test_a_lock_is_no_link_and_no_data(tmp_path):
     assert victim.read_text() == "all of it"
 
 
-def test_the_coordinate_check_is_a_command(capsys):
+def test_the_exponent_check_is_a_command(capsys):
     from paper.__main__ import main
 
-    arguments = ["coordinate-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
+    arguments = ["exponent-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
     assert main([*arguments, "--quantities", "own_contribution"]) == 1
     said = capsys.readouterr().out
     assert (
         "own_contribution" in said and "? interval too wide" in said
     )  # two sizes leave no interval
     with pytest.raises(SystemExit):
-        main(["coordinate-check", "no such scheme"])
+        main(["exponent-check", "no such scheme"])
     assert "no such scheme" in capsys.readouterr().err

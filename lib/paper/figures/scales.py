@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from learning_dynamics.scales.coordinate_check import Check
+from learning_dynamics.scales.exponent_check import Check
 from paper.figures.style import COLOURS
 from paper.scales.coordinate_check.contributions import Contributions
 from paper.scales.coordinate_check.exponents import Richness
