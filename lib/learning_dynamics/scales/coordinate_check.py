@@ -229,11 +229,11 @@ def _expected(w: Weight | None, quantity: str, scheme: Scheme, kind: str, counte
     )
 
 
-def _slope(sizes: Sequence[int], values: Sequence[float]) -> float:
+def _slope(sizes: np.ndarray, values: np.ndarray) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def _fit(sizes: Sequence[int], values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def _fit(sizes: np.ndarray, values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Slope of the mean logarithm of (size, run), and its half-width (Welch and Satterthwaite)."""
     x = np.log(sizes) - np.log(sizes).mean()
     weight, logs = x / (x @ x), np.log(values)
@@ -247,7 +247,7 @@ def _fit(sizes: Sequence[int], values: np.ndarray, level: float = 0.95) -> tuple
 
 
 def _verdict(
-    sizes: Sequence[int], values: np.ndarray, wanted: np.ndarray, tolerance: float, rows: int
+    sizes: np.ndarray, values: np.ndarray, wanted: np.ndarray, tolerance: float, rows: int
 ) -> dict[str, Any]:
     """Fit and verdict of one of `rows`; values (size, run), wanted: the scheme's numbers."""
     if not np.isfinite(values).all():
@@ -260,8 +260,10 @@ def _verdict(
         return line
     line["predicted"] = _slope(sizes, wanted)
     off = abs(slope - line["predicted"])
-    # One of many rows is outside by chance: a difference must be too large for all of them.
-    if off <= tolerance + _fit(sizes, values, 1 - 0.05 / rows)[1]:
+    # One of many rows is outside by chance: a difference must be beyond an interval that all rows
+    # keep together, or, as that explodes where one size alone has any spread, beyond three.
+    reach = min(_fit(sizes, values, 1 - 0.05 / rows)[1], 3 * interval)
+    if off <= tolerance + reach:
         sure = off <= interval + tolerance and interval <= 0.25
         return {**line, "verdict": "agrees" if sure else "unclear"}
     line["verdict"] = "differs"
@@ -309,9 +311,10 @@ def coordinate_check(
     Returns one row for each `parameter`, `quantity` (see `QUANTITIES`) and `step`: fitted
     `exponent` with its 95 % `interval`, `predicted`, `verdict`, `enough` and `rejects`.
     verdict: "agrees" within interval and tolerance, if the interval is at most 0.25; "differs"
-    beyond the tolerance and an interval that all rows keep together; "sizes too small" if such a
-    difference falls as sizes grow, with the size that would be `enough`; "unclear" between these;
-    "no rule" where the scheme predicts nothing; "still" if nothing moved; "diverged".
+    beyond the tolerance and an interval that all rows keep together (at most three intervals);
+    "sizes too small" if such a difference falls as sizes grow, with the size that would be
+    `enough`; "unclear" between these; "no rule" where the scheme predicts nothing; "still" if
+    nothing moved; "diverged".
     `rejects` names the other schemes that this row excludes; `attrs["not rejected"]` those that no
     row does, which the check therefore cannot tell from the one asked for.
     Predictions are for the first steps; row for row, later steps are measured against them.
@@ -338,6 +341,7 @@ def coordinate_check(
     if tolerance is not None:
         check_positive("tolerance", tolerance)
     sizes = sorted(set(sizes))
+    grid = np.array(sizes)
 
     def plain(n: int) -> nn.Module:
         built = factory(n)
@@ -345,7 +349,7 @@ def coordinate_check(
         return getattr(model, "_orig_mod", model)
 
     with torch.random.fork_rng():
-        ends = {n: plain(n) for n in (sizes[0], sizes[-1])}
+        twins = {n: plain(n) for n in (sizes[0], sizes[-1])}
         table: dict[Key, list[list[float]]] = {}
         widths: dict[str, list[Weight]] = {}
         for n in sizes:
@@ -354,7 +358,7 @@ def coordinate_check(
                 built = factory(n)
                 model = built.model if isinstance(built, Parametrized) else built
                 model = getattr(model, "_orig_mod", model)
-                other = ends[sizes[-1] if n == sizes[0] else sizes[0]]
+                other = twins[sizes[-1] if n == sizes[0] else sizes[0]]
                 uses = _uses(weights_of(model, other, readouts=readouts, embeddings=embeddings))
                 found, kinds = _measure(
                     built, uses, optimizer_factory, scheduler_factory, loss, batch, steps
@@ -365,8 +369,8 @@ def coordinate_check(
                 widths.setdefault(name, []).append(w)
     if tolerance is None:
         tolerance = TOLERANCES.get(uses[0][1].value.dtype, 0.15)
-    spread = [[getattr(w, end) for w in widths[uses[0][0]]] for end in ("narrow", "wide")]
-    alike = abs(_slope(sizes, spread[0]) - _slope(sizes, spread[1])) < 0.1
+    ends = [[w.narrow, w.wide] for w in widths[uses[0][0]]]
+    alike = float(np.ptp([_slope(grid, end) for end in np.array(ends).T])) < 0.1
 
     def numbers(s: Scheme, name: str, quantity: str) -> np.ndarray:
         counted = s.name != "standard" and (alike or s.name == "ntk" or s.name[:3] == "dp(")
@@ -378,7 +382,7 @@ def coordinate_check(
     for (name, quantity, step), values in table.items():
         measured, exact = np.array(values).reshape(len(sizes), runs), quantity == "schedule"
         allowed = 1e-3 if exact else tolerance
-        line = _verdict(sizes, measured, numbers(rule, name, quantity), allowed, len(table))
+        line = _verdict(grid, measured, numbers(rule, name, quantity), allowed, len(table))
         line["rejects"] = ()
         if "exponent" in line and not exact:
             reach = line["interval"] + tolerance
@@ -386,8 +390,7 @@ def coordinate_check(
             line["rejects"] = tuple(
                 s
                 for s, wrong in others.items()
-                if not np.isnan(wrong).any()
-                and abs(line["exponent"] - _slope(sizes, wrong)) > reach
+                if not np.isnan(wrong).any() and abs(line["exponent"] - _slope(grid, wrong)) > reach
             )
         rows.append({"parameter": name, "quantity": quantity, "step": step, **line})
     columns = ["parameter", "quantity", "step", "exponent", "interval", "predicted", "verdict"]

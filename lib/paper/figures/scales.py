@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 
 from learning_dynamics.scales.exponent_check import Check
@@ -18,6 +19,7 @@ __all__ = [
     "ends_of_r",
     "exponents",
     "layer_profile",
+    "planted",
     "published_slopes",
     "valleys",
 ]
@@ -179,18 +181,33 @@ def ends_of_r(result: Richness) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
 
 
-def valleys(losses: Mapping[str, Mapping[int, Sequence[float]]], rates: Sequence[float]) -> None:
-    """Loss after a fixed number of steps against learning rate, a panel a scheme, a line a width.
+def planted(result: xr.Dataset) -> Axes:
+    """Which faults a check caught in which network: filled, missed: open, not applicable: none."""
+    ax = plt.gca()
+    for k, network in enumerate(result.network.values):
+        for j, hit in enumerate(result.caught.sel(network=network).values):
+            if np.isfinite(hit):
+                ax.plot(k, j, "o", color=COLOURS[0], mfc=COLOURS[0] if hit else "none", ms=6)
+    ax.set_xticks(range(result.network.size), result.network.values)
+    ax.set_yticks(range(result.fault.size), result.fault.values)
+    ax.set_xlim(-0.5, result.network.size - 0.5)
+    ax.invert_yaxis()
+    return ax
+
+
+def valleys(
+    losses: Mapping[str, Mapping[int, np.ndarray]], rates: Mapping[str, np.ndarray]
+) -> None:
+    """Loss after a fixed number of steps against learning rate, a panel a case, a line a width.
 
     Values that are not finite (diverged runs) are left out.
     """
     _, axes = plt.subplots(1, len(losses), figsize=(6.4, 2.8), sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes[0], losses.items(), strict=True):
         for k, (n, values) in enumerate(table.items()):
-            ax.plot(
-                rates, values, marker=MARKERS[k], ls=STYLES[k], color=COLOURS[k], label=f"n = {n}"
-            )
+            look = {"marker": MARKERS[k], "ls": STYLES[k], "color": COLOURS[k]}
+            ax.plot(rates[name], values, label=f"n = {n}", **look)
         ax.set(xscale="log", yscale="log", xlabel="learning rate")
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
-    axes[0, 0].set_ylabel("training loss")
-    axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.1))
+    axes[0, 0].set_ylabel("loss")
+    axes[0, 0].legend(loc="upper left")
