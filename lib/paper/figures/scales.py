@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import xarray as xr
 from matplotlib.axes import Axes
 
 from learning_dynamics.scales.exponent_check import Check
@@ -19,7 +18,6 @@ __all__ = [
     "ends_of_r",
     "exponents",
     "layer_profile",
-    "planted",
     "published_slopes",
     "valleys",
 ]
@@ -179,20 +177,6 @@ def ends_of_r(result: Richness) -> None:
     axes[2].set_yscale("linear")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
-
-
-def planted(result: xr.Dataset) -> Axes:
-    """Which faults a check caught in which network: filled, missed: open, not applicable: none."""
-    ax = plt.gca()
-    for k, network in enumerate(result.network.values):
-        for j, hit in enumerate(result.caught.sel(network=network).values):
-            if np.isfinite(hit):
-                ax.plot(k, j, "o", color=COLOURS[0], mfc=COLOURS[0] if hit else "none", ms=6)
-    ax.set_xticks(range(result.network.size), result.network.values)
-    ax.set_yticks(range(result.fault.size), result.fault.values)
-    ax.set_xlim(-0.5, result.network.size - 0.5)
-    ax.invert_yaxis()
-    return ax
 
 
 def valleys(

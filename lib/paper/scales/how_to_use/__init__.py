@@ -1,1 +1,1 @@
-"""What the page on one's own networks measures: planted faults, transfer, optimizers."""
+"""What the page on one's own networks measures: transfer of rates, by optimizer."""

@@ -1,21 +1,8 @@
-"""What the page on one's own networks shows: planted faults and the transfer of rates."""
+"""The transfer of rates that the page on one's own networks shows."""
 
 import numpy as np
 
-from paper.scales.how_to_use import planted_faults, transfer
-
-
-def test_most_faults_are_caught_and_right_networks_pass():
-    """The quick run, and the record: every fault is caught somewhere, no network hides many."""
-    quick = planted_faults.run(planted_faults.Config().quick())
-    assert float(quick.caught.mean()) >= 0.9 and float(quick.alarm.sum()) == 0
-    record = planted_faults.run(planted_faults.Config())
-    assert record.fault.size == 20 and set(record.network.values) == set(
-        planted_faults.Config().networks
-    )
-    assert (record.caught.max("network") == 1).all()
-    assert (record.caught.mean("fault") >= 0.85).all()
-    assert record.caught.isnull().sum() <= 4  # faults that a network has no place for
+from paper.scales.how_to_use import transfer
 
 
 def test_budgets_keep_the_best_rate_and_one_rate_does_not():
