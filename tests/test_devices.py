@@ -1,54 +1,41 @@
 """Everything public computes where its inputs are, with the same draws on every device."""
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
-from bad_input_calls import CALLS, DEEP, NET, PATTERN, PROBLEM, rand
 from torch.utils._pytree import tree_leaves
 
 import learning_dynamics
 from learning_dynamics import digits_pair, generator, saddles, scales
-from learning_dynamics.scales.coordinate_check import WidthFamily
+from learning_dynamics.scales import WidthFamily
+from test_bad_inputs import CALLS as EXAMPLES
+from test_bad_inputs import P as PROBLEM
+from test_bad_inputs import rand
 
 FAMILY = WidthFamily((0, 1, "1/2", 0), (4, 1, 1, 2))
-
-
-def build(n, at=PROBLEM.inputs):
-    layers = (torch.nn.Linear(*s, bias=False, device=at.device) for s in ((4, n), (n, 2)))
-    return torch.nn.Sequential(next(layers), torch.nn.ReLU(), next(layers))
-
-
-def parametrized(stream, module):
-    scales.parametrize(module, "dp(1/2)", generator=stream)
-    return [*module.parameters()]
-
-
-#: As CALLS, the public functions that are not there.
+#: The user's own factory says where its networks are.
+FACTORY = {"coordinate_check", "parametrize"}
+CALLS = {
+    name: (function, dict(bound.arguments))
+    for name, (function, bound) in EXAMPLES.items()
+    if name not in FACTORY
+}
+DEEP = saddles.initialise_deep((6, 5, 5, 4), 0.1, [generator("devices")])
+#: As CALLS: functions that check nothing, and those whose examples hold no tensor.
 MORE = {
     "deep_forward": (saddles.deep_forward, {"weights": DEEP, "inputs": PROBLEM.inputs}),
-    "rank_ratios": (saddles.rank_ratios, {"weights": DEEP}),
-    "gradient": (saddles.gradient, {"weights": NET, "problem": PROBLEM, "activation": "tanh"}),
-    "Weights": (saddles.Weights, {"w1": NET.w1, "w2": NET.w2}),
+    "gradient": (
+        saddles.gradient,
+        {"weights": saddles.Weights(rand(1, 5, 6), rand(1, 4, 5)), "problem": PROBLEM},
+    ),
     "hidden": (
         scales.hidden,
         {"weights": list(DEEP), "multipliers": (1.0,) * 3, "inputs": PROBLEM.inputs[None]},
     ),
-    "MLP": (
-        lambda generator: [*scales.MLP(PATTERN, generator=generator).parameters()],
-        {"generator": generator("MLP")},
-    ),
-    "parametrize": (parametrized, {"stream": generator("parametrize"), "module": build(16)}),
-    "coordinate_check": (
+    "exponent_check": (
         lambda at: (
-            scales.coordinate_check(["ntk"], FAMILY, (16, 64), runs=2, device=at.device).values
-        ),
-        {"at": rand(1)},
-    ),
-    "coordinate_check_of": (
-        lambda at: (
-            scales.coordinate_check_of(partial(build, at=at), "ntk", (16, 64), runs=2).values
+            scales.exponent_check(["ntk"], FAMILY, (16, 64), runs=2, device=at.device).values
         ),
         {"at": rand(1)},
     ),
@@ -100,7 +87,7 @@ def tensors(value):
 
 
 def test_no_public_function_is_left_out():
-    called = {getattr(f, "__name__", "") for f, _ in CALLS.values()} | {*MORE}
+    called = {getattr(f, "__name__", "") for f, _ in CALLS.values()} | {*MORE} | FACTORY
     for module in (learning_dynamics, saddles, scales):
         missing = {n for n in module.__all__ if n not in PLAIN} - called
         assert not missing

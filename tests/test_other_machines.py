@@ -18,7 +18,7 @@ from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise
-from learning_dynamics.scales.coordinate_check import coordinate_check
+from learning_dynamics.scales.exponent_check import exponent_check
 from learning_dynamics.scales.parametrizations import WidthFamily
 from learning_dynamics.scales.training import initialise as initialise_deep
 from learning_dynamics.scales.training import sgd
@@ -49,7 +49,7 @@ def trained(dtype: torch.dtype) -> torch.Tensor:
 def checked(dtype: torch.dtype) -> torch.Tensor:
     """Contributions in a coordinate check; each precision has draws of its own."""
     family = WidthFamily((0, 1, "1/5", 1, 0), (8, 1, 8, 1, 2))
-    check = coordinate_check(["dp(1/2)"], family, [64, 128, 256], runs=4, dtype=dtype)
+    check = exponent_check(["dp(1/2)"], family, [64, 128, 256], runs=4, dtype=dtype)
     return check.values["dp(1/2)"]["contribution"].double().flatten()
 
 

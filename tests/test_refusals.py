@@ -15,7 +15,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import two_layer
 from learning_dynamics.saddles.deep_nets import deep_forward, initialise_deep, layerwise_descent
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
-from learning_dynamics.scales import coordinate_check, network, parametrizations, training
+from learning_dynamics.scales import exponent_check, network, parametrizations, training
 
 STREAMS = [generator("refusals")]
 X, Y = torch.rand(4, 9, dtype=torch.float64), torch.rand(3, 9, dtype=torch.float64)
@@ -54,7 +54,7 @@ F32, F64 = "torch.float32", "torch.float64"
 CASES = [
     ("observables", lambda: descend(observables=("loss", "w1", "loss"))),
     ("observables", lambda: linear_descent(NET, P, observables=("loss", "loss"), **ONE_STEP)),
-    ("schemes", lambda: coordinate_check(("spectral", "spectral"), FAMILY, sizes=(8, 16))),
+    ("schemes", lambda: exponent_check(("spectral", "spectral"), FAMILY, sizes=(8, 16))),
     (r"record = \(0, 99\).*0\.\.4", lambda: sgd(record=(0, 99))),
     ("record = 0", lambda: sgd(replace(STATE, step=2), record=(0,))),
     ("record = 2.7", lambda: sgd(record=(2.7,))),

@@ -1,4 +1,4 @@
-"""Thin command line: `claims` measures the ledger anew, `coordinate-check` checks the schemes."""
+"""Thin command line: `claims` measures the ledger anew, `exponent-check` checks the schemes."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from learning_dynamics.files import hold
 from paper.claims import read_claims
 from paper.ledger import measured_record, read_ledger, settle, write_ledger
-from paper.scales.coordinate_check.exponents import main as coordinate_check
+from paper.scales.coordinate_check.exponents import main as exponent_check
 from paper.workers import worker
 
 __all__ = ["main"]
@@ -85,8 +85,8 @@ def _count(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run the command; 2 if its input is at fault, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["coordinate-check"]:
-        return coordinate_check(arguments[1:])
+    if arguments[:1] == ["exponent-check"]:
+        return exponent_check(arguments[1:])
     parser = argparse.ArgumentParser(prog="paper", description=__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("claims", help="measure claims, write results/claims.json")
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--missing", action="store_true", help="only claims without a record")
     command.add_argument("--root", default=".", help="the folder that holds claims.yml")
     command.set_defaults(run=claims)
-    commands.add_parser("coordinate-check", help="measured exponents beside predicted ones")
+    commands.add_parser("exponent-check", help="measured exponents beside predicted ones")
     options = parser.parse_args(arguments)
     try:
         return options.run(options)

@@ -229,12 +229,12 @@ def test_workers_end_with_their_parent(book, number, code, words):
     assert parent.returncode == code
 
 
-def test_the_coordinate_check_is_a_command(capsys):
-    arguments = ["coordinate-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
+def test_the_exponent_check_is_a_command(capsys):
+    arguments = ["exponent-check", "dp(1/2)", "--sizes", "64", "256", "--runs", "4"]
     assert command_line.main([*arguments, "--quantities", "own_contribution"]) == 1
     said = capsys.readouterr().out
     # Two sizes leave no interval.
     assert "own_contribution" in said and "? interval too wide" in said
     with pytest.raises(SystemExit):
-        command_line.main(["coordinate-check", "no such scheme"])
+        command_line.main(["exponent-check", "no such scheme"])
     assert "no such scheme" in capsys.readouterr().err

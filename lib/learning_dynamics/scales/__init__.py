@@ -2,7 +2,8 @@
 
 from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.scales.applying import parametrize
-from learning_dynamics.scales.coordinate_check import coordinate_check, coordinate_check_of
+from learning_dynamics.scales.coordinate_check import coordinate_check
+from learning_dynamics.scales.exponent_check import exponent_check
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.fluctuations import tangent_kernel_spread
 from learning_dynamics.scales.network import MLP
@@ -19,9 +20,9 @@ __all__ = [
     "Scheme",
     "WidthFamily",
     "coordinate_check",
-    "coordinate_check_of",
     "dynamic",
     "effective_rank",
+    "exponent_check",
     "first_step",
     "hidden",
     "initialise",

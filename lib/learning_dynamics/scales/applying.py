@@ -1,42 +1,101 @@
-"""Applying a scheme to a network of one's own: multipliers, initial weights, learning rates.
+"""A scheme for the network one has: initial values and learning rates by width and optimizer.
 
-`parametrize(module, scheme)` accepts a plain multilayer perceptron built from torch.nn modules,
-re-initialises it in place, attaches the multipliers and returns the parameter groups for
-`torch.optim.SGD`. What it does not understand it refuses, with a sentence that says what to do.
+`parametrize` builds a network at two sizes, sees which dimensions of which parameters grow, and
+asks the scheme's rule for each parameter on its own; nothing is traced. Every constant is relative
+to the network at `base_size`, which stays as it was written.
+
+One rule serves all optimizers. A step removes the loss eta_l |G_l|_* from layer l, with the norm
+dual to the optimizer's: |G|_F^2 for gradient descent, the sum of |G_ij| for Adam's signs, the
+nuclear norm for Muon. A scheme's SGD rate eta_l means that it counts on gradients of the order
+|G_l|_F = eta_l^(-1/2); the same budget then asks (eta_l / (fan_in fan_out))^(1/2) of Adam and
+eta_l^(1/2) of Muon, for gradients of a batch, whose rank does not grow.
 """
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from learning_dynamics.activations import Activation
-from learning_dynamics.runtime import check_choice, check_positive
-from learning_dynamics.scales.network import initial_weights
-from learning_dynamics.scales.parametrizations import Parametrization, Scheme
+from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.scales.parametrizations import SCHEMES, Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
 
-__all__ = ["Applied", "Multiplier", "chain", "gain", "parametrize"]
+__all__ = ["OPTIMIZERS", "Parametrized", "Weight", "parametrize", "weights_of"]
 
-_ELEMENTWISE = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.Tanh,
-    nn.GELU,
-    nn.SiLU,
-    nn.ELU,
-    nn.Softplus,
-    nn.Sigmoid,
-    nn.Identity,
-)
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+#: What torch.optim.Muon (2.13) multiplies the rate of an A x B matrix with, by `adjust_lr_fn`.
+MUON_FACTORS: dict[str, Callable[[int, int], float]] = {
+    "original": lambda a, b: math.sqrt(max(1, a / b)),
+    "match_rms_adamw": lambda a, b: 0.2 * math.sqrt(max(a, b)),
+}
+#: Draws of the base network whose mean square an initial value is measured by.
+BASE_DRAWS = 8
+Builder = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter of a network at one size, and where it stands.
+
+    names           : every name it has (more than one: tied). value : the parameter.
+    role            : "input" (its inputs do not grow: first layers, biases, gains, embeddings),
+                      "hidden" or "readout".
+    fan_in, fan_out : a bias, a gain and an embedding have fan_in 1.
+    narrow, wide    : the smallest and the largest growing width of the whole network.
+    grows           : whether its outputs grow.
+    matrix          : whether Muon takes it: the weight of a linear layer or of attention.
+    readouts        : modules that read out with it while its role is "input" (tied weights).
+    """
+
+    names: tuple[str, ...]
+    value: nn.Parameter
+    role: str
+    fan_in: int
+    fan_out: int
+    narrow: int
+    wide: int
+    grows: bool
+    matrix: bool
+    readouts: tuple[str, ...] = ()
+
+    @property
+    def tied(self) -> bool:
+        """Whether it has several names."""
+        return len(self.names) > 1
+
+    def as_readout(self) -> "Weight":
+        """The readout that a tied embedding is in its second place."""
+        return replace(self, role="readout", fan_in=self.fan_out, fan_out=1, readouts=())
+
+    def scales(self, scheme: Scheme, optimizer: str) -> dict[str, float]:
+        """The scheme's numbers for multiplier 1, up to constants that no width changes.
+
+        "std" initial deviation, "rate" learning rate, "sgd" that of gradient descent, "gradient"
+        the size of a gradient's entries that the scheme counts on.
+        """
+        a, b, low, high = map(math.log, (self.fan_in, self.fan_out, self.narrow, self.wide))
+        chain, layer = {
+            "input": ([a, b, high, low, 0.0], 0),
+            "hidden": ([0.0, high, low, a, b, 0.0], 3),
+            "readout": ([0.0, high, low, a, b], 3),
+        }[self.role]
+        g, sigma, eta = (float(part[layer]) for part in scheme.rule(chain))
+        sgd = rate = eta + 2 * g
+        if scheme is not SCHEMES["standard"]:  # which is one rate for every layer
+            if optimizer == "muon" and self.matrix:
+                rate = sgd / 2
+            elif optimizer != "sgd":
+                rate = (sgd - a - b) / 2
+        logs = {"std": g + sigma, "rate": rate, "sgd": sgd, "gradient": -(sgd + a + b) / 2}
+        return {name: math.exp(value) for name, value in logs.items()}
 
 
 class Multiplier:
-    """Forward pre-hook that feeds g h to a linear layer in place of h; a bias stays outside."""
+    """Forward pre-hook that feeds g h to a layer in place of h; a bias stays outside."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -45,303 +104,254 @@ class Multiplier:
         return (inputs[0] * self.value, *inputs[1:])
 
 
-def _refuse_unknown(module: nn.Module) -> None:
-    """Refuse leaf modules that are no linear layer, activation or flattening."""
-    for name, leaf in module.named_modules():
-        if list(leaf.children()):
-            if list(leaf.parameters(recurse=False)):
-                raise ValueError(
-                    f"module {name or type(leaf).__name__!r} owns parameters besides its layers: "
-                    "put every weight into an nn.Linear"
-                )
-            continue
-        kind = type(leaf).__name__
-        if isinstance(leaf, (nn.Linear, nn.Flatten, *_ELEMENTWISE)):
-            continue  # linear layers: see `_refuse_strange_layers`
-        if isinstance(leaf, nn.modules.conv._ConvNd):
-            raise ValueError(
-                f"{name} is a convolution ({kind}); only nn.Linear layers are understood: write it "
-                "as a linear layer, or set its scales by hand from scheme(name)(widths)"
-            )
+def _fans(owner: nn.Module, name: str, value: Tensor) -> tuple[int, int, int, int] | None:
+    """(index of the input dimension, of the output dimension, fan_in, fan_out); None: no matrix."""
+    shape, kernel = value.shape, math.prod(value.shape[2:])
+    attention = isinstance(owner, nn.MultiheadAttention) and "proj_weight" in name
+    if (isinstance(owner, nn.Linear) and name == "weight") or attention:
+        return 1, 0, shape[1], shape[0]
+    if isinstance(owner, _ConvTransposeNd) and name == "weight":
+        return 0, 1, shape[0] // owner.groups * kernel, shape[1] * owner.groups
+    if isinstance(owner, _ConvNd) and name == "weight":
+        return 1, 0, shape[1] * kernel, shape[0]
+    return None
+
+
+def _owned(model: nn.Module) -> dict[str, tuple[nn.Module, str, nn.Parameter]]:
+    """Full name -> (module, name in it, parameter), tied ones under each of their names."""
+    found = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for name, value in module._parameters.items():
+            if value is None:
+                continue
+            where = f"{path}.{name}" if path else name
+            if nn.parameter.is_lazy(value):
+                raise ValueError(f"{where} is lazy: name its widths, or pass a batch through first")
+            found[where] = (module, name, value)
+    return found
+
+
+def _vector(owner: nn.Module, name: str, value: Tensor, grown: list[bool], listed: bool) -> int:
+    """The width of a bias, a gain or an embedding; refuses what could be read otherwise."""
+    table = listed or isinstance(owner, nn.Embedding | nn.EmbeddingBag)
+    several = sum(n > 1 for n in value.shape) > 1
+    if sum(grown) > 1 or (several and any(grown) and not table):
         raise ValueError(
-            f"{name or 'the module'} is a {kind}; only nn.Linear, nn.Flatten and elementwise "
-            "activation modules are understood: remove it, or set scales by hand from "
-            "scheme(name)(widths)"
+            f"{name}, {tuple(value.shape)}, is a parameter of a {type(owner).__name__}, and which "
+            "of its sides is the input is not known: use nn.Linear, or, where its rows are looked "
+            f"up or added to a signal, pass embeddings=[{name!r}]"
         )
+    return next((n for n, g in zip(value.shape, grown, strict=True) if g), 1)
 
 
-def _refuse_strange_layers(module: nn.Module) -> None:
-    """Refuse linear layers that are lazy, have derived weights or a forward() of their own."""
-    for name, layer in module.named_modules():
-        if not isinstance(layer, nn.Linear):
-            continue
-        where = f"layer {name or type(layer).__name__!r}"
-        if nn.parameter.is_lazy(layer.weight):
-            raise ValueError(
-                f"{where} is lazy and has no widths yet: pass one batch through the network first, "
-                "or name in_features"
-            )
-        if "weight" not in layer._parameters:  # weight_norm, spectral_norm, parametrizations
-            raise ValueError(
-                f"{where} computes its weight from other parameters (weight_norm or the like), so "
-                "new weights would be lost at the next forward: remove that first"
-            )
-        if type(layer).forward is not nn.Linear.forward:
-            raise ValueError(
-                f"{where} is a {type(layer).__name__} with a forward() of its own: use nn.Linear"
-            )
+def weights_of(
+    model: nn.Module,
+    other: nn.Module,
+    *,
+    readouts: Collection[str] | None = None,
+    embeddings: Collection[str] = (),
+) -> list[Weight]:
+    """Every parameter of `model` with its role; `other` is the same network at another size.
 
-
-def chain(module: nn.Module) -> tuple[list[nn.Linear], list[Activation]]:
-    """The linear layers and activations in the order in which an input meets them.
-
-    The module is left as it is. Raises ValueError for what `applying.parametrize` refuses.
+    readouts, embeddings : as in `parametrize`, with the errors that it raises for networks.
     """
-    _refuse_strange_layers(module)
-    _refuse_unknown(module)
-    linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
-    if len(linear) < 2:
-        raise ValueError("module: at least two nn.Linear layers are needed (one hidden layer)")
-    if len({m.weight.data_ptr() for m in linear}) < len(linear):
-        raise ValueError(
-            "two layers share one weight; schemes set each layer's scales by its own widths: give "
-            "every layer its own weight"
-        )
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-    hooks = [
-        m.register_forward_hook(
-            lambda m, inputs, output: calls.append((m, inputs[0], output)), prepend=True
-        )
-        for m in module.modules()
-        if not list(m.children())
-    ]
-    training = module.training
-    try:
-        with torch.no_grad():
-            stream = torch.Generator().manual_seed(0)
-            example = torch.randn(16, linear[0].in_features, generator=stream, device="cpu")
-            example = example.to(linear[0].weight)
-            copied = example.clone()  # forward() may change its input in place
-            result = module.eval()(example)
-    except RuntimeError as error:
-        raise ValueError(
-            f"module: the layers do not fit into one chain for an input of {linear[0].in_features} "
-            f"numbers ({error}): register them in the order in which forward() uses them"
-        ) from None
-    finally:
-        module.train(training)
-        for hook in hooks:
-            hook.remove()
-    used, activations = _read(calls, example, result, linear)
-    _refuse_other_function(copied, result, used, activations)
-    return used, activations
-
-
-def _refuse_other_function(
-    inputs: Tensor, result: Tensor, linears: list[nn.Linear], activations: list[Activation]
-) -> None:
-    """Refuse a module whose output is not that of its layers and activations alone.
-
-    Code that works in place (h.relu_(), k += h) leaves no other trace.
-    """
-    h = inputs
-    with torch.no_grad():
-        for k, layer in enumerate(linears):
-            for hook in layer._forward_pre_hooks.values():
-                if isinstance(hook, Multiplier):
-                    h = h * hook.value
-            h = nn.functional.linear(h, layer.weight, layer.bias)
-            if k < len(activations):
-                h = activations[k].function(h)
-    same = result.shape == h.shape
-    rounding = 1000 * torch.finfo(h.dtype).eps * float(h.abs().max())
-    if not same or float((result - h).abs().max()) > rounding:
-        raise ValueError(
-            "forward() gives something other than its linear layers and activation modules in "
-            "turn: write in-place code such as h.relu_() as modules (nn.ReLU()), and leave out "
-            "factors and residual connections"
-        )
-
-
-def _read(
-    calls: list[tuple[nn.Module, Tensor, Tensor]],
-    example: Tensor,
-    result: Tensor,
-    linear: list[nn.Linear],
-) -> tuple[list[nn.Linear], list[Activation]]:
-    used = [m for m, _, _ in calls if isinstance(m, nn.Linear)]
-    if len(used) != len(set(map(id, used))) or len(used) < len(linear):
-        raise ValueError(
-            "forward() uses a layer twice or not at all: give every step its own layer (tied "
-            "weights are not understood)"
-        )
-    previous = example
-    scaled = {
-        id(m): any(isinstance(h, Multiplier) for h in m._forward_pre_hooks.values()) for m in used
+    mine, theirs = _owned(model), _owned(other)
+    if list(mine) != list(theirs):
+        odd = sorted(set(mine) ^ set(theirs))[:3]
+        raise ValueError(f"factory: only widths may grow, but {odd} are in one of two sizes only")
+    grown = {
+        name: [a != b for a, b in zip(v.shape, theirs[name][2].shape, strict=True)]
+        for name, (_, _, v) in mine.items()
     }
-    for m, given, output in calls:
-        if given is not previous and not scaled.get(id(m), False):
-            raise ValueError(
-                f"forward() computes something of its own before {type(m).__name__}: write "
-                "activations as modules (nn.ReLU()) and leave out residual connections"
-            )
-        previous = output
-    if result is not previous:
-        raise ValueError("forward() computes something of its own after the last module: drop it")
-    groups: list[list[nn.Module]] = [[]]
-    for m, _, _ in calls:
-        if isinstance(m, nn.Linear):
-            groups.append([])
-        else:
-            groups[-1].append(m)
-    if any(not isinstance(m, nn.Flatten | nn.Identity) for m in groups[0]):
-        raise ValueError("an activation acts on the raw input: apply it to the data beforehand")
-    if any(not isinstance(m, nn.Identity) for m in groups[-1]):
+    widths = [
+        n for name, m in mine.items() for n, g in zip(m[2].shape, grown[name], strict=True) if g
+    ]
+    if not widths:
+        raise ValueError("factory: no dimension grows between two sizes")
+    fans = {name: _fans(*entry) for name, entry in mine.items()}
+    able = {
+        name.rpartition(".")[0]
+        for name, f in fans.items()
+        if f is not None and grown[name][f[0]] and not grown[name][f[1]]
+    }
+    if readouts is None and len(able) != 1:
         raise ValueError(
-            "an activation acts on the output: move it into the loss (nn.BCEWithLogitsLoss, "
-            "nn.CrossEntropyLoss); the theory's output layer is linear"
+            "readouts: the inputs of a readout grow and its outputs do not; these layers are such: "
+            f"{sorted(able)}; name the readouts among them, or readouts=() if there is none"
         )
-    return used, [_activation(ms) for ms in groups[1:-1]]
+    chosen = able if readouts is None else set(readouts)
+    if not chosen <= able:
+        raise ValueError(f"readouts = {sorted(chosen)}: must be among {sorted(able)}")
 
-
-def _activation(modules: list[nn.Module]) -> Activation:
-    """The composition of elementwise modules, with its derivative by autograd."""
-    copies = [copy.deepcopy(m) for m in modules]
-    for m in copies:
-        m._forward_hooks.clear()
-        vars(m).update({"inplace": False} if "inplace" in vars(m) else {})
-    function = nn.Sequential(*copies)
-
-    def derivative(z: Tensor) -> Tensor:
-        with torch.enable_grad():
-            point = z.detach().requires_grad_()
-            return torch.autograd.grad(function(point).sum(), point)[0]
-
-    homogeneous = all(isinstance(m, nn.ReLU | nn.LeakyReLU | nn.Identity) for m in modules)
-    return Activation(
-        "+".join(type(m).__name__ for m in modules) or "linear",
-        function if modules else (lambda z: z),
-        derivative if modules else torch.ones_like,
-        homogeneous,
-    )
+    stands: dict[int, list[tuple[str, str, int, int, bool, bool]]] = {}
+    for name, (owner, own, value) in mine.items():
+        f, inside, into = fans[name], grown[name], name.rpartition(".")[0] in chosen
+        if f is None:
+            width = _vector(owner, own, value, inside, name in embeddings)
+            stand = ("readout" if into else "input", 1, width, any(inside), False)
+        else:
+            role = "readout" if into else "hidden" if inside[f[0]] else "input"
+            stand = (role, f[2], f[3], inside[f[1]], value.ndim == 2)
+        stands.setdefault(id(value), []).append((name, *stand))
+    found = []
+    for uses in stands.values():
+        role, fan_in, fan_out, grows, matrix = min(uses, key=lambda use: use[1] != "input")[1:]
+        ends = tuple(u[0].rpartition(".")[0] for u in uses if u[1] == "readout" != role)
+        names = tuple(u[0] for u in uses)
+        if not {u[1] for u in uses} <= {role, "readout"}:
+            raise ValueError(f"{' and '.join(names)} share one parameter in unlike places: untie")
+        value, low, high = mine[names[0]][2], min(widths), max(widths)
+        weight = Weight(
+            names, value, role, fan_in, fan_out, low, high, grows, matrix and not ends, ends
+        )
+        found.append(weight)
+    return found
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A module with a scheme applied to it.
+class Parametrized:
+    """A network at one size with the rates that a scheme gives its parameters.
 
-    parametrization : its scales, in the gauge that was applied.
-    linears         : the layers 1..L. activations : psi_1..psi_{L-1}, as `first_step` takes them.
+    model       : the network, with its initial values. scheme, optimizer : as asked for.
+    weights     : its parameters with their roles.
+    factors     : parallel to `weights`: numbers of the scheme over those at the base size, see
+                  `Weight.scales`; for Muon "rate" includes what torch's factor must be divided by.
+    multipliers : module -> factor g on its input; only tied readouts have one.
     """
 
-    module: nn.Module
-    parametrization: Parametrization
-    linears: tuple[nn.Linear, ...]
-    activations: tuple[Activation, ...]
+    model: nn.Module
+    scheme: Scheme
+    optimizer: str
+    weights: tuple[Weight, ...]
+    factors: tuple[Mapping[str, float], ...]
+    multipliers: Mapping[str, float]
 
-    @property
-    def weights(self) -> list[Tensor]:
-        """W_1, ..., W_L, detached."""
-        return [layer.weight.detach() for layer in self.linears]
+    def param_groups(
+        self, lr: float, weight_decay: float = 0.0, *, eps: float | None = None, rest: bool = False
+    ) -> list[dict[str, Any]]:
+        """Groups for the optimizer; at the base size every parameter has `lr`.
 
-    def parameter_groups(self, step_size: float) -> list[dict[str, Any]]:
-        """Groups for `torch.optim.SGD`: layer l at step_size * eta_l.
-
-        A bias gets step_size * eta_l g_l^2 fan_in, at which it lowers the loss as much as the
-        layer's weights do when its inputs have RMS 1.
+        weight_decay : scaled such that all layers decay alike, at every size: a decoupled decay
+                       (AdamW, Muon) keeps rate times decay; a penalty inside the gradient (SGD,
+                       Adam) keeps that product of gradient descent.
+        eps          : Adam's; scaled like the gradients that the scheme counts on. None: left out.
+        rest         : with "muon" the parameters that torch.optim.Muon does not take, for AdamW.
+        Raises ValueError for a rate or decay that is negative, and `rest` without Muon.
         """
-        check_positive("step_size", step_size)
-        p, groups = self.parametrization, []
-        for k, layer in enumerate(self.linears):
-            rate = step_size * p.learning_rates[k]
-            groups.append({"params": [layer.weight], "lr": rate})
-            if layer.bias is not None:
-                bias_rate = step_size * p.effective_learning_rates[k] * p.widths[k]
-                groups.append({"params": [layer.bias], "lr": bias_rate})
-        return groups
-
-
-def gain(function: Callable[[Tensor], Tensor]) -> float:
-    """gamma = E[psi(z)^2]^-1/2 for z ~ N(0, 1): weights of std gamma/sqrt(fan_in) keep the RMS.
-
-    By Gauss-Hermite quadrature with 200 nodes; sqrt(2) for ReLU (exact by symmetry).
-    """
-    nodes, masses = np.polynomial.hermite_e.hermegauss(200)
-    values = function(torch.from_numpy(nodes)).square()
-    mean = float((values * torch.from_numpy(masses)).sum() / masses.sum())
-    if not mean > 0:
-        raise ValueError("activation: is zero on N(0, 1) inputs, so no gain preserves the RMS")
-    return mean**-0.5
+        check_positive("lr", lr)
+        check_positive("weight_decay", weight_decay, zero=True)
+        if rest and self.optimizer != "muon":
+            raise ValueError(f"rest = True: all parameters belong to {self.optimizer}")
+        groups: dict[tuple[float, ...], dict[str, Any]] = {}
+        for weight, factor in zip(self.weights, self.factors, strict=True):
+            if self.optimizer == "muon" and weight.matrix == rest:
+                continue
+            penalty = self.optimizer in ("sgd", "adam")
+            decay = weight_decay / factor["sgd" if penalty else "rate"]
+            group = {"params": [], "lr": lr * factor["rate"], "weight_decay": decay}
+            if eps is not None:
+                group["eps"] = eps * factor["gradient"]
+            key = tuple(v for v in group.values() if isinstance(v, float))
+            groups.setdefault(key, group)["params"].append(weight.value)
+        return list(groups.values())
 
 
 def parametrize(
-    module: nn.Module,
+    factory: Builder,
+    size: int,
+    base_size: int,
     scheme: str | Scheme,
+    optimizer: str = "sgd",
     *,
-    generator: torch.Generator,
-    hidden_gain: float | None = None,
-    biases: str = "refuse",
-    gauge: str = "multipliers",
-) -> Applied:
-    """Apply a scheme to a torch.nn MLP: new weights, multipliers, learning rates per layer.
+    readouts: Collection[str] | None = None,
+    embeddings: Collection[str] = (),
+    muon_factor: str = "original",
+) -> Parametrized:
+    """The network `factory(size)` under a scheme that leaves `factory(base_size)` as it is.
 
-    module      : a chain of nn.Linear and elementwise activation modules (nn.Flatten may come
-                  first), nested as you like; changed in place. Applying again replaces the first.
-    generator   : draws the weights, layer 1 first; on the module's device.
-    hidden_gain : gamma of the hidden layers; None: `gain` of the first activation.
-    biases      : "refuse", or "zero": start at zero and learn at the rate `Applied` states.
-    gauge       : "multipliers" attaches g_l by a forward pre-hook (one global learning rate for
-                  the schemes that have it); "learning-rates" leaves the modules as they are and
-                  puts
-                  g_l into deviations and rates, the same run of plain SGD. With weight decay or
-                  adaptive optimizers the two gauges differ.
-    Raises ValueError for convolutions, normalisation, dropout, residual or functional code,
-    tied, lazy or derived weights (weight_norm), layers with a forward() of their own, and biases
-    unless asked for. What is understood is recomputed from layers and activations on random
-    inputs, and must give what the module gives. Multipliers are hooks: they are not in
-    `state_dict()`, so apply the scheme before you load one.
+    factory    : size -> a fresh network. Dimensions that differ between two sizes are widths, in
+                 any orders; linear layers, convolutions, embeddings, normalisation, attention,
+                 biases, tied weights; what forward() does is not looked at.
+    scheme     : "standard" (one rate), "ntk", "mup-package" (what `mup` does), "spectral",
+                 "dp(r)", any of `scheme()`; n_min of DP is the narrowest width that grows.
+    optimizer  : "sgd", "adam", "adamw" or "muon" (matrices by torch.optim.Muon, the rest by AdamW).
+    readouts   : names of the layers that read out; None: the only layer whose inputs grow and
+                 whose outputs do not. embeddings : names of parameters whose rows are looked up or
+                 added to a signal and that are no nn.Embedding, such as positions.
+    muon_factor: the `adjust_lr_fn` given to torch.optim.Muon.
+    Initial values keep their draw and get a new mean square: that of the base network (from 8
+    draws) times the scheme's ratio. Tensors of equal entries (zeros, gains of one) stay.
+    `state_dict()` fits the plain network with the same outputs, unless `multipliers` has entries.
+    Raises ValueError for parameters whose sides it cannot tell, layers with a forward() of their
+    own, several possible readouts, attention whose head width grows (torch divides by its root;
+    only "standard" and "ntk" allow that), hidden widths that do not grow under DP(r > 0).
 
     >>> from torch import nn
-    >>> from learning_dynamics import generator
-    >>> net = nn.Sequential(nn.Linear(3, 64, bias=False), nn.ReLU(), nn.Linear(64, 2, bias=False))
-    >>> applied = parametrize(net, "dp(1/2)", generator=generator(0))
-    >>> applied.parametrization.widths
-    (3, 64, 2)
+    >>> from learning_dynamics import scales
+    >>> def net(n):
+    ...     return nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Linear(n, n), nn.Linear(n, 2))
+    >>> scaled = scales.parametrize(net, 256, 64, "mup-package", "adam")
+    >>> sorted({group["lr"] for group in scaled.param_groups(0.01)})
+    [0.0025, 0.01]
     """
-    if not isinstance(module, nn.Module):
-        raise ValueError(
-            f"module = {module!r}: must be a torch.nn.Module, such as "
-            "nn.Sequential(nn.Linear(8, 64, bias=False), nn.ReLU(), nn.Linear(64, 1, bias=False))"
-        )
-    check_choice("biases", biases, ("refuse", "zero"))
-    check_choice("gauge", gauge, ("multipliers", "learning-rates"))
-    linears, activations = chain(module)
-    for name, layer in _named(module, linears):
-        if layer.bias is not None and biases == "refuse":
-            raise ValueError(
-                f"{name} has a bias, which the theory leaves out: build it with bias=False, or "
-                "pass biases='zero' to start biases at zero and train them"
-            )
-    widths = (linears[0].in_features, *(layer.out_features for layer in linears))
-    if hidden_gain is None:
-        hidden_gain = gain(activations[0].function)
-    p = find_scheme(scheme)(widths, hidden_gain)
-    if gauge == "learning-rates":
-        p = p.with_unit_multipliers()
-    fresh = initial_weights(p, generator, dtype=linears[0].weight.dtype)
-    for layer, g, weight in zip(linears, p.multipliers, fresh, strict=True):
-        for key, hook in list(layer._forward_pre_hooks.items()):  # no public way to list hooks
-            if isinstance(hook, Multiplier):
-                del layer._forward_pre_hooks[key]
-        if gauge == "multipliers":
-            layer.register_forward_pre_hook(Multiplier(g))
+    check_integer("size", size, least=1)
+    check_integer("base_size", base_size, least=1)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("muon_factor", muon_factor, MUON_FACTORS)
+    rule = find_scheme(scheme)
+    with torch.random.fork_rng():
+        bases = []
+        for seed in range(BASE_DRAWS if size != base_size else 1):
+            torch.manual_seed(seed)
+            bases.append(factory(base_size))
+        probe = factory(2 * base_size)
+    model = factory(size)
+    told = {"readouts": readouts, "embeddings": embeddings}
+    base = [weights_of(b, probe, **told) for b in bases]
+    other = bases[0] if size != base_size else probe
+    weights = weights_of(model, other, **told)
+    if len(weights) != len(base[0]):
+        raise ValueError("factory: parameters are tied at one size and not at another")
+    _refuse(model, other, rule, weights)
+    factors, multipliers = [], {}
+    for k, weight in enumerate(weights):
+        now, then = (w.scales(rule, optimizer) for w in (weight, base[0][k]))
+        factor = {name: now[name] / then[name] for name in now}
+        if optimizer == "muon" and weight.matrix:
+            known = MUON_FACTORS[muon_factor]
+            factor["rate"] *= known(*base[0][k].value.shape) / known(*weight.value.shape)
+        factors.append(factor)
         with torch.no_grad():
-            layer.weight.copy_(weight)
-            if layer.bias is not None:
-                layer.bias.zero_()
-    return Applied(module, p, tuple(linears), tuple(activations))
+            value = weight.value
+            if size != base_size and not bool((value == value.flatten()[0]).all()):
+                wanted = torch.stack([b[k].value.double().square().mean() for b in base]).mean()
+                value *= factor["std"] * (wanted / value.double().square().mean()).sqrt()
+        for name in weight.readouts if size != base_size else ():
+            now, then = (w.as_readout().scales(rule, optimizer) for w in (weight, base[0][k]))
+            multipliers[name] = now["std"] / then["std"] / factor["std"]
+            model.get_submodule(name).register_forward_pre_hook(Multiplier(multipliers[name]))
+    return Parametrized(model, rule, optimizer, tuple(weights), tuple(factors), multipliers)
 
 
-def _named(module: nn.Module, linears: list[nn.Linear]) -> list[tuple[str, nn.Linear]]:
-    names = {id(m): name for name, m in module.named_modules()}
-    return [(f"layer {names[id(layer)] or type(layer).__name__!r}", layer) for layer in linears]
+def _refuse(model: nn.Module, other: nn.Module, rule: Scheme, weights: Sequence[Weight]) -> None:
+    twins = dict(other.named_modules())
+    for name, module in model.named_modules():
+        plain = next((k for k in (nn.Linear, _ConvNd, nn.Embedding) if isinstance(module, k)), None)
+        if plain is not None and not type(module).forward.__module__.startswith("torch."):
+            raise ValueError(
+                f"{name} is a {type(module).__name__} with a forward() of its own, which may scale "
+                "as well: use the plain layer of torch.nn"
+            )
+        if not isinstance(module, nn.MultiheadAttention) or rule.name in ("standard", "ntk"):
+            continue
+        if module.head_dim != twins[name].head_dim:
+            raise ValueError(
+                f"{name}: its heads grow, and nn.MultiheadAttention divides by the root of their "
+                f"width where {rule.name} needs the width: let the number of heads grow"
+            )
+    fixed = [w.names[0] for w in weights if not w.grows and w.role != "readout"]
+    if fixed and rule.name.startswith("dp("):
+        raise ValueError(
+            f"{fixed}: this width does not grow, so that n_min would be constant and {rule.name} "
+            "would be NTK: let it grow, or take another scheme"
+        )

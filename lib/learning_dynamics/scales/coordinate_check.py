@@ -1,336 +1,400 @@
-"""The coordinate check: measured growth exponents beside predicted ones, with a verdict for each.
+"""The coordinate check: is this network, with this optimizer and this loss, scaled as intended?
 
-A coordinate check trains networks of growing width for a moment and looks at how quantities scale
-({cite}`yang2022`). This one knows what to expect (`orders.predict_exponents`), splits changes
-into own and
-upstream parts, and fits slopes with confidence intervals, so that it can say "agrees" or "differs".
+It runs the user's own steps at several sizes and fits exponents ({cite}`yang2022` looks at curves).
+What it measures belongs to single parameters and does not depend on how the signal gets there: the
+response of a layer to the inputs that it really saw, to its initial weights and to their change;
+and the loss that the change removes to first order, which no reparametrization touches.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-import xarray as xr
 from scipy import stats
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from learning_dynamics.activations import Activation
-from learning_dynamics.runtime import (
-    check_choices,
-    check_integer,
-    check_positive,
-    generator,
-    normal,
-)
-from learning_dynamics.scales.applying import parametrize
-from learning_dynamics.scales.first_step import first_step, spectral_norm
-from learning_dynamics.scales.orders import QUANTITIES, predict_exponents
-from learning_dynamics.scales.parametrizations import Scheme, WidthFamily
+from learning_dynamics.runtime import check_integer, check_positive, generator
+from learning_dynamics.scales.applying import Parametrized, Weight, weights_of
+from learning_dynamics.scales.parametrizations import Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
 
-__all__ = ["Check", "Line", "WidthFamily", "coordinate_check", "coordinate_check_of", "fit_slope"]
+__all__ = ["QUANTITIES", "TOLERANCES", "coordinate_check"]
+
+#: Quantity -> what it is; t is the step, h the input of the layer at the start, g a multiplier
+#: inside of the module; RMS over the batch.
+QUANTITIES = {
+    "initial": "g fan_in^(1/2) RMS of W_0: RMS of g W_0 h for an h of RMS 1 that W_0 does not know",
+    "change": "RMS of g (W_t - W_0) h over RMS of h",
+    "budget": "loss that the first change of W removes, -<dL/dW, W_1 - W_0>",
+    "rate": "effective rate of gradient descent: g^2 |W_1 - W_0|^2 / budget",
+    "output": "RMS of the network's change, f_t - f_0",
+    "schedule": "rate in use over the rate that the optimizer was given",
+}
+#: What a verdict allows beyond the interval, for finite sizes and rounding, by dtype of parameters.
+TOLERANCES = {torch.float64: 0.15, torch.float32: 0.15, torch.bfloat16: 0.2, torch.float16: 0.2}
+#: The schemes whose exponents a line may exclude.
+KNOWN = ("standard", "ntk", "mup-package", "spectral", "dp(1/4)", "dp(1/2)")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One verdict: quantity `quantity` in layer `layer` under scheme `scheme`.
+def _rms(value: Tensor) -> float:
+    return float(value.detach().double().square().mean().sqrt())
 
-    slope +- interval : fitted d log(mean)/d log n with its 95 % half-width.
-    verdict           : "agrees" if |slope - predicted| <= interval + tolerance, else "differs";
-                        "unclear" if the interval exceeds 0.25, whatever the slope.
+
+def _kind(optimizer: torch.optim.Optimizer) -> str:
+    names = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam", "NAdam": "adam", "Muon": "muon"}
+    name = type(optimizer).__name__
+    if name not in names:
+        raise ValueError(f"optimizer_factory: gave a {name}; known are {', '.join(names)}")
+    return names[name]
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Forward passes in here leave buffers and random streams as they were, and use stream 0."""
+    kept = {name: b.clone() for name, b in model.named_buffers()}
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        yield
+        for name, b in model.named_buffers():
+            b.copy_(kept[name])
+
+
+def _observe(
+    model: nn.Module, loss: Callable[..., Tensor], batch: Any
+) -> tuple[dict[nn.Module, tuple[Any, ...]], Tensor | None]:
+    """Inputs of every module at its first call, and the network's output."""
+    seen: dict[nn.Module, tuple[Any, ...]] = {}
+    outputs: list[Any] = []
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = tuple(kwargs[k] for k in ("input", "query", "key", "value") if k in kwargs)
+        seen.setdefault(module, (*args, *named))
+
+    hooks = [
+        m.register_forward_pre_hook(look, prepend=True, with_kwargs=True)
+        for m in model.modules()
+        if m._parameters
+    ]
+    hooks.append(model.register_forward_hook(lambda m, i, output: outputs.append(output)))
+    with _undisturbed(model):
+        loss(model, batch)
+        for hook in hooks:
+            hook.remove()
+        for m in [m for m in seen if isinstance(m, nn.MultiheadAttention)]:
+            whole = {"out_proj.weight": torch.eye(m.embed_dim).to(m.out_proj.weight)}
+            if m.out_proj.bias is not None:
+                whole["out_proj.bias"] = torch.zeros_like(m.out_proj.bias)
+            seen[m.out_proj] = (functional_call(m, whole, seen[m][:3])[0],)
+    first = outputs[0] if outputs else None
+    return seen, first if isinstance(first, Tensor) else None
+
+
+def _response(
+    module: nn.Module, own: str, value: Tensor, inputs: tuple[Any, ...]
+) -> tuple[float, float]:
+    """(RMS that the parameter called `own` adds to the output over RMS of the input, multiplier g).
+
+    Of gains, shifts and positions, which meet signals of RMS 1 or none, the RMS itself. The
+    multiplier is what the module adds to the plain operation by hooks or a forward() of its own.
     """
+    if isinstance(module, nn.MultiheadAttention) and "weight" in own:
+        h = inputs[{"k": 1, "v": 2}.get(own[0], 0)]
+        return _rms(nn.functional.linear(h, value)) / _rms(h), 1.0
+    if not isinstance(module, nn.Linear | nn.Embedding | _ConvNd) or own != "weight":
+        return _rms(value), 1.0
+    zeros = {name: torch.zeros_like(p) for name, p in module._parameters.items() if p is not None}
+    answer = _rms(functional_call(module, {**zeros, own: value}, inputs[:1]))
+    if isinstance(module, nn.Embedding):
+        return answer, 1.0
+    bare = answer
+    if isinstance(module, nn.Linear):
+        bare = _rms(nn.functional.linear(inputs[0], value))
+    elif not isinstance(module, _ConvTransposeNd):
+        bare = _rms(module._conv_forward(inputs[0], value, None))
+    return answer / _rms(inputs[0]), answer / (bare or 1.0)
 
-    scheme: str
-    quantity: str
-    layer: int
-    predicted: Fraction
-    slope: float
-    interval: float
-    verdict: str
+
+Key = tuple[str, str, int]
 
 
-@dataclass(frozen=True)
-class Check:
-    """What a coordinate check measured and concluded.
+def _uses(weights: Sequence[Weight]) -> list[tuple[str, Weight]]:
+    """Every parameter by name, and a tied one a second time as the readout that it also is."""
+    found = []
+    for w in weights:
+        found.append((next(n for n in w.names if n.rpartition(".")[0] not in w.readouts), w))
+        for layer in w.readouts:
+            found.append((f"{layer}.weight", w.as_readout()))
+    return found
 
-    sizes  : n, as checked. values : scheme -> quantity -> (size, run, layer).
-    lines  : one per scheme, quantity and layer for which the quantity exists.
+
+def _measure(
+    built: nn.Module | Parametrized,
+    uses: Sequence[tuple[str, Weight]],
+    optimizer_factory: Callable[..., Any],
+    scheduler_factory: Callable[..., Any] | None,
+    loss: Callable[..., Tensor],
+    batch: Any,
+    steps: int,
+) -> tuple[dict[Key, float], dict[str, str]]:
+    """(parameter, quantity, step) -> value, and the kind of optimizer of each parameter."""
+    model = built.model if isinstance(built, Parametrized) else built
+    plain = getattr(model, "_orig_mod", model)
+    given = optimizer_factory(built)
+    optimizers = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
+    groups = [(_kind(o), group) for o in optimizers for group in o.param_groups]
+    kinds = {id(p): kind for kind, group in groups for p in group["params"]}
+    wanted = {id(p): float(group["lr"]) for _, group in groups for p in group["params"]}
+    made = [] if scheduler_factory is None else scheduler_factory(given)
+    schedulers = list(made) if isinstance(made, list | tuple) else [made]
+    owners = {}
+    for name, _ in uses:
+        path, _, own = name.rpartition(".")
+        owners[name] = (plain.get_submodule(path), own)
+    start = {name: w.value.detach().clone() for name, w in uses}
+    seen, before = _observe(plain, loss, batch)
+    found: dict[Key, float] = {}
+
+    def response(name: str, value: Tensor) -> tuple[float, float]:
+        module, own = owners[name]
+        if module not in seen:  # used by hand
+            return _rms(value), 1.0
+        with _undisturbed(module):
+            return _response(module, own, value, seen[module])
+
+    for name, w in uses:
+        table = isinstance(owners[name][0], nn.Embedding)
+        if (w.fan_in > 1 or table) and bool((w.value != w.value.flatten()[0]).any()):
+            g = response(name, start[name])[1]
+            found[name, "initial", 0] = g * math.sqrt(w.fan_in) * _rms(start[name])
+    for step in range(1, steps + 1):
+        rates = {id(p): float(group["lr"]) for _, group in groups for p in group["params"]}
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss(model, batch).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+        if step not in (1, steps):
+            continue
+        sizes = {name: _rms(w.value.grad) for name, w in uses if w.value.grad is not None}
+        for name, w in uses:
+            kind = kinds.get(id(w.value))
+            if kind is None or name not in sizes:
+                continue
+            moved = w.value.detach() - start[name]
+            # Rounding errors alone, as of a bias that normalisation takes away again: no signal.
+            if sizes[name] < torch.finfo(moved.dtype).eps ** 0.75 * max(sizes.values()):
+                moved.zero_()
+            found[name, "change", step], g = response(name, moved)
+            if wanted[id(w.value)] > 0:
+                found[name, "schedule", step] = rates[id(w.value)] / wanted[id(w.value)]
+            if step == 1 and not (w.tied and w.role == "readout"):
+                budget = -float((w.value.grad.double() * moved.double()).sum())
+                found[name, "budget", 1] = budget
+                if kind == "sgd":
+                    square = float(moved.double().square().sum())
+                    found[name, "rate", 1] = g**2 * square / (budget or 1.0)
+        after = _observe(plain, loss, batch)[1]
+        if before is not None and after is not None:
+            found["(output)", "output", step] = _rms(after - before)
+    return found, {name: kinds[id(w.value)] for name, w in uses if id(w.value) in kinds}
+
+
+def _expected(w: Weight | None, quantity: str, scheme: Scheme, kind: str, counted: bool) -> float:
+    """The scheme's number, up to a constant; NaN where it says nothing.
+
+    counted : whether gradients have the order that the scheme counts on, which makes every layer's
+              budget of order one: not for "standard", and for widths of unlike orders DP alone.
     """
-
-    sizes: tuple[int, ...]
-    values: Mapping[str, Mapping[str, Tensor]]
-    lines: tuple[Line, ...]
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every verdict is "agrees"."""
-        return all(line.verdict == "agrees" for line in self.lines)
-
-    def select(self, **which: object) -> tuple[Line, ...]:
-        """Lines with given fields, e.g. `select(scheme="spectral", quantity="contribution")`."""
-        return tuple(
-            line
-            for line in self.lines
-            if all(getattr(line, key) == value for key, value in which.items())
-        )
-
-    def table(self, **which: object) -> str:
-        """The (selected) lines as text, one row per scheme and quantity, one column per layer.
-
-        A cell reads `slope (predicted)`, with `!` where it differs and `?` where it is unclear.
-        """
-        marks = {"agrees": " ", "differs": "!", "unclear": "?"}
-        rows: dict[tuple[str, str], dict[int, str]] = {}
-        for line in self.select(**which):
-            cell = f"{line.slope:+.2f} ({float(line.predicted):+.2f}){marks[line.verdict]}"
-            rows.setdefault((line.scheme, line.quantity), {})[line.layer] = cell
-        if not rows:
-            return "no lines selected"
-        depth = max(max(cells) for cells in rows.values())
-        head = f"{'scheme':12s} {'quantity':22s}" + "".join(
-            f"{k:>17d}" for k in range(1, depth + 1)
-        )
-        body = [
-            f"{s:12s} {q:22s}" + "".join(f"{cells.get(k, '-'):>17s}" for k in range(1, depth + 1))
-            for (s, q), cells in rows.items()
-        ]
-        return "\n".join([head, *body])
-
-    def to_dataset(self) -> xr.Dataset:
-        """The measured values with dimensions scheme, size, run and layer."""
-        names = list(self.values)
-        data = {
-            q: (
-                ("scheme", "size", "run", "layer"),
-                np.stack([self.values[s][q].numpy() for s in names]),
-                {"description": text},
-            )
-            for q, text in QUANTITIES.items()
-            if q in self.values[names[0]]
-        }
-        depth = next(iter(data.values()))[1].shape[-1]
-        return xr.Dataset(
-            data, coords={"scheme": names, "size": list(self.sizes), "layer": range(1, depth + 1)}
-        )
+    if quantity == "schedule" or (quantity in ("budget", "output") and counted):
+        return 1.0
+    if w is None or quantity == "budget":
+        return math.nan
+    s = w.scales(scheme, kind)
+    if quantity == "initial":
+        return s["std"] * math.sqrt(w.fan_in)
+    if quantity == "rate":
+        return s["sgd"]
+    if kind == "sgd":
+        return math.sqrt(s["sgd"] * w.fan_in / w.fan_out) if counted else math.nan
+    return s["rate"] * (
+        math.sqrt(w.fan_in / w.fan_out) if kind == "muon" and w.matrix else w.fan_in
+    )
 
 
-def fit_slope(sizes: Sequence[int], values: Tensor) -> tuple[float, float]:
-    """Least-squares slope of log(mean over runs) against log n, and its 95 % half-width.
-
-    values : (size, run), positive. The half-width propagates the spread between runs (delta
-    method, t quantile); it does not cover curvature of the law itself.
-    """
-    for n in sizes:
-        check_positive("sizes", n)
-    if not isinstance(values, Tensor) or values.ndim != 2:
-        raise ValueError("values: must be a tensor (sizes, runs)")
-    x = np.log(np.asarray(sizes, dtype=float))
-    v = values.double().cpu().numpy()
-    if len(x) < 2 or v.shape[0] != len(x) or v.shape[1] < 2:
-        raise ValueError(f"values: shape {v.shape} must be (sizes, runs) with at least two of each")
-    mean = v.mean(1)
-    if not (np.all(np.isfinite(mean)) and np.all(mean > 0)):
-        raise ValueError("values: must be positive numbers, or their logarithm has no slope")
-    weight = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    error = v.std(1, ddof=1) / (mean * math.sqrt(v.shape[1]))
-    quantile = float(stats.t.ppf(0.975, v.shape[1] - 1))
-    return float(weight @ np.log(mean)), quantile * float(np.sqrt((weight**2 * error**2).sum()))
+def _slope(sizes: np.ndarray, values: np.ndarray) -> float:
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def _judge(
-    schemes: Sequence[Scheme],
-    exponents: Sequence[Fraction | int | str],
-    sizes: Sequence[int],
-    values: Mapping[str, Mapping[str, Tensor]],
-    tolerance: float,
-) -> tuple[Line, ...]:
-    check_positive("tolerance", tolerance, zero=True)
-    lines = []
-    for s in schemes:
-        predicted = predict_exponents(s.exponents(exponents))
-        for quantity, measured in values[s.name].items():
-            for k, exponent in enumerate(predicted[quantity]):
-                if exponent is None:
-                    continue
-                slope, interval = fit_slope(sizes, measured[..., k])
-                close = abs(slope - float(exponent)) <= interval + tolerance
-                verdict = "unclear" if interval > 0.25 else "agrees" if close else "differs"
-                lines.append(Line(s.name, quantity, k + 1, exponent, slope, interval, verdict))
-    return tuple(lines)
+def _fit(sizes: np.ndarray, values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Slope of the mean logarithm of (size, run), and its half-width (Welch and Satterthwaite)."""
+    x = np.log(sizes) - np.log(sizes).mean()
+    weight, logs = x / (x @ x), np.log(values)
+    runs = values.shape[1]
+    parts = weight**2 * logs.var(1, ddof=1) / runs
+    if not parts.sum() > 0:
+        return float(weight @ logs.mean(1)), 0.0
+    freedom = parts.sum() ** 2 / (parts**2).sum() * (runs - 1)
+    quantile = stats.t.ppf(0.5 + level / 2, freedom)
+    return float(weight @ logs.mean(1)), float(quantile * math.sqrt(parts.sum()))
 
 
-def _draws(
-    widths: tuple[int, ...], runs: int, seed: tuple[int | str, ...], options: Mapping[str, Any]
-) -> Iterator[list[Tensor]]:
-    """Chunks of runs as stacked Z_1..Z_L, then the inputs; each run has its own stream."""
-    numbers = sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
-    chunk = max(1, min(runs, 2_000_000 // numbers))
-    for first in range(0, runs, chunk):
-        size = min(chunk, runs - first)
-        shapes = [*zip(widths[1:], widths[:-1], strict=True), (widths[0], options["samples"])]
-        parts = [torch.empty(size, *s, dtype=options["dtype"], device="cpu") for s in shapes]
-        for k in range(size):
-            g = generator(*seed, first + k)
-            for part in parts:
-                part[k].normal_(generator=g)
-        parts[-1] *= widths[0] ** 0.5 * options["input_rms"] / parts[-1].norm(dim=-2, keepdim=True)
-        yield [part.to(options["device"]) for part in parts]  # the same draws on every device
+def _verdict(
+    sizes: np.ndarray, values: np.ndarray, wanted: np.ndarray, tolerance: float, rows: int
+) -> dict[str, Any]:
+    """Fit and verdict of one of `rows`; values (size, run), wanted: the scheme's numbers."""
+    if not np.isfinite(values).all():
+        return {"verdict": "diverged"}
+    if not (values > 0).all():
+        return {"verdict": "still"}
+    slope, interval = _fit(sizes, values)
+    line = {"exponent": slope, "interval": interval, "predicted": math.nan, "verdict": "no rule"}
+    if np.isnan(wanted).any():
+        return line
+    line["predicted"] = _slope(sizes, wanted)
+    off = abs(slope - line["predicted"])
+    # One of many rows is outside by chance: a difference must be beyond an interval that all rows
+    # keep together, or, as that explodes where one size alone has any spread, beyond three.
+    reach = min(_fit(sizes, values, 1 - 0.05 / rows)[1], 3 * interval)
+    if off <= tolerance + reach:
+        sure = off <= interval + tolerance and interval <= 0.25
+        return {**line, "verdict": "agrees" if sure else "unclear"}
+    line["verdict"] = "differs"
+    half, relative = len(sizes) // 2 + 1, values / wanted[:, None]
+    (low, low_error), (high, high_error) = (
+        _fit(sizes[part], relative[part]) for part in (slice(half), slice(-half, None))
+    )
+    # A finite-size correction n^-p leaves a slope that falls as n^-p towards the prediction.
+    if len(sizes) > 2 and low * high > 0 and abs(low) - abs(high) > low_error + high_error:
+        n_low, n_high = (math.exp(np.log(part).mean()) for part in (sizes[:half], sizes[-half:]))
+        power = math.log(low / high) / math.log(n_high / n_low)
+        if power >= 0.25:
+            enough = math.log2(n_high) + math.log2(abs(high) / tolerance) / power
+            line |= {"verdict": "sizes too small", "enough": 2 ** math.ceil(enough)}
+    return line
 
 
 def coordinate_check(
-    schemes: Sequence[str | Scheme],
-    family: WidthFamily,
-    sizes: Sequence[int],
-    *,
-    runs: int = 8,
-    seed: int | str = "coordinate check",
-    activation: str | Activation = "relu",
-    hidden_gain: float = math.sqrt(2),
-    samples: int = 1,
-    input_rms: float = 1.0,
-    step_size: float | None = None,
-    output_gradient: Callable[[Tensor], Tensor] | None = None,
-    quantities: Sequence[str] = tuple(QUANTITIES),
-    tolerance: float = 0.05,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-) -> Check:
-    """Measure every quantity at every size in one pass, fit its exponent, compare with theory.
-
-    schemes         : names or `Scheme`s; all see the same standard normal draws.
-    family, sizes   : the widths; at least two sizes.
-    runs            : independent draws per size, >= 2; run k at size n has a stream of its own.
-    samples         : inputs in the batch, each uniform on the sphere of RMS `input_rms`.
-    step_size       : None for the derivative (no size of step can blow up), or a real step.
-    output_gradient : f (run, n_L, n) -> dL/df; None: the same for all entries, of norm 1.
-    tolerance       : what the verdict allows beyond the interval (finite-size corrections).
-
-    >>> from learning_dynamics import scales
-    >>> family = scales.WidthFamily((0, 1, 1, 0), (8, 1, 1, 2))
-    >>> check = scales.coordinate_check(["spectral"], family, [64, 128, 256], runs=4)
-    >>> check.sizes
-    (64, 128, 256)
-    """
-    chosen = [find_scheme(s) for s in schemes]
-    check_choices("schemes", [s.name for s in chosen], [s.name for s in chosen])
-    check_choices("quantities", quantities, QUANTITIES)
-    check_integer("runs", runs, least=2)
-    check_integer("samples", samples, least=1)
-    check_positive("input_rms", input_rms)
-    if len(set(sizes)) < 2:
-        raise ValueError(f"sizes = {tuple(sizes)}: at least two different sizes are needed")
-    found: dict[str, dict[str, list[Tensor]]]
-    found = {s.name: {q: [] for q in quantities} for s in chosen}
-    options = {"samples": samples, "input_rms": input_rms, "dtype": dtype, "device": device}
-    for done, n in enumerate(sizes):
-        widths = family(n)
-        parts: dict[str, dict[str, list[Tensor]]] = {
-            s.name: {q: [] for q in quantities} for s in chosen
-        }
-        for *draw, inputs in _draws(widths, runs, (seed, n), options):
-            need = "weight_norm" in quantities
-            zero = torch.zeros((), dtype=dtype, device=device)
-            norms = [spectral_norm(z) if need else zero for z in draw]
-            for s in chosen:
-                step = first_step(
-                    draw,
-                    s(widths, hidden_gain),
-                    inputs,
-                    output_gradient or _unit_residual,
-                    activation=activation,
-                    step_size=step_size,
-                    drawn=True,
-                    norms=norms,
-                )
-                for q in quantities:
-                    parts[s.name][q].append(step[q])
-        for s in chosen:
-            for q in quantities:
-                found[s.name][q].append(torch.cat(parts[s.name][q]).double().cpu())
-        if progress is not None:
-            progress(done + 1, len(sizes))
-    values = {s: {q: torch.stack(v) for q, v in table.items()} for s, table in found.items()}
-    return Check(tuple(sizes), values, _judge(chosen, family.exponents, sizes, values, tolerance))
-
-
-def _unit_residual(outputs: Tensor) -> Tensor:
-    return torch.full_like(outputs, (outputs.shape[-1] * outputs.shape[-2]) ** -0.5)
-
-
-def coordinate_check_of(
-    build: Callable[[int], nn.Module],
+    factory: Callable[[int], Any],
     scheme: str | Scheme,
+    optimizer_factory: Callable[..., Any],
+    loss: Callable[..., Tensor],
+    batch: Any,
     sizes: Sequence[int],
+    scheduler_factory: Callable[..., Any] | None = None,
+    steps: int = 3,
     *,
-    runs: int = 8,
+    runs: int = 4,
+    readouts: Collection[str] | None = None,
+    embeddings: Collection[str] = (),
+    tolerance: float | None = None,
     seed: int | str = "coordinate check",
-    inputs: Tensor | None = None,
-    tolerance: float = 0.1,
-    **options: Any,
-) -> Check:
-    """The coordinate check of a network of one's own.
+) -> pd.DataFrame:
+    """Whether networks scale as `scheme` says, by `steps` real steps at every size.
 
-    build   : size n -> a fresh torch.nn MLP, see `applying.parametrize` for what is understood.
-    inputs  : (samples, n_0), in torch.nn's layout; None: one random input of RMS 1 per run.
-    tolerance : wider than for the book's families, because one's own widths are often moderate and
-              then finite-size corrections such as 1 + sqrt(n_2/n_1) are not small.
-    options : passed on to `parametrize` (hidden_gain, biases). No gauge: predictions are for
-              multipliers, and gradient norms and weight norms depend on the gauge.
-    Width exponents are read off the built networks (slopes of log width against log n, rounded to
-    fractions with denominators up to 12).
+    factory           : size -> the network as you train it: what `parametrize` returns, or a
+                        module scaled by other means, compiled or not, on any device. Multipliers
+                        must act inside the modules that own the weights.
+    optimizer_factory : what `factory` gave -> its optimizer, or a list of them: SGD, Adam, AdamW,
+                        NAdam, Muon. scheduler_factory : that -> scheduler(s), stepped every step.
+    loss              : (module, batch) -> scalar.
+    sizes             : at least two; three or more can tell small sizes from a wrong exponent.
+    runs              : draws for each size, at least 2. readouts, embeddings: as in `parametrize`.
+    tolerance         : what is allowed beyond the interval; None: `TOLERANCES` of the dtype.
+    Returns one row for each `parameter`, `quantity` (see `QUANTITIES`) and `step`: fitted
+    `exponent` with its 95 % `interval`, `predicted`, `verdict`, `enough` and `rejects`.
+    verdict: "agrees" within interval and tolerance, if the interval is at most 0.25; "differs"
+    beyond the tolerance and an interval that all rows keep together (at most three intervals);
+    "sizes too small" if such a difference falls as sizes grow, with the size that would be
+    `enough`; "unclear" between these; "no rule" where the scheme predicts nothing; "still" if
+    nothing moved; "diverged".
+    `rejects` names the other schemes that this row excludes; `attrs["not rejected"]` those that no
+    row does, which the check therefore cannot tell from the one asked for.
+    Predictions are for the first steps; row for row, later steps are measured against them.
+    Raises ValueError for unknown optimizers and networks that `parametrize` cannot read.
 
+    >>> import torch
     >>> from torch import nn
     >>> from learning_dynamics import scales
-    >>> def build(n):
-    ...     first, last = nn.Linear(8, n, bias=False), nn.Linear(n, 2, bias=False)
-    ...     return nn.Sequential(first, nn.ReLU(), last)
-    >>> check = scales.coordinate_check_of(build, "dp(1/2)", [64, 128, 256], runs=4)
-    >>> check.sizes
-    (64, 128, 256)
+    >>> def net(n):
+    ...     return nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Linear(n, n), nn.Linear(n, 2))
+    >>> x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    >>> rows = scales.coordinate_check(
+    ...     lambda n: scales.parametrize(net, n, 32, "mup-package", "adam"), "mup-package",
+    ...     lambda built: torch.optim.Adam(built.param_groups(1e-3)),
+    ...     lambda model, x: model(x).square().mean(), x, (32, 64, 128))
+    >>> rows[rows.verdict == "differs"].empty
+    True
     """
-    s = find_scheme(scheme)
+    rule = find_scheme(scheme)
+    check_integer("steps", steps, least=1)
     check_integer("runs", runs, least=2)
-    if options.get("gauge", "multipliers") != "multipliers":
-        raise ValueError(
-            f"gauge = {options['gauge']!r}: the check compares gradients with predictions "
-            "for multipliers: leave gauge out (both gauges are the same run)"
-        )
     if len(set(sizes)) < 2:
         raise ValueError(f"sizes = {tuple(sizes)}: at least two different sizes are needed")
-    found: dict[str, list[Tensor]] = {q: [] for q in QUANTITIES}
-    widths = []
-    for n in sizes:
-        rows: dict[str, list[Tensor]] = {q: [] for q in QUANTITIES}
-        for run in range(runs):
-            module = build(n)
-            g = generator(seed, n, run)
-            applied = parametrize(module, s, generator=g, **options)
-            w = applied.weights
-            n_0 = w[0].shape[1]
-            x = (
-                inputs
-                if inputs is not None
-                else torch.nn.functional.normalize(normal(1, n_0, generator=g)) * n_0**0.5
+    if tolerance is not None:
+        check_positive("tolerance", tolerance)
+    sizes = sorted(set(sizes))
+    grid = np.array(sizes)
+
+    def plain(n: int) -> nn.Module:
+        built = factory(n)
+        model = built.model if isinstance(built, Parametrized) else built
+        return getattr(model, "_orig_mod", model)
+
+    with torch.random.fork_rng():
+        twins = {n: plain(n) for n in (sizes[0], sizes[-1])}
+        table: dict[Key, list[list[float]]] = {}
+        widths: dict[str, list[Weight]] = {}
+        for n in sizes:
+            for run in range(runs):
+                torch.manual_seed(generator(seed, n, run).initial_seed())
+                built = factory(n)
+                model = built.model if isinstance(built, Parametrized) else built
+                model = getattr(model, "_orig_mod", model)
+                other = twins[sizes[-1] if n == sizes[0] else sizes[0]]
+                uses = _uses(weights_of(model, other, readouts=readouts, embeddings=embeddings))
+                found, kinds = _measure(
+                    built, uses, optimizer_factory, scheduler_factory, loss, batch, steps
+                )
+                for key, value in found.items():
+                    table.setdefault(key, []).append(value)
+            for name, w in uses:
+                widths.setdefault(name, []).append(w)
+    if tolerance is None:
+        tolerance = TOLERANCES.get(uses[0][1].value.dtype, 0.15)
+    ends = [[w.narrow, w.wide] for w in widths[uses[0][0]]]
+    alike = float(np.ptp([_slope(grid, end) for end in np.array(ends).T])) < 0.1
+
+    def numbers(s: Scheme, name: str, quantity: str) -> np.ndarray:
+        counted = s.name != "standard" and (alike or s.name == "ntk" or s.name[:3] == "dp(")
+        kind, entries = kinds.get(name, "sgd"), widths.get(name, [None] * len(sizes))
+        return np.array([_expected(w, quantity, s, kind, counted) for w in entries])
+
+    table = {key: values for key, values in table.items() if len(values) == len(sizes) * runs}
+    rows = []
+    for (name, quantity, step), values in table.items():
+        measured, exact = np.array(values).reshape(len(sizes), runs), quantity == "schedule"
+        allowed = 1e-3 if exact else tolerance
+        line = _verdict(grid, measured, numbers(rule, name, quantity), allowed, len(table))
+        line["rejects"] = ()
+        if "exponent" in line and not exact:
+            reach = line["interval"] + tolerance
+            others = {s: numbers(find_scheme(s), name, quantity) for s in KNOWN if s != rule.name}
+            line["rejects"] = tuple(
+                s
+                for s, wrong in others.items()
+                if not np.isnan(wrong).any() and abs(line["exponent"] - _slope(grid, wrong)) > reach
             )
-            step = first_step(
-                w,
-                applied.parametrization,
-                x.to(w[0]).mT,
-                _unit_residual,
-                activation=list(applied.activations),
-            )
-            for q in QUANTITIES:
-                rows[q].append(step[q].double().cpu())
-        for q in QUANTITIES:
-            found[q].append(torch.stack(rows[q]))
-        widths.append(applied.parametrization.widths)
-    x = np.log(np.asarray(sizes, dtype=float))
-    slopes = np.polyfit(x, np.log(np.asarray(widths, dtype=float)), 1)[0]
-    exponents = [max(Fraction(0), Fraction(float(a)).limit_denominator(12)) for a in slopes]
-    values = {s.name: {q: torch.stack(v) for q, v in found.items()}}
-    return Check(tuple(sizes), values, _judge([s], exponents, sizes, values, tolerance))
+        rows.append({"parameter": name, "quantity": quantity, "step": step, **line})
+    columns = ["parameter", "quantity", "step", "exponent", "interval", "predicted", "verdict"]
+    result = pd.DataFrame(rows, columns=[*columns, "enough", "rejects"])
+    caught = {s for names in result.rejects for s in names}
+    result.attrs["not rejected"] = tuple(s for s in KNOWN if s not in {*caught, rule.name})
+    return result

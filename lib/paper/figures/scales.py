@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from learning_dynamics.scales.coordinate_check import Check
+from learning_dynamics.scales.exponent_check import Check
 from paper.figures.style import COLOURS
 from paper.scales.coordinate_check.contributions import Contributions
 from paper.scales.coordinate_check.exponents import Richness
@@ -179,18 +179,19 @@ def ends_of_r(result: Richness) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
 
 
-def valleys(losses: Mapping[str, Mapping[int, Sequence[float]]], rates: Sequence[float]) -> None:
-    """Loss after a fixed number of steps against learning rate, a panel a scheme, a line a width.
+def valleys(
+    losses: Mapping[str, Mapping[int, np.ndarray]], rates: Mapping[str, np.ndarray]
+) -> None:
+    """Loss after a fixed number of steps against learning rate, a panel a case, a line a width.
 
     Values that are not finite (diverged runs) are left out.
     """
     _, axes = plt.subplots(1, len(losses), figsize=(6.4, 2.8), sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes[0], losses.items(), strict=True):
         for k, (n, values) in enumerate(table.items()):
-            ax.plot(
-                rates, values, marker=MARKERS[k], ls=STYLES[k], color=COLOURS[k], label=f"n = {n}"
-            )
+            look = {"marker": MARKERS[k], "ls": STYLES[k], "color": COLOURS[k]}
+            ax.plot(rates[name], values, label=f"n = {n}", **look)
         ax.set(xscale="log", yscale="log", xlabel="learning rate")
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
-    axes[0, 0].set_ylabel("training loss")
-    axes[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 0.1))
+    axes[0, 0].set_ylabel("loss")
+    axes[0, 0].legend(loc="upper left")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from learning_dynamics.losses import squared
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.coordinate_check import fit_slope
+from learning_dynamics.scales.exponent_check import fit_slope
 from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.parametrizations import Parametrization, scheme
 from paper.claims import Evidence

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.coordinate_check import (
+from learning_dynamics.scales.exponent_check import (
     Check,
     Line,
     WidthFamily,
-    coordinate_check,
+    exponent_check,
     fit_slope,
 )
 from learning_dynamics.scales.network import MLP
@@ -84,7 +84,7 @@ def check(
 ) -> Check:
     """The coordinate check of the book's schemes on one of `PATTERNS`."""
     p = PATTERNS[pattern]
-    return coordinate_check(
+    return exponent_check(
         list(schemes),
         p.family,
         sizes or p.sizes,
@@ -116,7 +116,7 @@ def exponent_table(*, quick: bool) -> Evidence:
         worst += [max(excess(line) for line in result.select(quantity=q)) for q in QUANTITIES]
     details = {"entries": float(count), "widest_interval": max(wide)}
     if not quick:
-        close = coordinate_check(
+        close = exponent_check(
             ("standard", "mup-package", "dp(1/2)"),
             CLOSE.family,
             CLOSE.sizes,
@@ -188,7 +188,7 @@ def richness_ends(
     """Output, backward ratio and early training of DP(r), inside and outside [0, 1/2]."""
     family = WidthFamily((0, 1, 1, 1, 0), (8, 1, 1, 1, 1))
     schemes = [dynamic(r, any_r=True) for r in richness]
-    result = coordinate_check(
+    result = exponent_check(
         schemes,
         family,
         sizes,
@@ -276,7 +276,7 @@ def r_bounds(*, quick: bool) -> Evidence:
 def main(argv: Sequence[str] | None = None) -> int:
     """The coordinate check from the command line; returns 0 if every verdict is "agrees"."""
     parser = argparse.ArgumentParser(
-        prog="coordinate-check",
+        prog="exponent-check",
         description="Measured growth exponents of the book's schemes beside the predicted ones.",
     )
     parser.add_argument(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.coordinate_check import Line
+from learning_dynamics.scales.exponent_check import Line
 from learning_dynamics.scales.network import MLP
 from learning_dynamics.scales.parametrizations import dynamic
 from paper.scales.coordinate_check.exponents import excess, initial_outputs, main, richness_ends

@@ -1,0 +1,1 @@
+"""What the page on one's own networks measures: transfer of rates, by optimizer."""
