@@ -19,7 +19,7 @@ FACTORY = {"coordinate_check", "parametrize"}
 CALLS = {
     name: (function, dict(bound.arguments))
     for name, (function, bound) in EXAMPLES.items()
-    if name not in FACTORY
+    if name not in {*FACTORY, "save", "load"}
 }
 DEEP = saddles.initialise_deep((6, 5, 5, 4), 0.1, [generator("devices")])
 #: As CALLS: functions that check nothing, and those whose examples hold no tensor.

@@ -30,6 +30,7 @@ from learning_dynamics.runtime import (
     check_shapes,
     check_tensors,
     normal,
+    on_inputs,
 )
 
 __all__ = [
@@ -265,6 +266,7 @@ def layer_size(weights: Sequence[Tensor]) -> Float[Tensor, " *runs"]:
     return torch.stack(norms).log().mean(0).exp()
 
 
+@on_inputs
 def flow_until(
     weights: Layers,
     problem: Problem,

@@ -312,6 +312,7 @@ def skip_plateaus(
     )
 
 
+@on_inputs
 def certify(
     problem: Problem,
     weights: Weights,

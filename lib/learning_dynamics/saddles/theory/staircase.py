@@ -16,7 +16,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_integer, check_positive, check_tensors, generator
+from learning_dynamics.runtime import (
+    check_integer,
+    check_positive,
+    check_tensors,
+    generator,
+    normal,
+)
 
 __all__ = [
     "Staircase",
@@ -269,7 +275,7 @@ def sharpness(
     w1, w2 = root[..., :, None] * right, left * root[..., None, :]
     residual = yx - w @ xx
     shift = torch.linalg.svdvals(moments.yx)[..., :1, None, None]  # no eigenvalue is below -s_1
-    start = torch.randn(m0 + m2, rank, generator=generator("sharpness"), dtype=torch.float64)
+    start = normal(m0 + m2, rank, generator=generator("sharpness"), dtype=torch.float64)
     both = start.to(w).expand(*w.shape[:-2], -1, -1)
     value = shift
     for _ in range(iterations):
