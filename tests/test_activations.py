@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning_dynamics.activations import ACTIVATIONS, activation, leaky_relu
@@ -39,6 +39,7 @@ def test_secant_at_zero_is_its_limit(sigma):
 
 
 @pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
+@settings(deadline=None)
 @given(scale=st.floats(1e-3, 1e3))
 def test_homogeneous_exactly_where_stated(sigma, scale):
     scaled = torch.allclose(sigma(scale * POINTS), scale * sigma(POINTS), rtol=1e-12, atol=0)
