@@ -115,6 +115,8 @@ class Problem:
             inputs=(self.inputs, "*runs m0 n"), targets=(self.targets, "*runs m2 n"), **teacher
         )
         for name, t in (("inputs", self.inputs), ("targets", self.targets)):
+            if t.is_meta:  # no numbers, where a test lets such tensors pass
+                continue
             wide = torch.promote_types(t.dtype, torch.float32)  # half precision sums wider
             limit, low, high = torch.finfo(wide).max / t.shape[-1], *map(float, t.aminmax())
             if max(-low, high) > limit**0.5:

@@ -5,6 +5,7 @@ from copy import copy
 import pytest
 import torch
 
+from learning_dynamics.activations import activation
 from learning_dynamics.kernels import mlp_torch as passes
 from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.losses import loss as find_loss
@@ -134,7 +135,11 @@ def test_panels_change_nothing(monkeypatch, momentum, rows):
         monkeypatch.setattr(passes, "PANEL", panel)
         now, v = w.clone(), torch.ones_like(w) if momentum else None
         below = torch.full_like(h, torch.nan)
-        passes.backward(now, v, h, delta, 0.7, 2.0, eta, momentum, below)
+        both = passes.Passes(
+            [now], [v] if momentum else None, [0.7], [2.0], activation("relu"), eta, momentum
+        )
+        both.forward(h)
+        both._step(0, delta, below)
         found.append((now, below))
     assert len(passes._panels(w)) == 1
     for a, b in zip(*found, strict=True):

@@ -49,6 +49,7 @@ def worker_map(count: int) -> Iterator[Callable]:
         yield lambda f, items: list(map(f, items))
         return
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # else OpenMP's own threads spin, idle, on the workers' cores
     try:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield lambda f, items: list(pool.map(f, items))
@@ -121,11 +122,8 @@ class Ensemble:
         like = self._like = self._packed[0]
         self._runs = runs = len(like)
         self._final = [torch.empty_like(p) for p in self._packed]
-        self._scale = (
-            (self.step_size / self.sizes[-1])
-            .reshape(-1, 1, 1)
-            .repeat(runs // self.step_size.numel(), 1, 1)
-        )
+        eta = self.step_size.reshape(-1, 1, 1)
+        self._scale = (eta / self.sizes[-1]).repeat(runs // len(eta), 1, 1)
         self._active = torch.arange(runs, device=like.device)
         self._active_data, self._active_loss = self.data, self.loss
         self._diverged = torch.full((runs,), -1, device=like.device)
@@ -135,30 +133,22 @@ class Ensemble:
         cpu = like.device.type == "cpu"
         room = CACHE if cpu else DEVICE_MEMORY
         chunk = max(1, room // (self.kernel.elements(self.sizes) * like.element_size()))
-        self._threads = 1
-        if cpu and torch.get_num_threads() > 1:
-            flops = self.kernel.flops(self.sizes)
-            worth = max(1, min(runs, runs * flops // THREAD_FLOPS))
-            self._threads = min(torch.get_num_threads(), worth)
-            if self._threads > 1:  # equal shares
-                rounds = -(-runs // (chunk * self._threads))
-                chunk = -(-runs // (rounds * self._threads))
+        worth = min(runs, runs * self.kernel.flops(self.sizes) // THREAD_FLOPS)
+        self._threads = max(1, min(torch.get_num_threads(), worth)) if cpu else 1
+        if self._threads > 1:  # equal shares
+            rounds = -(-runs // (chunk * self._threads))
+            chunk = -(-runs // (rounds * self._threads))
         self._chunk = min(chunk, runs)
         self._kernels: queue.SimpleQueue = queue.SimpleQueue()
         for _ in range(self._threads):
             self._kernels.put(self.kernel(self._chunk, self.sizes, self.act, like))
-        for name, (observe, _, _) in self.observables.items():  # shapes, from a step on one run
-            head = slice(0, 1)
-            value = observe(
-                self._state(
-                    self.kernel.unpack([p[head] for p in self._packed]),
-                    self.data.select(head),
-                    self.loss.of_runs(head),
-                )
-            )
-            self._history[name] = value.new_full(
-                (runs, len(self.grid), *value.shape[1:]), torch.nan
-            )
+        one = slice(0, 1)  # whose observables have everyone's shapes
+        weights = self.kernel.unpack([p[one] for p in self._packed])
+        state = self._state(weights, self.data.select(one), self.loss.of_runs(one))
+        for name, (observe, _, _) in self.observables.items():
+            value = observe(state)
+            shape = (runs, len(self.grid), *value.shape[1:])
+            self._history[name] = value.new_full(shape, torch.nan)
 
     def _state(self, weights: Weights, data: Data, loss: Loss) -> State:
         return state_of(weights, data.inputs, data.targets, self.act, loss)
@@ -188,11 +178,8 @@ class Ensemble:
         self._now = block[-1][0]
         bad = ~self._ok
         if _any(bad):
-            first = torch.full_like(self._active, -1)
-            for part in parts:
-                if _any(bad[part]):
-                    self._replay(part, began, scale, start, bad, first)
-            self._diverged[self._active] = first
+            first = [self._first_bad(part, (began, scale), start) for part in parts]
+            self._diverged[self._active] = torch.cat(first)
             if self.raising:
                 run = int(self._active[bad][0])
                 eta = float(self.step_size.reshape(-1).expand(self._runs)[run])
@@ -234,33 +221,25 @@ class Ensemble:
 
     def _record(self, part: slice, record: int, state: State) -> None:
         for name, (observe, _, _) in self.observables.items():
-            column = self._history[name][:, record]
-            if len(self._active) == self._runs:
-                column[part] = observe(state)
-            else:
-                column.index_copy_(0, self._active[part], observe(state))
+            self._history[name][self._active[part], record] = observe(state)
 
-    def _replay(
-        self,
-        part: slice,
-        began: list[Tensor],
-        scale: Tensor,
-        start: int,
-        bad: Tensor,
-        first: Tensor,
-    ) -> None:
-        """Repeat a chunk's block step by step: the first step with a non-finite loss."""
-        kernel = self._bound(began, scale, part)
+    def _first_bad(self, part: slice, began: tuple[list[Tensor], Tensor], start: int) -> Tensor:
+        """Repeat a chunk's block step by step: each run's first step with a non-finite loss."""
+        good = self._ok[part]
+        first = torch.full_like(good, -1, dtype=torch.long)
+        if not _any(~good):
+            return first
+        kernel = self._bound(*began, part)
         targets = self._active_data.select(part).targets
         loss = self._active_loss.of_runs(part)
-        found, wanted = first[part], bad[part]
         for t in range(start, self._now + 1):
             broken = ~torch.isfinite(loss.value(kernel.outputs(), targets))
-            found.copy_(torch.where(wanted & broken & (found < 0), t, found))
-            if not _any(wanted & (found < 0)):
+            first = torch.where(broken & ~good & (first < 0), t, first)
+            if not _any(~good & (first < 0)):
                 break
             kernel.advance(1)
         self._kernels.put(kernel)
+        return first
 
     def _take_out(self, finished: Tensor) -> None:
         """Store the finished runs' weights and close the ranks of the others."""

@@ -18,7 +18,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import check_shapes
 
-__all__ = ["Buffers", "Passes", "backward", "deltas", "forward", "hidden", "through_activation_"]
+__all__ = ["Buffers", "Passes", "deltas", "forward", "hidden"]
 
 #: Bytes of the panels of W in the backward pass: about the private cache of a core.
 PANEL = 1 << 20
@@ -102,50 +102,6 @@ def hidden(
     return [h.mT for h in found]
 
 
-def through_activation_(psi: Activation, delta: Tensor, h: Tensor, z: Tensor | None) -> Tensor:
-    """psi'(z) * delta, written over delta; all (runs, samples, n_l).
-
-    z is None for ReLU, where h > 0 tells the same as z > 0.
-    """
-    if z is None:
-        return torch.ops.aten.threshold_backward.grad_input(delta, h, 0, grad_input=delta)
-    return delta.mul_(psi.derivative(z))
-
-
-def backward(
-    w: Tensor,
-    v: Tensor | None,
-    h: Tensor,
-    delta: Tensor,
-    g: float,
-    ratio: float,
-    eta: float | Tensor,
-    momentum: float,
-    below: Tensor | None,
-) -> None:
-    """One layer: below <- g delta W (unless None), while W and its velocity v take their step.
-
-    h, delta, below: (runs, samples, n_in), (runs, samples, n_out), (runs, samples, n_in).
-    eta: one number, or (runs, 1, 1). Each panel of W is read once for both products.
-    """
-    change, scale = delta.mT, g * ratio
-    if v is None:
-        if isinstance(eta, Tensor):
-            change = change * -eta
-        else:
-            scale = -scale * eta
-    for number, rows in enumerate(_panels(w)):
-        panel = w[:, rows]
-        if below is not None:
-            _product(below, delta[..., rows], panel, g, beta=min(number, 1))
-        if v is None:
-            _product(panel, change[:, rows], h, scale, beta=1)
-        else:
-            part = v[:, rows]
-            _product(part, change[:, rows], h, scale, beta=momentum)
-            panel.sub_(eta * part)
-
-
 def deltas(
     weights: Sequence[Tensor],
     slopes: Sequence[Tensor | None],
@@ -194,18 +150,38 @@ class Passes:
     def backward(self, delta: Tensor) -> None:
         """Every weight takes its step. delta: dloss/df, (runs, samples, n_L)."""
         for layer in reversed(range(len(self._weights))):
-            h = self._h[layer]
-            below = self._buffers.get("backward", layer, delta, *h.shape) if layer else None
-            backward(
-                self._weights[layer],
-                self._velocities[layer] if self._velocities else None,
-                h,
-                delta,
-                self._multipliers[layer],
-                self._ratios[layer],
-                self._eta,
-                self._momentum,
-                below,
-            )
+            h, below = self._h[layer], None
+            if layer:
+                below = self._buffers.get("backward", layer, delta, *h.shape)
+            self._step(layer, delta, below)
+            if below is None:
+                return
+            z = self._z[layer - 1]
+            if z is None:  # ReLU: h > 0 tells the same as z > 0
+                delta = torch.ops.aten.threshold_backward.grad_input(below, h, 0, grad_input=below)
+            else:
+                delta = below.mul_(self._psi.derivative(z))
+
+    def _step(self, layer: int, delta: Tensor, below: Tensor | None) -> None:
+        """One layer: below <- g delta W (unless None), while W and its velocity take their step.
+
+        Each panel of W is read once for both products.
+        """
+        w, h, g, eta = self._weights[layer], self._h[layer], self._multipliers[layer], self._eta
+        v = self._velocities[layer] if self._velocities else None
+        change, scale = delta.mT, g * self._ratios[layer]
+        if v is None:
+            if isinstance(eta, Tensor):
+                change = change * -eta
+            else:
+                scale = -scale * eta
+        for number, rows in enumerate(_panels(w)):
+            panel = w[:, rows]
             if below is not None:
-                delta = through_activation_(self._psi, below, h, self._z[layer - 1])
+                _product(below, delta[..., rows], panel, g, beta=min(number, 1))
+            if v is None:
+                _product(panel, change[:, rows], h, scale, beta=1)
+            else:
+                part = v[:, rows]
+                _product(part, change[:, rows], h, scale, beta=self._momentum)
+                panel.sub_(eta * part)

@@ -154,11 +154,7 @@ class _Native(Kernel):
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
         (m0, m1, m2, n), runs, dtype = self._sizes, len(scale), packed[0].dtype
-        for name, t, own in (
-            ("inputs", data.inputs, (m0, n)),
-            ("targets", data.targets, (m2, n)),
-            ("transposed", data.transposed, (n, m0)),
-        ):
+        for name, t, own in zip(data._fields, data, ((m0, n), (n, m0), (m2, n)), strict=True):
             if t.shape not in (own, (runs, *own)) or t.dtype != dtype:
                 raise ValueError(f"{name}: {tuple(t.shape)}, {t.dtype}: must be {own}, {dtype}")
         kind = KINDS.get(getattr(loss.residual, "func", loss.residual), GIVEN)

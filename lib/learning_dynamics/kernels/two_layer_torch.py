@@ -199,13 +199,8 @@ class ProductKernel(Kernel):
     def advance(self, steps: int) -> None:
         loss, y, scale, at = self._loss, self._data.targets, self._scale, self._at
         f, c, ct, d2, cm = at.f, at.c, at.ct, at.d2, at.c.mT
-        w1, w2t, times, xt, (_, tall_f, tall_c) = (
-            self._w1,
-            self._w2t,
-            self._times,
-            self._data.transposed,
-            self._tall,
-        )
+        w1, w2t, xt = self._w1, self._w2t, self._data.transposed
+        times, (_, tall_f, tall_c) = self._times, self._tall
         for _ in range(steps):
             if not self._fresh:
                 self.outputs()
