@@ -44,7 +44,8 @@ __all__ = [
 ]
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Diverged(ValueError):

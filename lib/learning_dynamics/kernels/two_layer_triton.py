@@ -32,10 +32,11 @@ try:
     import triton.language as tl
     from triton import jit
 except ImportError:  # the functions below are then never called
-    tl = SimpleNamespace(constexpr=None)
 
-    def jit(function=None, **_):
+    def _plain(function: Any = None, **_: Any) -> Any:
         return function or no_type_check
+
+    tl, jit = SimpleNamespace(constexpr=None), _plain
 
 
 __all__ = ["RESIDUALS", "LinearTriton", "SampleTriton", "kernel_for", "seconds", "why_not"]
@@ -285,14 +286,14 @@ RESIDUALS = {
 }
 
 
-def _functions(act: Activation) -> tuple | None:
-    """sigma and its cotangent as this file has them; None for an activation that has not."""
+def _functions(act: Activation) -> tuple[Any, ...]:
+    """sigma and its cotangent as this file has them; () for any other activation."""
     if act.negative_slope is not None:
         return BENT.get(act.negative_slope, (leaky_relu, leaky_relu_pull))
-    return SMOOTH.get(act.name) if act == ACTIVATIONS.get(act.name) else None
+    return SMOOTH.get(act.name, ()) if act == ACTIVATIONS.get(act.name) else ()
 
 
-def _residual(loss: Loss) -> tuple:
+def _residual(loss: Loss) -> tuple[Any, Any]:
     """The residual's function in torch, and what it was given besides f and y."""
     return getattr(loss.residual, "func", loss.residual), getattr(loss.residual, "args", ())
 
@@ -308,7 +309,7 @@ def why_not(act: Activation, loss: Loss, sizes: Sizes, like: Tensor) -> str | No
         return "Triton is not installed; it comes with PyTorch's builds for CUDA"
     if like.dtype not in MOST or not (like.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return f"weights are {like.dtype} on {like.device.type}: must be float32 or float64, cuda"
-    if _functions(act) is None:
+    if not _functions(act):
         return f"activation {act.name}: allowed are linear, relu, leaky_relu, {', '.join(SMOOTH)}"
     if _residual(loss)[0] not in RESIDUALS:
         return f"loss {loss.name}: allowed are the losses of `learning_dynamics.losses`"
@@ -400,7 +401,7 @@ class SampleTriton(_Triton, DenseKernel):
         elif given:
             threshold = given[0]
         numbers = scale.new_tensor([self._act.negative_slope or 0.0, threshold])
-        act, pull = _functions(self._act) or ()
+        act, pull = _functions(self._act)
         self._bound(
             sample_steps,
             (x, y, w, scale, numbers),

@@ -10,6 +10,7 @@ __all__ = [
     "baseline_table",
     "compiler_text",
     "generated_table",
+    "gpu_text",
     "large_run_text",
     "read_benchmarks",
     "reduction_table",
@@ -81,6 +82,39 @@ def generated_table(path: Path = RESULTS / "native_against_generated.json") -> s
         row += [f"{case[f'speed over {other}']:.2f}" for other in ("generated", "torch")]
     head = [f"{bits}: over {other}" for bits in (64, 32) for other in ("generated", "torch")]
     return _table(["net", *head], [[name, *row] for name, row in rows.items()])
+
+
+def gpu_text(path: Path = RESULTS / "benchmarks_gpu.json") -> str:
+    """What `benchmarks/gpu.py` recorded: costs beside JAX and torch.nn, and the random problems."""
+    if not path.exists():
+        return (
+            "The kernels for a GPU that are new since then have not been timed: "
+            "`python benchmarks/gpu.py` does it, and checks them, where there is one."
+        )
+    record = json.loads(path.read_text())
+    columns = ("triton", "graph", "torch", "auto", "JAX")
+    two = [
+        [name, *(f"{row[c]:.3g}" if c in row else "" for c in columns), row["chosen"]]
+        for name, row in record["two layers"].items()
+    ]
+    deep = ("ours", "torch.nn", "products")
+    six = [[name, *(f"{row[c]:.3g}" for c in deep)] for name, row in record["six layers"].items()]
+    rates, found = record["rates"], record["staircases"]
+    words = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
+    card = (
+        f"Measured on one {record['card']} with torch {record['torch']}, Triton "
+        f"{record['triton']} and JAX {record['jax']}; microseconds per run and step:"
+    )
+    drops = (
+        f"The card's own rates (Tflop/s, copy in GB/s): {words}. Of {found['problems']} random "
+        f"linear problems, run in {found['seconds']:.1f} seconds, {found['drops reached']} of "
+        f"{found['drops']} drops were reached; their steps differ from the predicted ones by "
+        f"{100 * found['median error']:.2g} % in the median and by less than "
+        f"{100 * found['99 % of errors below']:.2g} % in 99 of 100."
+    )
+    tables = _table(["case", *columns, "chosen"], two), _table(["case", *deep], six)
+    training = "A training step of six layers, in milliseconds:"
+    return "\n\n".join((card, tables[0], training, tables[1], drops))
 
 
 def compiler_text(record: dict[str, Any]) -> str:

@@ -1,13 +1,25 @@
 """Tables of the performance page, and the evidence functions' own checks."""
 
+import importlib
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paper.performance import benchmarks
-from paper.performance.benchmarks import BASELINES, MISSING, baseline_table, read_benchmarks
+from paper.performance.benchmarks import (
+    BASELINES,
+    MISSING,
+    baseline_table,
+    gpu_text,
+    read_benchmarks,
+)
 from paper.performance.kernels import half_drops
+
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+gpu = importlib.import_module("gpu")
 
 
 def case(jax):
@@ -89,3 +101,24 @@ def test_half_drops_are_counted_only_when_all_are_reached():
     assert half_drops(losses, levels) == [2, 4]
     with pytest.raises(ValueError, match="last half-drop"):
         half_drops(losses[:4], levels)
+
+
+def test_timings_on_a_gpu_are_shown_or_said_to_be_missing(tmp_path):
+    path = tmp_path / "benchmarks_gpu.json"
+    assert "have not been timed" in gpu_text(path)
+    row = {"triton": 0.5, "graph": 1.5, "torch": 2.5, "auto": 0.5, "chosen": "triton"}
+    record = {
+        "card": "a card",
+        "torch": "2",
+        "triton": "3",
+        "jax": "not installed",
+        "two layers": {"linear, 1 runs": row},
+        "six layers": {"n = 4": {"ours": 1.0, "torch.nn": 2.0, "products": 0.9}},
+        "rates": {"copy": 4000.0},
+        "staircases": gpu.staircases(4, 2, "cpu", scales=(1e-4, 1e-6)),
+    }
+    path.write_text(json.dumps(record))
+    shown = gpu_text(path)
+    assert "| linear, 1 runs | 0.5 | 1.5 | 2.5 | 0.5 |  | triton |" in shown
+    assert record["staircases"]["drops reached"] == record["staircases"]["drops"] >= 4
+    assert record["staircases"]["median error"] < 0.05  # of log(1/100); the shape of drops cancels
