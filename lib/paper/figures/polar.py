@@ -67,8 +67,8 @@ def plot_factors(runs: xr.Dataset, size: str, axes: Sequence[Axes], label: str) 
 def plot_autoencoder(runs: xr.Dataset, axes: Sequence[Axes]) -> None:
     """By method against n: best rate over that at the least n, the loss there, least change."""
     rate, loss, change = axes
-    for name, colour, marker in zip(runs.method.values, COLOURS, MARKERS, strict=False):
-        own = runs.sel(method=name)
+    for name, colour, marker in zip(runs.optimizer.values, COLOURS, MARKERS, strict=False):
+        own = runs.sel(optimizer=name)
         moved = 2.0 ** (own.best - own.best.isel(wide=0).mean()).mean("seed")
         style: dict[str, Any] = {"color": colour, "marker": marker}
         rate.plot(own.wide, moved, label=name, **style)

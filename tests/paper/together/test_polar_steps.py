@@ -187,4 +187,4 @@ def test_the_smallest_direction_is_done_first():
 def test_the_autoencoder_s_best_rate_stays_under_polar_steps():
     tuned = autoencoder.run()
     shift = (tuned.best.isel(wide=-1) - tuned.best.isel(wide=0)).mean("seed")
-    assert float(abs(shift.sel(method="Muon, Spectral"))) < 0.5 < float(abs(shift).max())
+    assert float(abs(shift.sel(optimizer="Muon, Spectral"))) < 0.5 < float(abs(shift).max())

@@ -106,9 +106,9 @@ def cells(config: Config = Config()) -> list[Cell]:
 def join_cells(config: Config, results: list[xr.Dataset]) -> xr.Dataset:
     """The results of `cells`, by method and width n.
 
-    end (method, wide, seed, lattice) at log_rate (method, lattice), NaN beyond a method's rates;
-    the other variables of `tune`; best_power (method, seed) : exponent in n of the best rate;
-    lost (method, seed) : end of the loss at the largest n with the rate of the grid that is best
+    end (optimizer, wide, seed, lattice) at log_rate (optimizer, lattice), NaN beyond its rates;
+    the other variables of `tune`; best_power (optimizer, seed) : exponent in n of the best rate;
+    lost (optimizer, seed) : end of the loss at the largest n with the rate of the grid that is best
     at the smallest n, over its least at the largest n.
     """
     rows = []
@@ -122,7 +122,7 @@ def join_cells(config: Config, results: list[xr.Dataset]) -> xr.Dataset:
     lattice = range(max(row.sizes["lattice"] for row in rows))
     rows = [row.assign_coords(lattice=range(row.sizes["lattice"])) for row in rows]
     rows = [row.reindex(lattice=lattice) for row in rows]
-    return xr.concat(rows, "method").assign_coords(method=list(METHODS))
+    return xr.concat(rows, "optimizer").assign_coords(optimizer=list(METHODS))
 
 
 def run(config: Config = Config()) -> xr.Dataset:

@@ -4,7 +4,6 @@ Finished cells stay in a store, so a stopped command goes on where it was when c
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     for name in options.names:
         experiment, cells, join, config = RECORDS[name]
-        started = time.process_time()
         result = join(config, sweep(experiment, cells, store=options.store))
         labels = {
             "config": repr(config),
             "version": experiment.version,
-            "processor_minutes": round((time.process_time() - started) / 60, 2),
             "command": f"python -m paper.together.polar_steps.compute {name}",
             **provenance(),
         }
