@@ -33,16 +33,17 @@ def plot_schedules(runs: Mapping[str, Trajectory], levels: Sequence[float], ax: 
 
 
 def plot_escape_times(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
-    """Cyclic sweeps to the escape against epsilon, all draws; lines of slope -(L - 2)."""
-    figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3))
-    for ax, result, name in zip(axes, (linear, relu), ("linear", "ReLU"), strict=True):
-        for colour, (depth, one) in zip(COLOURS, result.sweeps[0].groupby("depth"), strict=False):
+    """Sweeps (linear) and time (ReLU) against epsilon, all draws; lines of slope -(L - 2)."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
+    for ax, counted in zip(axes, (linear.sweeps[0], relu.time), strict=True):
+        for colour, (depth, one) in zip(COLOURS, counted.groupby("depth"), strict=False):
             one = one.squeeze()
             ax.loglog(one.scale, one.T, "o", color=colour, markersize=2)
             line = np.exp(np.log(one[:, 0]).mean()) * (one.scale / one.scale[0]) ** (2 - depth)
             ax.loglog(one.scale, line, color=colour, label=f"depth {depth}, slope {2 - depth}")
-        ax.set(xlabel=r"$\epsilon$", title=name)
-    axes[0].set_ylabel("sweeps to the escape")
+        ax.set_xlabel(r"$\epsilon$")
+    axes[0].set_ylabel("sweeps to the escape, linear")
+    axes[1].set_ylabel("time on the plateau, ReLU")
     axes[0].legend()
     return figure
 
@@ -50,8 +51,9 @@ def plot_escape_times(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
 def plot_rank_ratios(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
     """sigma_2/sigma_1 of every layer at the escape against epsilon, all draws; dashed: slope 1."""
     figure, axes = plt.subplots(2, 3, sharex=True, sharey=True, figsize=(7.2, 4.4))
-    for row, result, name in zip(axes, (linear, relu), ("linear", "ReLU"), strict=True):
-        for ax, (depth, one) in zip(row, result.ratio[0].groupby("depth"), strict=True):
+    both = (linear.ratio[0], "linear"), (relu.ratio, "ReLU")
+    for row, (ratio, name) in zip(axes, both, strict=True):
+        for ax, (depth, one) in zip(row, ratio.groupby("depth"), strict=True):
             one = one.squeeze()
             for layer in reversed(range(depth)):
                 colour = COLOURS[1] if layer == 0 else COLOURS[0]
@@ -60,7 +62,7 @@ def plot_rank_ratios(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
                 lines[0].set_label(label)
             ax.loglog(one.scale, one.scale, "k--", linewidth=0.8)
             ax.text(0.03, 0.9, f"{name}, depth {depth}", transform=ax.transAxes, fontsize=8)
-            if result is relu:
+            if name == "ReLU":
                 ax.set_xlabel(r"$\epsilon$")
         row[0].set_ylabel(r"$\sigma_2 / \sigma_1$")
     axes[1, 2].legend(loc="lower right")
