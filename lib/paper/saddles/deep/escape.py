@@ -352,14 +352,16 @@ def relu(config: Config = Config()) -> xr.Dataset:
     """ReLU nets, followed as a flow until |W|^L = 1e-4, still on the plateau.
 
     ratio (depth, draw, scale, layer) : sigma_2/sigma_1 there, NaN above L.
-    time (depth, draw, scale) : until then, eta times the sweeps. ratio_power, time_power : powers of epsilon.
+    time (depth, draw, scale) : until then, eta times the sweeps.
+    ratio_power, time_power : powers of epsilon.
     """
     parts = []
     for depth in config.depths:
         draws = [draw(depth, i, narrowest=6) for i in range(config.relu)]
         grid = len(draws), len(config.scales)
         weights, problem, _ = stacked(draws, config.scales)
-        weights, time = flow_until(weights, problem, 1e-4 ** (1 / depth), activation="relu")
+        options = {"activation": "relu", "fineness": 0.3}  # kinks bend it anyway
+        weights, time = flow_until(weights, problem, 1e-4 ** (1 / depth), **options)
         ratio = rank_ratios(weights).reshape(*grid, depth)
         ratio = torch.nn.functional.pad(ratio, (0, max(config.depths) - depth), value=torch.nan)
         dims = ("draw", "scale")
