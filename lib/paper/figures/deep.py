@@ -33,16 +33,17 @@ def plot_schedules(runs: Mapping[str, Trajectory], levels: Sequence[float], ax: 
 
 
 def plot_escape_times(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
-    """Cyclic sweeps to the escape against epsilon, all draws; lines of slope -(L - 2)."""
-    figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3))
-    for ax, result, name in zip(axes, (linear, relu), ("linear", "ReLU"), strict=True):
-        for colour, (depth, one) in zip(COLOURS, result.sweeps[0].groupby("depth"), strict=False):
-            one = one.squeeze()
+    """Sweeps (linear) and time (ReLU) against epsilon, all draws; lines of slope -(L - 2)."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
+    for ax, counted in zip(axes, (linear.sweeps.isel(schedule=0), relu.time), strict=True):
+        for colour, depth in zip(COLOURS, counted.depth.values, strict=False):
+            one = counted.sel(depth=depth)
             ax.loglog(one.scale, one.T, "o", color=colour, markersize=2)
             line = np.exp(np.log(one[:, 0]).mean()) * (one.scale / one.scale[0]) ** (2 - depth)
             ax.loglog(one.scale, line, color=colour, label=f"depth {depth}, slope {2 - depth}")
-        ax.set(xlabel=r"$\epsilon$", title=name)
-    axes[0].set_ylabel("sweeps to the escape")
+        ax.set_xlabel(r"$\epsilon$")
+    axes[0].set_ylabel("sweeps to the escape, linear")
+    axes[1].set_ylabel("time on the plateau, ReLU")
     axes[0].legend()
     return figure
 
@@ -50,9 +51,10 @@ def plot_escape_times(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
 def plot_rank_ratios(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
     """sigma_2/sigma_1 of every layer at the escape against epsilon, all draws; dashed: slope 1."""
     figure, axes = plt.subplots(2, 3, sharex=True, sharey=True, figsize=(7.2, 4.4))
-    for row, result, name in zip(axes, (linear, relu), ("linear", "ReLU"), strict=True):
-        for ax, (depth, one) in zip(row, result.ratio[0].groupby("depth"), strict=True):
-            one = one.squeeze()
+    both = (linear.ratio.isel(schedule=0), "linear"), (relu.ratio, "ReLU")
+    for row, (ratio, name) in zip(axes, both, strict=True):
+        for ax, depth in zip(row, ratio.depth.values, strict=True):
+            one = ratio.sel(depth=depth)
             for layer in reversed(range(depth)):
                 colour = COLOURS[1] if layer == 0 else COLOURS[0]
                 label = "$W_1$" if layer == 0 else "other layers" if layer == 1 else None
@@ -60,7 +62,7 @@ def plot_rank_ratios(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
                 lines[0].set_label(label)
             ax.loglog(one.scale, one.scale, "k--", linewidth=0.8)
             ax.text(0.03, 0.9, f"{name}, depth {depth}", transform=ax.transAxes, fontsize=8)
-            if result is relu:
+            if name == "ReLU":
                 ax.set_xlabel(r"$\epsilon$")
         row[0].set_ylabel(r"$\sigma_2 / \sigma_1$")
     axes[1, 2].legend(loc="lower right")
@@ -71,16 +73,16 @@ def plot_directions(result: xr.Dataset, depth: int, draw: int) -> Figure:
     """Left: rank and direction of one draw against epsilon. Right: all exponents of directions."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
     one = result.sel(depth=depth, draw=draw)
-    ratio, angle = one.ratio[0, :, 0], np.degrees(np.arctan(one.angle.sel(side="input")))
+    ratio, angle = one.ratio.isel(schedule=0, layer=0), np.degrees(np.arctan(one.angle.sel(side="input")))
     axes[0].loglog(one.scale, ratio, "o-", color=COLOURS[0], label=r"$\sigma_2/\sigma_1$ of $W_1$")
     axes[0].loglog(one.scale, angle, "s-", color=COLOURS[1], label="angle of $W_1$, degrees")
     axes[0].set_xlabel(r"$\epsilon$")
     axes[0].legend()
     axes[1].plot((0, 1), (0, 1), color="black", linewidth=0.8)
-    for colour, (depth, at) in zip(COLOURS, result.groupby("depth"), strict=False):
-        at = at.squeeze()
+    for colour, number in zip(COLOURS, result.depth.values, strict=False):
+        at = result.sel(depth=number)
         for side, marker in (("input", "o"), ("output", "s")):
-            label = f"depth {depth}" if side == "input" else None
+            label = f"depth {number}" if side == "input" else None
             power = at.early_power.sel(side=side)
             options = {"color": colour, "fillstyle": "none", "markersize": 4, "label": label}
             axes[1].plot(at.predicted, power, marker, linestyle="none", **options)
@@ -94,8 +96,8 @@ def plot_pairs(result: xr.Dataset) -> Figure:
     figure, ax = plt.subplots(figsize=(3.6, 3.2))
     top = float(result.alignment.max())
     ax.plot((0, top), (0, top), color="black", linewidth=0.8)
-    for colour, (depth, at) in zip(COLOURS, result.groupby("depth"), strict=False):
-        at = at.squeeze()
+    for colour, depth in zip(COLOURS, result.depth.values, strict=False):
+        at = result.sel(depth=depth)
         options = {"fmt": "o", "color": colour, "markersize": 3, "label": f"depth {depth}"}
         ax.errorbar(at.alignment_predicted, at.alignment, 5 * at.error, linewidth=0.6, **options)
     ax.set(xlabel=r"$\frac{L}{2}(1 - g)$", ylabel="fitted exponent")

@@ -57,18 +57,16 @@ class Config:
 
     early   : |W|^L at which the direction is read, |W| the geometric mean of the layers' norms.
     escaped : loss gone at the escape, in units of what the leading direction alone can take.
-    narrowest : hidden width. relu : draws per depth of `relu`, with at least 6 units, because a
-        narrower layer of ReLU units is often dead at the start. alone : scales of `alone`.
+    relu    : draws per depth of `relu`, with at least 6 hidden units, because a narrower layer of
+        ReLU units is often dead at the start. alone : scales of `alone`.
     scaled  : draws per depth and eta s_1 of `scaled_steps`.
     """
 
     draws: int = 22
     depths: tuple[int, ...] = (3, 4, 5)
-    activation: str = "linear"
     scales: tuple[float, ...] = (1e-9, 1e-10, 1e-11, 1e-12, 1e-13)
     early: float = 1e-16
     escaped: float = 0.1
-    narrowest: int = 2
     relu: int = 4
     alone: tuple[float, ...] = (1e-3, 1e-5, 1e-7)
     scaled: tuple[int, float] = (6, 0.6)
@@ -196,19 +194,18 @@ def run(config: Config = Config()) -> xr.Dataset:
     """
     parts = []
     for depth in config.depths:
-        draws = [draw(depth, i, config.narrowest) for i in range(config.draws)]
+        draws = [draw(depth, i) for i in range(config.draws)]
         grid = len(draws), len(config.scales)
         weights, problem, (left, right, scale, step) = stacked(draws, config.scales)
         s = torch.stack([d.s[:2] for d in draws])
         a = scale ** (1 / depth)
         eta = step / s[:, 0].repeat_interleave(grid[1]) / a ** (depth - 2)
-        options = {"activation": config.activation}
-        weights, time = flow_until(weights, problem, config.early ** (1 / depth), **options)
+        weights, time = flow_until(weights, problem, config.early ** (1 / depth))
         early, angle = leading_direction(weights, left, right)
         # In steps from where one changes the weights by 3 %, or 1 % of the map is learned.
         switch = (0.03 / step) ** (1 / (depth - 2))
         switch = a * switch.clamp_max(0.01 ** (1 / depth))
-        weights, more = flow_until(weights, problem, switch, **options)
+        weights, more = flow_until(weights, problem, switch)
         initial = 0.5 * problem.targets.square().sum(1).mean(1)
         gain = 0.5 * s[:, 0].repeat_interleave(grid[1]) * scale
         found = []
@@ -221,7 +218,6 @@ def run(config: Config = Config()) -> xr.Dataset:
                 schedule=schedule,
                 stop_loss=initial - config.escaped * gain,
                 record_at=torch.arange(0, 2001, 50),
-                **options,
             )
             if int(track.stopped_at.min()) < 1:
                 raise ValueError(f"escaped = {config.escaped}: not passed in 1 to 2000 sweeps")
@@ -353,8 +349,29 @@ def scaled_steps(config: Config = Config()) -> xr.Dataset:
 
 
 def relu(config: Config = Config()) -> xr.Dataset:
-    """`run` for ReLU nets, which have no `predicted`; fewer draws."""
-    return run(replace(config, activation="relu", draws=config.relu, narrowest=6))
+    """ReLU nets, followed as a flow until |W|^L = 1e-4, still on the plateau.
+
+    ratio (depth, draw, scale, layer) : sigma_2/sigma_1 there, NaN above L.
+    time (depth, draw, scale) : until then, eta times the sweeps.
+    ratio_power, time_power : powers of epsilon.
+    """
+    parts = []
+    for depth in config.depths:
+        draws = [draw(depth, i, narrowest=6) for i in range(config.relu)]
+        grid = len(draws), len(config.scales)
+        weights, problem, _ = stacked(draws, config.scales)
+        options = {"activation": "relu", "fineness": 0.3}  # kinks bend it anyway
+        weights, time = flow_until(weights, problem, 1e-4 ** (1 / depth), **options)
+        ratio = rank_ratios(weights).reshape(*grid, depth)
+        ratio = torch.nn.functional.pad(ratio, (0, max(config.depths) - depth), value=torch.nan)
+        dims = ("draw", "scale")
+        variables = {"ratio": ((*dims, "layer"), ratio), "time": (dims, time.reshape(grid))}
+        parts.append(xr.Dataset(variables))
+    coords = {"depth": list(config.depths), "scale": list(config.scales)}
+    result = xr.concat(parts, "depth").assign_coords(coords)
+    for name in ("ratio", "time"):
+        result[f"{name}_power"] = fit_slope(np.log(result.scale), np.log(result[name])).slope
+    return result
 
 
 def recorded(config: Config = Config()) -> xr.Dataset:
@@ -406,7 +423,7 @@ def rank_one(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evidenc
     first = relu.ratio_power.isel(layer=0)
     details = {
         "draws": linear.predicted.size,
-        "relu_draws": relu.predicted.size,
+        "relu_draws": relu.time_power.size,
         "relu_upper": ends(relu.ratio_power.isel(layer=slice(1, None))),
         "relu_first": [first.min(), first.median(), first.max()],
         "alone_power": abs(alone.ratio_power).max(),
@@ -422,8 +439,8 @@ def escape_time(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evid
     error = [abs(r.time_power + r.depth - 2) for r in (linear, relu)]
     details = {
         "draws": linear.predicted.size,
-        "relu_draws": relu.predicted.size,
+        "relu_draws": relu.time_power.size,
         "alone_error": abs(alone.time_power + 2 * (alone.depth - 1)).max(),
     }
-    worst = [e.max(["draw", "schedule"]) for e in error]
+    worst = [e.max([d for d in e.dims if d != "depth"]) for e in error]
     return Evidence(worst, 0.0, 0.001, range(linear.sizes["draw"]), details)

@@ -20,7 +20,7 @@ from learning_dynamics.saddles.deep_nets import (
 from paper.claims import Evidence, claim
 from paper.records import read_record, write_record
 from paper.saddles.deep import escape
-from paper.saddles.deep.escape import draw, leading_direction, power, stacked
+from paper.saddles.deep.escape import Draw, draw, leading_direction, power, stacked
 
 __all__ = ["Config", "main", "pairs_in_turn", "pairwise", "recorded", "run"]
 
@@ -65,50 +65,70 @@ def run(config: Config = Config()) -> xr.Dataset:
     """
     parts = []
     for depth in config.depths:
-        rows = []
-        for i in range(config.draws):
-            one, low = draw(depth, i), i % (depth - 1)
-            scales = tuple(float(f) ** (-2 / depth) for f in config.growth)
-            weights, problem, _ = stacked([one], scales)
-            moments = one.problem.moments()
-            below = _product(list(one.start[:low]), len(moments.xx))
-            above = _product(list(one.start[low + 2 :]), one.start[low + 1].shape[0])
-            u, s, v = torch.linalg.svd(above.mT @ moments.yx @ below.mT)
-            seen, moved = below.mT @ v[0], above @ u[:, 0]
-            gain = 0.5 * s[0] ** 2 / (moved @ moved) / (seen @ moments.xx @ seen)
-            unit = torch.tensor(scales, dtype=torch.float64)
-            h = float(one.step)
-            track = layerwise_descent(
-                weights,
-                problem,
-                step_size=h / s[0] / unit ** (depth - 2),
-                sweeps=4000,
-                schedule="simultaneous",
-                layers=(low, low + 1),
-                stop_loss=float(0.5 * moments.yy.trace() - config.escaped * gain),
-                record_at=torch.arange(0, 4001, 50),
-            )
-            if int(track.stopped_at.min()) < 1:
-                raise ValueError(f"escaped = {config.escaped}: not passed in 4000 steps")
-            pair = track.final[low : low + 2]
-            grown = xr.DataArray((layer_size(pair) / unit).log().numpy(), dims="scale")
-            ratio = xr.DataArray(rank_ratios(pair).log().mean(1).numpy(), dims="scale")
-            steps = xr.DataArray(track.stopped_at.double().numpy(), dims="scale")
-            lag = _share(s, 1, h) - _share(s, 2, h)
-            # Steps are finite: runs stop at slightly different sizes, which are divided out.
-            rows.append(
-                {
-                    "alignment": depth / 2 * -power(grown, ratio),
-                    "alignment_predicted": depth / 2 * (1 - _share(s, 1, h)),
-                    "length": depth / 2 * power(grown, steps) * np.log1p(h),
-                    "length_predicted": depth / 2,
-                    "grown": power(xr.DataArray(-unit.log().numpy(), dims="scale"), grown),
-                    "error": depth / 2 * lag * config.growth[0] ** -lag,
-                }
-            )
-        names = rows[0]
-        parts.append(xr.Dataset({n: ("draw", [float(r[n]) for r in rows]) for n in names}))
+        rows: dict[int, dict[str, float]] = {}
+        for low in range(depth - 1):
+            index = range(low, config.draws, depth - 1)
+            draws = [draw(depth, i) for i in index]
+            rows |= dict(zip(index, _train(draws, depth, low, config), strict=True))
+        ordered = [rows[i] for i in range(config.draws)]
+        parts.append(xr.Dataset({n: ("draw", [r[n] for r in ordered]) for n in ordered[0]}))
     return xr.concat(parts, "depth").assign_coords(depth=list(config.depths))
+
+
+def _train(draws: list[Draw], depth: int, low: int, config: Config) -> list[dict[str, float]]:
+    """The layers `low` and `low` + 1 of some draws of one depth."""
+    scales = tuple(float(f) ** (-2 / depth) for f in config.growth)
+    many, unit = len(scales), torch.tensor(scales, dtype=torch.float64)
+    weights, problem, (*_, step) = stacked(draws, scales)
+    rates, goals = [], []
+    for one in draws:
+        moments = one.problem.moments()
+        below = _product(list(one.start[:low]), len(moments.xx))
+        above = _product(list(one.start[low + 2 :]), one.start[low + 1].shape[0])
+        u, s, v = torch.linalg.svd(above.mT @ moments.yx @ below.mT)
+        seen, moved = below.mT @ v[0], above @ u[:, 0]
+        gain = 0.5 * s[0] ** 2 / (moved @ moved) / (seen @ moments.xx @ seen)
+        rates.append(s)
+        goals.append(0.5 * moments.yy.trace() - config.escaped * gain)
+    first = torch.stack([s[0] for s in rates]).repeat_interleave(many)
+    track = layerwise_descent(
+        weights,
+        problem,
+        step_size=step / first / unit.repeat(len(draws)) ** (depth - 2),
+        sweeps=4000,
+        schedule="simultaneous",
+        layers=(low, low + 1),
+        stop_loss=torch.stack(goals).repeat_interleave(many),
+        record_at=torch.arange(0, 4001, 50),
+    )
+    if int(track.stopped_at.min()) < 1:
+        raise ValueError(f"escaped = {config.escaped}: not passed in 4000 steps")
+    pair = track.final[low : low + 2]
+
+    def array(values: Tensor) -> xr.DataArray:
+        return xr.DataArray(values.reshape(len(draws), many).numpy(), dims=("draw", "scale"))
+
+    # Steps are finite: runs stop at slightly different sizes, which are divided out.
+    small = -unit.log().repeat(len(draws))
+    grown = array(layer_size(pair).log() + small)
+    aligned = -power(grown, array(rank_ratios(pair).log().mean(1)))
+    steps = power(grown, array(track.stopped_at.double()))
+    total = power(array(small), grown)
+    found = []
+    for i, (one, s) in enumerate(zip(draws, rates, strict=True)):
+        h = float(one.step)
+        lag = _share(s, 1, h) - _share(s, 2, h)
+        found.append(
+            {
+                "alignment": depth / 2 * float(aligned[i]),
+                "alignment_predicted": depth / 2 * (1 - _share(s, 1, h)),
+                "length": depth / 2 * float(steps[i]) * float(np.log1p(h)),
+                "length_predicted": depth / 2,
+                "grown": float(total[i]),
+                "error": depth / 2 * lag * config.growth[0] ** -lag,
+            }
+        )
+    return found
 
 
 def pairs_in_turn(config: Config = Config()) -> xr.Dataset:
