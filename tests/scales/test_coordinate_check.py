@@ -48,11 +48,11 @@ def test_sound_networks_pass(network, optimizer):
 
 def test_groups_that_are_not_handed_over_are_found():
     rows = checked(optimizer_factory=lambda s: torch.optim.Adam(s.model.parameters(), 0.003))
-    wrong = rows[(rows.verdict == "differs") & (rows.quantity == "change")]
-    assert {"2.weight", "5.weight", "7.weight"} <= set(wrong.parameter)
-    assert wrong.exponent.mean() == pytest.approx(1, abs=0.3) and set(wrong.predicted.round(6)) == {
-        0
-    }
+    rows = rows[(rows.quantity == "change") & (rows.step == 1)].set_index("parameter")
+    wrong = rows.loc[["2.weight", "5.weight", "7.weight"]]  # the weights whose rates should fall
+    assert "differs" in set(wrong.verdict) and "agrees" not in set(wrong.verdict)
+    assert wrong.exponent.mean() == pytest.approx(1, abs=0.3)
+    assert set(rows.drop(wrong.index).verdict) == {"agrees"}
 
 
 def test_a_scheduler_that_overwrites_rates_is_found():
@@ -86,7 +86,7 @@ def test_networks_of_the_mup_package_pass():
     def net(size):
         model = ARCHITECTURES["plain"].build(size)
         model[-1] = mup.MuReadout(size, 4)
-        return mup.set_base_shapes(model, None)
+        return model
 
     def build(n):
         model = net(n)

@@ -108,8 +108,13 @@ def _response(
         return _rms(nn.functional.linear(h, value)) / _rms(h), 1.0
     if not isinstance(module, nn.Linear | nn.Embedding | _ConvNd) or own != "weight":
         return _rms(value), 1.0
-    zeros = {name: torch.zeros_like(p) for name, p in module._parameters.items() if p is not None}
-    answer = _rms(functional_call(module, {**zeros, own: value}, inputs[:1]))
+    own_parameters = {name: p for name, p in module._parameters.items() if p is not None}
+    kept = {name: p.clone() for name, p in own_parameters.items()}
+    for name, p in own_parameters.items():  # in place: a forward() may read attributes of these
+        p.copy_(value) if name == own else p.zero_()
+    answer = _rms(module(inputs[0]))
+    for name, p in own_parameters.items():
+        p.copy_(kept[name])
     if isinstance(module, nn.Embedding):
         return answer, 1.0
     bare = answer
