@@ -10,7 +10,6 @@ from learning_dynamics.saddles.baselines.optimizers import gradient_descent
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.linear_nets.modes import steps_until
 from learning_dynamics.saddles.skipping import active_descent as descent_phase
-from learning_dynamics.saddles.skipping import algorithm
 from learning_dynamics.saddles.two_layer import Weights, initialise
 from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
 from paper.saddles.efficient_algorithm.problems import case
@@ -35,7 +34,6 @@ def test_the_baseline_is_at_its_best_step_and_tolerance():
                 phase="gradient_descent",
                 step_size=STEPS[step] * c.largest_step,
                 tolerance=TOLERANCES[tolerance],
-                rate_tolerance=3e-3,
                 max_steps=400,
             )
         except ValueError:
@@ -123,7 +121,7 @@ def test_curvature_of_every_sample_saves_less_than_it_costs(monkeypatch):
 
     c = case("P9")
     plain = cheapest_skip(c, "fast", tolerances=COARSE).evaluations
-    monkeypatch.setattr(algorithm, "quasi_newton_phase", remember)
+    monkeypatch.setattr(descent_phase, "quasi_newton_phase", remember)
     monkeypatch.setattr(descent_phase, "gauss_newton", weighted)
     exact = cheapest_skip(c, "fast", tolerances=COARSE).evaluations
     assert 0 < plain - exact < 3 * 3
