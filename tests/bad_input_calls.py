@@ -263,11 +263,17 @@ CALLS = {
             "width": 10,
             **SQUARED,
             "activation": "linear",
+            "architecture": "dense",
+        },
+    ),
+    "saddles.skipping.Settings": (
+        skipping.Settings,
+        {
             "phase": "fast",
+            "choice": "best",
             "jump": 1.0,
             "tolerance": 1e-4,
             "rate_tolerance": 1e-3,
-            "max_stages": 1,
         },
     ),
     "scales.parametrizations.dynamic": (parametrizations.dynamic, {"r": "1/2"}),
@@ -400,5 +406,4 @@ ELSEWHERE = {
     ("saddles.layerwise.layers_in_turn", "problem"),
     ("saddles.layerwise.layers_in_turn", "order"),
     ("saddles.skipping.skip_plateaus", "problem"),
-    ("saddles.skipping.skip_plateaus", "max_stages"),
 }
