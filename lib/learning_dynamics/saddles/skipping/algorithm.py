@@ -459,7 +459,12 @@ def _beside(objective: Objective, state: State, dormant: DormantUnits) -> State 
     rows = units.clone()
     rows[halved] /= 2**0.5
     rows = torch.cat([rows, rows[halved]])
-    shift = (torch.arange(1, rows.numel() + 1) * GOLDEN % 1 - 0.5).reshape(rows.shape).double()
+    x, y = objective.problem.inputs, objective.problem.targets
+    lengths = x.square().sum(0) / x.square().sum(0).mean()
+    phases = (
+        7 * torch.arange(1, len(rows) + 1)[:, None] * lengths
+    )  # the same in any axes, any order
+    shift = torch.cat([phases.cos() @ x.mT, phases.sin() @ y.mT], dim=1)
     rows = rows + 0.01 * rows.norm(dim=1, keepdim=True) * shift / shift.norm(dim=1, keepdim=True)
     done = flow_phase(
         Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous()),
@@ -470,15 +475,12 @@ def _beside(objective: Objective, state: State, dormant: DormantUnits) -> State 
     )
     zero = torch.zeros_like(objective.problem.targets)
     first = float(objective.loss.value(zero, objective.problem.targets))
-    if float(state.loss - done.state.loss) <= 1e-7 * first:
+    if float(state.loss - done.state.loss) <= 0.5 * LARGEST_GAP * first:
         objective.gradients = before
         return None
     for i in halved:
         dormant.divide(i)
     return done.state
-
-
-GOLDEN = 0.6180339887498949  # multiples of it modulo one fill the interval evenly
 
 
 def _activated(
