@@ -6,7 +6,6 @@ gradient flow with the exact Hessian of the activation cell (Newton steps near t
 """
 
 import math
-
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -212,9 +211,7 @@ def gradient_phase(
                 d1 = (found.slopes * (placed.w2.mT @ g)) @ x.mT
                 d2 = g @ objective.activation(placed.w1 @ x).mT
                 if float((d1.square().sum() + d2.square().sum()).sqrt()) <= 100 * tolerance:
-                    return flow_phase(
-                        placed, objective, tolerance=tolerance, max_steps=max_steps
-                    )
+                    return flow_phase(placed, objective, tolerance=tolerance, max_steps=max_steps)
         weights = Weights(weights.w1 - step_size * g1, weights.w2 - step_size * state.gradients.w2)
     return Descended(weights, objective(weights), False)
 

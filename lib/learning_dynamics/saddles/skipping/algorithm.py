@@ -136,7 +136,10 @@ class _Standard:
         free = objective.activation.homogeneous
         unit = [
             4.0 ** round(math.log(float(v.abs().max()) or 1.0, 4)) if scaled else 1.0
-            for v, scaled in ((x, free), (y, free and (weighted or objective.loss.name == "squared")))
+            for v, scaled in (
+                (x, free),
+                (y, free and (weighted or objective.loss.name == "squared")),
+            )
         ]
         x, y = x / unit[0], y / unit[1]
         order = torch.arange(x.shape[1])
@@ -232,9 +235,7 @@ def _dormant(
     return DormantUnits(starts, min(m0, m2), settings.choice, settings.step_size)
 
 
-def _without_dormant(
-    objective: Objective, state: State, tolerance: float
-) -> tuple[State, Tensor]:
+def _without_dormant(objective: Objective, state: State, tolerance: float) -> tuple[State, Tensor]:
     """Remove units whose part of the output is negligible; evaluate once more if any was."""
     w = state.weights
     hidden = objective.activation(w.w1 @ objective.problem.inputs)
@@ -349,7 +350,9 @@ def certify(
                 state = quasi_newton_phase(state.weights, objective, **options).state
             escape = float(pair_of_linear_unit(objective, state)[1][0]) if bool(gone.any()) else 0.0
         zero = torch.zeros_like(units.problem.targets)
-        fall = float(start.loss - state.loss) / float(objective.loss.value(zero, units.problem.targets))
+        fall = float(start.loss - state.loss) / float(
+            objective.loss.value(zero, units.problem.targets)
+        )
         if fall > LARGEST_GAP:
             why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
             return units.certificate(replace(known, why=why))
@@ -410,7 +413,7 @@ def _skip(
             status = certificate.status
             if ended and status != "no-minimum":
                 status = "stages-exhausted"
-            elif not reached and status != "no-minimum" or status == "unknown":
+            elif (not reached and status != "no-minimum") or status == "unknown":
                 status = "stalled"
             break
         weights, size, curvature = left

@@ -15,11 +15,7 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 from torch import Tensor
 
-from learning_dynamics.saddles.skipping.clarke import (
-    is_piecewise_linear,
-    near_kinks,
-    resolve_kinks,
-)
+from learning_dynamics.saddles.skipping.clarke import is_piecewise_linear, near_kinks, resolve_kinks
 from learning_dynamics.saddles.skipping.curvature import curvature
 from learning_dynamics.saddles.skipping.objective import Objective
 from learning_dynamics.saddles.two_layer import State

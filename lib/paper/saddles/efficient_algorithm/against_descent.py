@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import xarray as xr
+from scipy.optimize import minimize
 
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
+from learning_dynamics.saddles.skipping.settings import Settings
+from learning_dynamics.saddles.two_layer import Weights, gradient
 from paper.saddles.efficient_algorithm.reference_runs import Reference, drawn, start_of
 
-__all__ = ["Answer", "Rest", "answer", "compare", "find_rests", "skip"]
+__all__ = ["Answer", "Rest", "answer", "compare", "find_rests", "lowered", "skip"]
 
 BAND = 1e-3  # a rest: the loss stays within this
 SHARE = 0.1  # for at least this share of all steps so far
@@ -118,15 +123,46 @@ def answer(run: xr.Dataset, scales: Sequence[float]) -> Answer:
 def skip(config: Reference, step_size: float) -> Skipped:
     """The algorithm on the same problem, from the same dormant units."""
     task = drawn(config.seed)
-    units = start_of(task, config.seed, 1.0).units[0]
     return skip_plateaus(
         task.problem,
         width=task.width,
         activation=task.activation,
         loss=task.loss,
-        step_size=step_size,
-        starts=units,
+        settings=Settings(step_size=step_size),
+        starts=start_of(task, config.seed, 1.0).units[0],
     )
+
+
+def lowered(config: Reference, found: Skipped, size: float = 1e-2, trials: int = 3) -> float:
+    """By how much the end can be lowered, in units of L(0), or less than zero.
+
+    All m1 units, the dormant ones at zero, are moved at random by `size` of the largest unit, and
+    descend (L-BFGS-B, at most 500 iterations).
+    """
+    task = drawn(config.seed)
+    units = found.weights.units
+    start = torch.zeros(task.width, units.shape[1], dtype=units.dtype)
+    start[: len(units)] = units
+    m0, best = len(task.problem.inputs), found.loss
+    scale = float(units.norm(dim=1).max()) if len(units) else 1.0
+
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        s = torch.from_numpy(flat.reshape(start.shape))
+        state = gradient(
+            Weights(s[:, :m0], s[:, m0:].mT),
+            task.problem,
+            activation=task.activation,
+            loss=task.loss,
+        )
+        return float(state.loss), state.gradients.units.numpy().ravel()
+
+    for trial in range(trials):
+        g = generator("random-two-layer/perturbed", config.seed, trial)
+        moved = start + size * scale * torch.randn(start.shape, generator=g, dtype=units.dtype)
+        options = {"maxiter": 500, "ftol": 0.0, "gtol": 1e-12}
+        end = minimize(value, moved.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
+        best = min(best, float(end.fun))
+    return (found.loss - best) / found.saddles[0].loss
 
 
 def compare(given: Answer, found: Skipped, scale: float, step_size: float) -> str:

@@ -52,13 +52,7 @@ def _try(
 ) -> Cheapest | None:
     options: dict[str, Any] = {} if step is None else {"step_size": step * c.largest_step}
     try:
-        found = skip_case(
-            c,
-            phase=phase,
-            tolerance=tolerance,
-            max_steps=most,
-            **options,
-        )
+        found = skip_case(c, phase=phase, tolerance=tolerance, max_steps=most, **options)
     except Diverged:
         return None
     if len(found.saddles) != len(c.levels) or max(level_gaps(found, c)) > gap:
