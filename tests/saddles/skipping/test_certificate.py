@@ -12,9 +12,9 @@ from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
-from learning_dynamics.saddles.skipping.certificate import certify
+from learning_dynamics.saddles.skipping.certificate import bound
 from learning_dynamics.saddles.skipping.objective import Objective
-from learning_dynamics.saddles.two_layer import Weights, gradient_descent
+from learning_dynamics.saddles.skipping.settings import Settings
 
 
 def rank_constrained(problem, rank):
@@ -29,19 +29,14 @@ def rank_constrained(problem, rank):
 
 def judged(problem, width=12, **options):
     """The path, after testing what its status says: within 1e-6 of the bound, below any saddle."""
-    found = skip_plateaus(problem, width=width, **options)
-    certificate = found.certificate
-    assert (certificate is not None) == (found.status in ("minimum", "uncertified"))
-    assert all(math.isfinite(s.loss) for s in found.saddles)
+    found = skip_plateaus(problem, width=width, settings=Settings(**options))
+    least, energies = rank_constrained(problem, width)
+    assert all(math.isfinite(loss) for loss in found.losses)
     assert found.path.status == found.status
-    if certificate is not None:
-        share = found.saddles[-1].loss / found.saddles[0].loss if found.saddles[0].loss else 1.0
-        least, energies = rank_constrained(problem, width)
-        excess = share - least
-        assert math.isfinite(certificate.gap) and math.isfinite(certificate.least)
-        if found.saddles[0].loss > 1e-280:
-            assert certificate.gap == pytest.approx(excess, abs=1e-9)
-        if found.status == "minimum":
+    if found.losses[0] > 1e-280:
+        excess = found.loss / found.losses[0] - least
+        assert found.certificate.gap is None or found.certificate.gap >= excess - 1e-9
+        if found.status == "global":
             assert excess <= 1e-6 and excess < energies[energies > 1e-20].min(initial=1.0)
     return found
 
@@ -61,37 +56,37 @@ def random_problem(seed):
     return Problem(x, teacher @ x + noise)
 
 
-def test_linear_ends_are_certified_only_at_the_least_squares_loss():
-    seen = [judged(random_problem(seed), max_steps=300).status for seed in range(24)]
-    assert seen.count("minimum") >= 10  # and the certificate is not empty
+def test_linear_nets_end_at_the_least_squares_loss():
+    assert {judged(random_problem(seed)).status for seed in range(24)} == {"global"}
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-7, 1e-13, 1e-100, 1e-170])
-def test_small_data_are_not_at_a_minimum_because_they_are_small(scale):
+@pytest.mark.parametrize("scale", [1e-7, 1e-13, 1e-100, 1e-170, 1e160])
+def test_the_size_of_the_data_does_not_matter(scale):
     base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
-    found = judged(Problem(scale * base.inputs, scale * base.targets))
-    assert found.status == ("minimum" if scale >= 1e-3 else "uncertified")
-    if found.status == "uncertified":  # it stays at the origin, and says how far that is off
-        assert len(found.saddles) == 1 and found.certificate.gap > 0.9
+    found = judged(Problem(scale * base.inputs, base.targets))
+    assert found.status == "global" and found.losses == pytest.approx(judged(base).losses)
 
 
-@pytest.mark.parametrize("factor", [1e-20, 1e-8, 1e-4, 1e4, 1e8])
+@pytest.mark.parametrize("factor", [1e-20, 1e-8, 1e4, 1e8])
 def test_one_feature_in_other_units(factor):
     base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
     units = torch.tensor([factor, 1, 1, 1, 1, 1], dtype=torch.float64)[:, None]
-    found = judged(Problem(units * base.inputs, base.targets), max_steps=300)
-    assert found.status != "minimum" or factor == 1e-4
+    assert judged(Problem(units * base.inputs, base.targets)).status == "global"
 
 
-@pytest.mark.parametrize("name", ["breast_cancer", "wine", "linnerud"])
+@pytest.mark.parametrize("name", ["breast_cancer", "wine", "linnerud", "diabetes", "iris"])
 def test_raw_tables(name):
     table = getattr(datasets, f"load_{name}")()
     y = np.atleast_2d(table.target.T).astype(float)
-    problem = Problem(torch.tensor(table.data.T.copy()), torch.tensor(y))
-    assert judged(problem, max_steps=300).status != "minimum"
-    x = (table.data - table.data.mean(0)) / table.data.std(0)
-    centred = torch.tensor(y - y.mean(1, keepdims=True))
-    assert judged(Problem(torch.tensor(x.T.copy()), centred), max_steps=300).status == "minimum"
+    assert judged(Problem(torch.tensor(table.data.T.copy()), torch.tensor(y))).status == "global"
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (3, 8)])
+def test_pairs_of_digits(one, other):
+    digits = datasets.load_digits()
+    chosen = (digits.target == one) | (digits.target == other)
+    y = torch.tensor(2.0 * (digits.target[chosen] == one) - 1)[None]
+    assert judged(Problem(torch.tensor(digits.data[chosen].T.copy()), y)).status == "global"
 
 
 @pytest.mark.parametrize("mean", [1e3, 1e5])
@@ -100,12 +95,12 @@ def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
     base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
     x = torch.cat([base.inputs, torch.ones(1, 40, dtype=torch.float64)])
     found = judged(Problem(x, base.targets + mean))
-    assert found.status == "uncertified" and found.certificate.gap < 1e-5
+    assert found.status != "global" or len(found.saddles) == 5
 
 
-@pytest.mark.parametrize("degrees", [0.0, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("degrees", [1e-4, 1e-2, 1.0])
 def test_near_commuting_inputs(degrees):
-    """With one unit gradient descent slides on to the other mode: no minimum is claimed."""
+    """With one unit gradient descent slides on to the other mode, and so does the descent."""
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
     rotation = torch.tensor([[cosine, -sine], [sine, cosine]])
@@ -113,16 +108,17 @@ def test_near_commuting_inputs(degrees):
     covariance, correlation = torch.tensor([[4.0, 0.5], [2.4, 1.5]], dtype=torch.float64)
     x = rotation.double() @ (2 * covariance.sqrt()[:, None] * latent.mT)
     problem = Problem(x, (correlation / covariance)[:, None] * x)
-    assert judged(problem, width=1).status == "width"
-    assert judged(problem, width=2).status == "minimum"
+    narrow, wide = judged(problem, width=1), judged(problem, width=2)
+    assert narrow.status == "second-order" and narrow.loss == pytest.approx(0.72, rel=1e-3)
+    assert wide.status == "global" and wide.losses[1] == pytest.approx(narrow.loss)
 
 
 def test_collinear_features():
     base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
-    for small, status in ((0.0, "minimum"), (1e-9, "uncertified")):
+    for small in (0.0, 1e-9):
         x = base.inputs.clone()
         x[1] = x[0] + small * x[1]
-        assert judged(Problem(x, base.targets)).status == status
+        assert judged(Problem(x, base.targets)).status == "global"
 
 
 def relu_teacher(outputs, seed, samples=20, width=24):
@@ -140,34 +136,13 @@ def relu_teacher(outputs, seed, samples=20, width=24):
     return Problem(x, y), unit(width, 5 + outputs)
 
 
-@pytest.mark.parametrize("seed", [0, 2])
-def test_where_copies_of_a_relu_unit_part_no_minimum_is_claimed(seed):
-    """Two outputs: gradient descent from 1e-12 ends far below the point where nothing becomes active."""
-    problem, starts = relu_teacher(2, seed)
+@pytest.mark.parametrize(("outputs", "seed"), [(2, 1), (2, 3), (2, 7), (3, 3), (3, 5)])
+def test_where_copies_of_a_relu_unit_part_they_are_followed(outputs, seed):
+    """Gradient descent from 1e-12 ends far below the point where no dormant unit grows."""
+    problem, starts = relu_teacher(outputs, seed)
     found = skip_plateaus(problem, width=24, activation="relu", starts=starts)
-    step = 0.25 / float(torch.linalg.matrix_norm(problem.inputs @ problem.targets.mT / 20, 2))
-    w = 1e-12 * starts[None]
-    run = gradient_descent(
-        Weights(w[..., :5].contiguous(), w[..., 5:].mT.contiguous()),
-        problem,
-        step_size=step,
-        steps=5000,
-        activation="relu",
-        record_at=torch.tensor([5000]),
-    )
-    assert float(run["loss"][0, 0]) < 0.01 * found.saddles[-1].loss
-    assert found.status == "uncertified" and found.certificate.gap > 0.1
-
-
-@pytest.mark.parametrize("outputs", [2, 3])
-def test_relu_nets_end_at_a_minimum_only_at_loss_zero(outputs):
-    for seed in range(4):
-        problem, starts = relu_teacher(outputs, seed, samples=6, width=6)
-        found = skip_plateaus(
-            problem, width=6, activation="relu", starts=starts, max_steps=200, max_stages=3
-        )
-        share = found.saddles[-1].loss / found.saddles[0].loss
-        assert found.status != "minimum" or share <= 1e-6, seed
+    assert any(s.escape.splits is not None for s in found.saddles[:-1])
+    assert found.status == "global" and found.loss < 1e-6 * found.losses[0]
 
 
 def test_the_zero_of_a_relu_loss_is_measured_by_what_no_line_fits():
@@ -175,27 +150,20 @@ def test_the_zero_of_a_relu_loss_is_measured_by_what_no_line_fits():
     problem = Problem(x, x[:1].abs() + 1e5)
     line = problem.targets.mean() * torch.ones_like(problem.targets)  # its kink is missed
     o = Objective(problem, activation="relu")
-    assert certify(o, line).gap < 1e-6 and not certify(o, line).holds
-    assert certify(o, problem.targets).holds
+    assert bound(o, line).gap < 1e-6 and not bound(o, line).holds
+    assert bound(o, problem.targets).holds
 
 
 def test_one_output_is_not_certified_either():
     """The three points: the least-squares line is where a ReLU net ends; linear nets prove it."""
     draw = generator("certificate", 3)
     found = skip_plateaus(three_point(), width=8, activation="relu", generator=draw)
-    assert found.status == "uncertified" and found.certificate.gap > 0.1
+    assert found.status == "saddle" and found.certificate.gap > 0.1
     problem = three_point()
     line = problem.targets @ torch.linalg.pinv(problem.inputs) @ problem.inputs
     for activation in ("relu", "tanh", "linear"):
-        holds = certify(Objective(problem, activation=activation), line).holds
+        holds = bound(Objective(problem, activation=activation), line).holds
         assert holds == (activation == "linear")
-
-
-def test_separable_labels_have_no_minimum():
-    x = torch.tensor([[1.0, 2.0, -1.0, -2.0]], dtype=torch.float64)
-    for scale in (1.0, 1e3):
-        o = Objective(Problem(x, x.sign()), loss="logistic")
-        assert not certify(o, scale * x).holds and certify(o, scale * x).gap is None
 
 
 def test_a_diagonal_net_is_compared_with_leaving_one_coordinate_out():
@@ -205,14 +173,14 @@ def test_a_diagonal_net_is_compared_with_leaving_one_coordinate_out():
     for only in (0, 1):
         row = x[[only]]
         fit = (y @ row.mT / row.square().sum()) * row
-        certificate = certify(o, fit, diagonal=True)
+        certificate = bound(o, fit, diagonal=True)
         assert not certificate.holds
         assert certificate.gap == pytest.approx(float((y - fit).square().sum() / y.square().sum()))
-    assert certify(o, y, diagonal=True).holds
+    assert bound(o, y, diagonal=True).holds
     weak = Problem(x, torch.tensor([[1.0, 1e-4]], dtype=torch.float64) @ x)
     first = x[:1] * float(weak.targets @ x[0] / x[0].square().sum())
-    assert certify(Objective(weak), first).allowed == pytest.approx(1e-6)  # dense: one mode
-    certificate = certify(Objective(weak), first, diagonal=True)
+    assert bound(Objective(weak), first).allowed == pytest.approx(1e-6)  # dense: one mode
+    certificate = bound(Objective(weak), first, diagonal=True)
     assert certificate.gap < 1e-6 and not certificate.holds
 
 
@@ -226,6 +194,6 @@ def test_weighted_rows_have_their_own_least_squares():
     ]
     best = torch.tensor(np.array(fits)) @ base.inputs
     o = Objective(base, loss=squared(seen))
-    assert certify(o, best).holds
-    assert certify(o, best).least == pytest.approx(float(o.loss.value(best, base.targets)))
-    assert not certify(o, 0.99 * best).holds
+    assert bound(o, best).holds
+    assert bound(o, best).least == pytest.approx(float(o.loss.value(best, base.targets)))
+    assert not bound(o, 0.99 * best).holds

@@ -17,6 +17,7 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
 from learning_dynamics.saddles.skipping.active_descent import gradient_phase
 from learning_dynamics.saddles.skipping.dormant_units import (
+    DormantModes,
     balance,
     follow_dormant,
     pair_of_linear_unit,
@@ -251,8 +252,9 @@ def neuron_pursuit(
     def choose(state: State) -> torch.Tensor | None:
         fresh = torch.randn(starts, length, generator=generator, dtype=problem.inputs.dtype)
         found = follow_dormant(fresh, objective, state)
-        best = int(found.rates.argmax())
-        return None if float(found.rates[best]) <= least_rate else size * found.directions[best]
+        rates = found.rates[:, 0]
+        best = int(rates.argmax())
+        return None if float(rates[best]) <= least_rate else size * found.directions[best]
 
     return grow(objective, choose, **descent)
 
@@ -272,11 +274,10 @@ def alternating_flows(
     """Directions of `width` dormant units climb their utility until one has accumulated
     log(1/init_scale); that unit is inserted at `size`; then gradient descent on the active ones.
 
-    The utility flow is stepped by 1/2 over the norm of the end-to-end gradient (one evaluation
-    a step for all dormant units), so its cost grows as log(1/init_scale), as that of gradient
-    descent does. Homogeneous activations of degree 1. In a linear net all dormant units align
-    to one direction; those left over start anew at random, with nothing accumulated (the paper
-    has a closed recursion for that case).
+    Linear nets: the paper's closed recursion of waiting times and modes, which knows no scale
+    (`DormantModes`). Others: the utility flow is stepped by 1/2 over the norm of the end-to-end
+    gradient (one evaluation a step for all dormant units): its cost grows as log(1/init_scale).
+    Homogeneous activations of degree 1.
     """
     check_positive("init_scale", init_scale)
     check_positive("size", size)
@@ -289,6 +290,7 @@ def alternating_flows(
     units = units / units.norm(dim=1, keepdim=True)
     grown = torch.zeros(width, dtype=x.dtype)
     threshold = math.log(1 / init_scale)
+    modes = DormantModes(width)
 
     def choose(state: State) -> Tensor | None:
         nonlocal units, grown
@@ -296,6 +298,9 @@ def alternating_flows(
         rate = float(torch.linalg.matrix_norm(x @ residual.mT, 2))
         if rate <= 1e-6 or len(units) == 0:
             return None
+        if act.negative_slope == 1:
+            found = modes.next(objective, state, 1e-6 * objective.largest_rate(state))
+            return None if found is None else size * found.direction
         step = 0.5 / rate
         while objective.gradients < max_steps:
             objective.gradients += 1
@@ -306,13 +311,8 @@ def alternating_flows(
             if float(grown.max()) >= threshold:
                 chosen = int(grown.argmax())
                 unit = size * units[chosen]
-                if act.negative_slope == 1:  # all are twins: the others start anew
-                    units = torch.randn(units[1:].shape, generator=generator, dtype=x.dtype)
-                    units = units / units.norm(dim=1, keepdim=True)
-                    grown = torch.zeros(len(units), dtype=x.dtype)
-                else:  # the chosen unit's twins join it
-                    keep = units @ units[chosen] < 1 - 1e-3
-                    units, grown = units[keep], grown[keep]
+                keep = units @ units[chosen] < 1 - 1e-3  # the chosen unit's twins join it
+                units, grown = units[keep], grown[keep]
                 return unit
         return None
 

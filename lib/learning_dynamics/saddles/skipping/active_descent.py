@@ -65,8 +65,8 @@ def inverse_root(
     return (vectors * values.sqrt()) @ vectors.mT, (vectors / values.sqrt()) @ vectors.mT
 
 
-#: After so many steps a descent creeps along a valley. A plateau is over after log(1/epsilon)/rate: what
-#: escapes next does not wait for its end.
+#: After so many steps a descent creeps along a valley. A plateau is over after log(1/epsilon)/rate:
+#: what escapes next does not wait for the end of the valley.
 PATIENCE = 100
 
 
@@ -334,9 +334,9 @@ def flow_phase(
     """Gradient flow of a piecewise linear net until |gradient| <= tolerance and no curvature < 0.
 
     A step of time h solves the flow exactly for the quadratic model at its start: along an
-    eigenvector of the Hessian with value lambda, -gradient (1 - exp(-lambda h))/lambda. It is kept if
-    the loss falls by at least a quarter of the model's fall, and h grows fourfold if the model is
-    good: the flow's path first, Newton's method in the end. A step that fails after a kink
+    eigenvector of the Hessian with value lambda, -gradient (1 - exp(-lambda h))/lambda. It is kept
+    if the loss falls by at least a quarter of the model's fall, and h grows fourfold if the model
+    is good: the flow's path first, Newton's method in the end. A step that fails after a kink
     ends on the kink. There `resolve_kinks` decides: rest, slide, cross or leave.
     Where the gradient vanishes and the Hessian has a negative value the point is a saddle among
     the active units, and is left along that eigenvector towards the lower side.

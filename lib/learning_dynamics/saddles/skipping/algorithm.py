@@ -47,6 +47,8 @@ from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Saddle", "Skipped", "certify", "skip_plateaus"]
 
+DEFAULTS = Settings()
+
 
 @dataclass(frozen=True)
 class Saddle:
@@ -119,7 +121,7 @@ class _Standard:
     """The problem in units of its own: entries of X and Y of order one, samples in canonical order.
 
     Positively homogeneous activations and the squared loss have no scale, so that X, Y, L and
-    rates can be divided by powers of four (exactly, roots included). Where a scale exists, it stays.
+    rates can be divided by powers of four (exactly, roots included). Other scales stay.
     inputs, targets : what X and Y were divided by. order : of the samples.
     """
 
@@ -264,7 +266,7 @@ def skip_plateaus(
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     architecture: str = "dense",
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     starts: Float[Tensor, "s coordinate"] | None = None,
     generator: torch.Generator | None = None,
 ) -> Skipped:
@@ -276,8 +278,8 @@ def skip_plateaus(
                  is to be followed (piecewise linear activations). Default: `width` Gaussian
                  ones from `generator`.
     settings   : how it descends, chooses and stops.
-    The loss never rises from saddle to saddle. The same call gives the same numbers in every process and for
-    every number of threads; samples and starts are put into lexicographic order first.
+    The loss never rises from saddle to saddle. The same call gives the same numbers in every
+    process and for every number of threads; samples and starts are put into lexicographic order.
     Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
     Smooth activations: one unit becomes active at a time, where a wide net activates a group of
                         copies.
@@ -314,18 +316,19 @@ def certify(
     *,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
 ) -> Certificate:
     """What kind of point a dense net, however it was trained, rests at: W1 (m1, m0), W2 (m2, m1).
 
-    Units whose output is below `settings.dormant_tolerance` of the largest are dormant, with the directions they have.
-    The others first descend to the stationary point next to them (a run ends near one); if the loss
-    falls by more than 1e-6 of the first on the way, the status is "unknown".
+    Units whose output is below `settings.dormant_tolerance` of the largest are dormant, with the
+    directions they have. The others first descend to the stationary point next to them (a run ends
+    near one); if the loss falls by more than 1e-6 of the first on the way, the status is "unknown".
     Raises ValueError for bad arguments, sigma(0) != 0, sigma'(0+) = 0, non-finite loss.
 
     >>> from learning_dynamics import generator, linear_teacher
     >>> problem = linear_teacher(generator=generator(0))
-    >>> certify(problem, Weights(problem.teacher.new_zeros(3, 6), problem.teacher.new_zeros(4, 3))).status
+    >>> nothing = Weights(problem.teacher.new_zeros(3, 6), problem.teacher.new_zeros(4, 3))
+    >>> certify(problem, nothing).status
     'saddle'
     """
     given = Objective(problem, activation=activation, loss=loss)
@@ -357,7 +360,12 @@ def certify(
             why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
             return units.certificate(replace(known, why=why))
         found = second_order(
-            objective, state, escape=escape, rate_tolerance=settings.rate_tolerance, known=known
+            objective,
+            state,
+            escape=escape,
+            spare=bool(gone.any()),
+            rate_tolerance=settings.rate_tolerance,
+            known=known,
         )
     return units.certificate(found)
 
@@ -405,6 +413,7 @@ def _skip(
                 objective,
                 state,
                 escape=0.0 if escape is None else escape.rate,
+                spare=k < width,
                 copies=getattr(dormant, "copies", None),
                 rate_tolerance=settings.rate_tolerance,
                 mask=mask,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -31,15 +31,16 @@ MOST_PARAMETERS = 2000  # of a Hessian: 32 MB, a second
 class Certificate:
     """What is known of a point.
 
-    status  : "global": gap <= allowed. "second-order": stationary, and nothing of what follows leads
-              down. "no-minimum": separable classes, the loss falls for ever. "saddle": something leads down.
-              "unknown": not stationary, or too large for a test.
+    status  : "global": gap <= allowed. "second-order": stationary, and nothing of what follows
+              leads down. "no-minimum": separable classes, the loss falls for ever. "saddle":
+              something leads down. "unknown": not stationary, or too large for a test.
     least   : a lower bound of L over all nets; None if none is known.
     gap     : (L - least)/L(0); None if there is no bound. allowed : the largest gap that proves
               a minimum, at most 1e-6 and below every known saddle.
-    gradient, escape, splitting, curvature : |gradient| (smallest in Clarke's sense) over |w|, the
-              largest growth rate of a dormant unit and of copies that part, the least eigenvalue
-              of the Hessian, all in units of sigma_1(X) |R|; None where not computed.
+    gradient, escape, elsewhere, splitting, curvature : |gradient| (smallest in Clarke's sense) over
+              |w|, the largest growth rate of a dormant unit, of any unit of small size (a lower
+              bound), and of copies that part, the least eigenvalue of the Hessian, all in
+              units of sigma_1(X) |R|; None where not computed.
     why     : in words.
     """
 
@@ -49,6 +50,7 @@ class Certificate:
     allowed: float | None = None
     gradient: float | None = None
     escape: float | None = None
+    elsewhere: float | None = None
     splitting: float | None = None
     curvature: float | None = None
     why: str = ""
@@ -172,20 +174,33 @@ def _separable(objective: Objective, outputs: Tensor) -> str | None:
     return None
 
 
+def _elsewhere(objective: Objective, gradient: Tensor) -> float:
+    """The largest of |sigma(a X) R'| over unit directions a along samples and features: with the
+    best b a unit of direction (a, b) grows at that rate, whatever it turns to later."""
+    x = objective.problem.inputs
+    rows = torch.cat([x.mT, torch.eye(len(x), dtype=x.dtype)])
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    hidden = objective.activation(torch.cat([rows, -rows]) @ x)
+    return float((hidden @ gradient.mT).norm(dim=1).max())
+
+
 def second_order(
     objective: Objective,
     state: State,
     *,
     escape: float,
+    spare: bool,
     copies: list[int] | None = None,
     tolerance: float = 1e-4,
     rate_tolerance: float = 1e-6,
-    mask: Float[Tensor, "parameter"] | None = None,
+    mask: Bool[Tensor, " parameter"] | None = None,
     known: Certificate | None = None,
 ) -> Certificate:
     """The certificate of a state whose bound `known` proves nothing.
 
-    escape : largest growth rate of a dormant unit. copies : of each active unit (None: one each).
+    escape : largest growth rate of a dormant unit. spare : the net has units that are not active:
+    a small change can give them any direction, also one that gradient descent never does.
+    copies : of each active unit (None: one each).
     mask : parameters that exist, unit by unit (None: all). Costs k c/6 gradient evaluations for k
     units of c parameters, which are not counted.
     """
@@ -197,13 +212,15 @@ def second_order(
         why = f"{units.numel()} parameters: no Hessian of more than {MOST_PARAMETERS} is computed"
         return Certificate("unknown", **found, why=why)
     scale = objective.largest_rate(state) or 1.0
-    kinks, leads = None, []
+    kinks, leads, elsewhere = None, [], escape
     if is_piecewise_linear(objective.activation):
         on = near_kinks(units[:, : len(x)], x, 1e-9)
         gradient = -objective.residual(state)
         kinks = resolve_kinks(units, x, gradient, objective.activation, on)
         if bool(kinks.concave.any()):
             leads.append("a concave kink")
+        if spare:
+            elsewhere = _elsewhere(objective, gradient)
     second = curvature(units, objective, state.outputs, kinks)
     slope, hessian = second.gradient.flatten(), second.hessian
     if mask is not None:
@@ -218,12 +235,15 @@ def second_order(
     numbers = {
         "gradient": norm,
         "escape": escape / scale,
+        "elsewhere": elsewhere / scale,
         "splitting": max(apart, default=0.0) / scale,
         "curvature": float(values[0]) / scale,
     }
     floor = max(rate_tolerance, 10 * norm, 1e-12 * float(values[-1]) / scale)
     if numbers["escape"] > rate_tolerance:
         leads.append("a dormant unit grows")
+    elif numbers["elsewhere"] > rate_tolerance:
+        leads.append("a direction grows that no dormant unit has: gradient descent stays")
     if numbers["splitting"] > floor:
         leads.append("copies of an active unit part")
     if numbers["curvature"] < -floor:

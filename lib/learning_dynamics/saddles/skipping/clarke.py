@@ -87,7 +87,7 @@ def resolve_kinks(
     size, ends = inputs.norm(dim=0), sorted((left, right))
     # below rounding of the largest there is no kink to speak of
     concave = kinks & (back * size < -1e-8 * (back.abs() * size).amax(1, keepdim=True))
-    for i in kinks.any(1).nonzero()[:, 0].tolist():
+    for i in kinks.any(1).nonzero()[:, 0].tolist() if left != right else []:
         own = units[i, m0:] @ gradient
         own = own / ((size * own.abs()).max() or 1.0)  # bvls knows no scale
         slopes[i, kinks[i]] = 0.5 * (left + right)

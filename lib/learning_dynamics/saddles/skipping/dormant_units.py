@@ -62,8 +62,8 @@ def pair_of_linear_unit(
 def _linear_escape(
     objective: Objective, state: State, least: float
 ) -> tuple[Tensor, Tensor] | None:
-    """`pair_of_linear_unit` among the maps that the active units do not span, at a saddle of a linear
-    net; None if what is left of R is below the share of it that `least` is of the largest rate.
+    """`pair_of_linear_unit` among the maps that the active units do not span, at a saddle of a
+    linear net; None if what is left is below the share that `least` is of the largest rate.
 
     That share is taken in whitened inputs: in others a feature in large units hides the rest.
     """
@@ -306,8 +306,8 @@ class DormantUnits(Dormant):
     """Units under a piecewise linear activation: dormant ones, and copies of active ones.
 
     A dormant unit has a direction and the exponents of its cell's modes: p_1 is its own, the
-    others say how far its copies agree. Units that become active together are copies; inside their cell they
-    are a linear net, whose next mode has the exponent p_2 and grows at sigma_1(X D R'):
+    others say how far its copies agree. Units that become active together are copies; inside their
+    cell they are a linear net, whose next mode has the exponent p_2 and grows at sigma_1(X D R'):
     then the copies part.
 
     units : (s, m0+m2) start directions; only directions count.
@@ -427,7 +427,7 @@ class DormantUnits(Dormant):
             self.units, self.exponents = self.units[~same], self.exponents[~same]
 
     def divide(self, unit: int) -> None:
-        """The copies of an active unit go to its two halves, of which the second is the last unit."""
+        """The copies of an active unit go to its two halves; the second is the last unit."""
         half = self.copies[unit] // 2
         self.copies[unit] -= half
         self.copies.append(half)

@@ -118,7 +118,7 @@ class Objective:
         return self._moment
 
     def whitened(self) -> "Whitened":
-        """The same problem in inputs with QQ'/n = I; counts one gradient evaluation the first time."""
+        """The problem in inputs with QQ'/n = I; counts one gradient evaluation the first time."""
         if self._white is None:
             self._white = _whiten(self)
             self.gradients += 1
@@ -129,7 +129,7 @@ class Objective:
         return -self.loss.gradient(state.outputs, self.problem.targets)
 
     def largest_rate(self, state: State) -> float:
-        """sigma_1(X) |R|, a bound of every growth rate at this state for slopes up to one (free)."""
+        """sigma_1(X) |R|, a bound of every growth rate at this state, slopes up to one (free)."""
         if self._stretch is None:
             self._stretch = float(torch.linalg.matrix_norm(self.problem.inputs, 2))
         return self._stretch * float(self.residual(state).norm())
@@ -162,7 +162,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Whitened:
-    """X = C Q with QQ'/n = I: what a linear net sees whose features' units and correlations are gone.
+    """X = C Q with QQ'/n = I: inputs without units and correlations of the features.
 
     objective : the problem (Q, Y); shares the record. into : C (m0, r). back : C^+ (r, m0).
     """

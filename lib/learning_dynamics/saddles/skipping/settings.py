@@ -1,4 +1,4 @@
-"""The settings of the skipping algorithm; every threshold is relative, to the scale named beside it."""
+"""The settings of the skipping algorithm: thresholds are relative, to the scales named beside."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ class Settings:
     jump       : size of the activated unit in units of the balance size (`dormant_units.balance`).
     tolerance  : a descent ends when |gradient| <= tolerance * rate * size, the gradient that
                  the unit had when it became active being about rate * size.
-    rate_tolerance : rates and curvatures below this share of sigma_1(X) |R| (the largest rate that is
-                 possible at the same residual) are taken for zero.
+    rate_tolerance : rates and curvatures below this share of sigma_1(X) |R| (the largest rate that
+                 is possible at the same residual) are taken for zero.
     dormant_tolerance : units with an output below this share of the largest are removed.
     max_stages : stop after so many descents. max_steps : per descent.
     Raises ValueError for values that are not allowed.

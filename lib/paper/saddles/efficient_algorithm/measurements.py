@@ -26,7 +26,6 @@ __all__ = [
     "ScaleCost",
     "SecondFigure",
     "level_gaps",
-    "measure_cost",
     "measure_visits",
     "scale_cost",
     "second_figure",
@@ -195,32 +194,6 @@ def scale_cost(
         fast.saddles[-1].evaluations,
         thesis.saddles[-1].evaluations,
         eta,
-    )
-
-
-def measure_cost(*, quick: bool = False) -> Evidence:
-    """`saddles/skip-cost-independent-of-scale`: evaluations per unit of log(1/epsilon).
-
-    measured: fitted slope of gradient descent over its prediction, epsilon 1e-14 to 1e-100.
-    details: evaluations at 1e-2, 1e-8 and 1e-100, and of the skipping algorithm.
-    """
-    scales: tuple[float, ...] = (1e-2, 1e-8, 1e-14, 1e-100)
-    if not quick:
-        scales = (1e-2, 1e-4, 1e-8, 1e-14, 1e-25, 1e-40, 1e-60, 1e-80, 1e-100)
-    cost = scale_cost(scales)
-    at = dict(zip(cost.scales, cost.descent, strict=True))
-    return Evidence(
-        measured=cost.slope / cost.predicted,
-        predicted=1.0,
-        tolerance=0.03,
-        seeds=[0],
-        details={
-            "descent_1e2": at[1e-2],
-            "descent_1e8": at[1e-8],
-            "descent_1e100": at[1e-100],
-            "skip": cost.skip,
-            "thesis": cost.thesis,
-        },
     )
 
 
