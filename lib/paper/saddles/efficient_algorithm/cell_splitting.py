@@ -20,10 +20,11 @@ from learning_dynamics.saddles.linear_nets.modes import grade_rows
 from learning_dynamics.saddles.theory.extremal_directions import distinct_directions
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent
 from paper.claims import Evidence, claim
-from paper.records import write_record
+from paper.records import read_record, write_record
 
 __all__ = ["Case", "Config", "example", "follow", "main", "random_case", "run", "splitting"]
 
+DRAWS = (350, 600)  # those of the record
 GROWN = 1e6  # growth from which units are sorted into cells
 GRADE = 20  # steps between rotations
 FALL = 1e-3  # a drop: the loss has left its plateau by this share of L(0)
@@ -34,11 +35,12 @@ LAG = 14.0  # p log(1/epsilon) at the larger epsilon: what lags behind is below 
 
 @dataclass(frozen=True)
 class Config:
-    """draws : first and last problem drawn; those that meet the criteria are judged.
+    """draws : first and last problem drawn; None: those of the record. Problems that meet the
+    criteria are judged.
     scales : two epsilon, falling. relative_step : eta s_1 of a linear net at the origin.
     steps : followed from each."""
 
-    draws: tuple[int, int] = (350, 600)
+    draws: tuple[int, int] | None = None
     scales: tuple[float, float] = (1e-50, 1e-100)
     relative_step: float = 0.3
     steps: int = 6000
@@ -267,8 +269,10 @@ def run(config: Config = Config()) -> xr.Dataset:
     measured (draw) : steps from drop 1 to drop 2 per log(1/epsilon), from both scales; predicted
     (draw) : the least over the copies' p/log(1 + eta s) and the dormant units'. parts (draw) : the
     copies' is the least. judged (draw) : the criteria hold. NaN and False where no second drop
-    came within the steps.
+    came within the steps. All draws take minutes (`main`), so they are read from the record.
     """
+    if config.draws is None:
+        return read_record("cell-splitting")
     draws, values = range(*config.draws), []
     for seed in draws:
         values.append(_compare(random_case(seed), config))
@@ -354,7 +358,8 @@ def example(seed: int = 2, scales: Sequence[float] = (1e-6, 1e-9, 1e-12)) -> xr.
 def main() -> None:
     """Writes results/cell-splitting.nc."""
     attributes = {"computed by": "paper.saddles.efficient_algorithm.cell_splitting"}
-    write_record("cell-splitting", run().assign_attrs(attributes))
+    result = run(Config(draws=DRAWS))
+    write_record("cell-splitting", result.assign_attrs(attributes))
 
 
 @claim("saddles/cell-splitting", Config, run)
