@@ -33,7 +33,7 @@ LEAST = 0.2  # share of a predicted plateau that must be rest
 NETS = {"linear": ["linear"], "piecewise linear": ["relu", "leaky_relu(0.2)"], "tanh": ["tanh"]}
 MOST = 12  # rests of a run that are kept
 RESTS = ("begin", "end", "level", "high", "low")
-SECONDS = 20.0  # of one core, for one problem
+SECONDS = 10.0  # of one core, for one problem
 SAME = 2e-3  # a saddle's loss and a rest's: twice the band
 
 
@@ -211,8 +211,8 @@ class Config:
         return Config(tuple(QUICK))
 
 
-#: Problems of the short form, three of each activation, small.
-QUICK = (9, 25, 45, 18, 43, 34, 3, 12, 16, 17, 96, 158)
+#: Problems of the short form, three of each activation; 155 and 225 are wrong.
+QUICK = (9, 25, 45, 18, 43, 155, 3, 12, 16, 17, 158, 225)
 CERTIFIED = ("global", "second-order")
 
 
@@ -302,11 +302,7 @@ def certificates(result: xr.Dataset) -> Evidence:
     """How far certified ends can be lowered, in units of L(0)."""
     own = counted(result)
     fall = own.fall.sel(problem=own.fall.notnull())
-    details = {
-        "false": int((fall > 1e-6).sum()),
-        "certified": fall.size,
-        "higher": int(((own.outcome == "ends above") & own.status.isin(["global"])).sum()),
-    }
+    details = {"false": int((fall > 1e-6).sum()), "certified": fall.size}
     return Evidence(float(fall.max()), 0.0, 1e-6, fall.problem, details)
 
 
@@ -350,6 +346,8 @@ def limited(config: Reference, given: Answer, step_size: float) -> dict[str, str
         return judge(config, given, step_size)
     except _Slow:
         return {"outcome": "slow", "status": "", "fall": math.nan}
+    except (ValueError, IndexError):
+        return {"outcome": "raises", "status": "", "fall": math.nan}
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
