@@ -5,20 +5,35 @@ whether both scales give one answer. Losses are in units of L(0).
 """
 
 import math
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+import torch
 import xarray as xr
+from scipy.optimize import minimize
 
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
-from paper.saddles.efficient_algorithm.reference_runs import Reference, drawn, start_of
+from learning_dynamics.saddles.skipping.settings import Settings
+from learning_dynamics.saddles.two_layer import Weights, gradient
+from paper.claims import Evidence, claim
+from paper.records import read_record, write_record
+from paper.saddles.efficient_algorithm.reference_runs import EXPERIMENT, Reference, drawn, start_of
+from paper.store import Store
 
-__all__ = ["Answer", "Rest", "answer", "compare", "find_rests", "skip"]
+__all__ = ["Answer", "Rest", "answer", "compare", "find_rests", "lowered", "skip"]
 
 BAND = 1e-3  # a rest: the loss stays within this
 SHARE = 0.1  # for at least this share of all steps so far
 LEAST = 0.2  # share of a predicted plateau that must be rest
+NETS = {"linear": ["linear"], "piecewise linear": ["relu", "leaky_relu(0.2)"], "tanh": ["tanh"]}
+MOST = 12  # rests of a run that are kept
+RESTS = ("begin", "end", "level", "high", "low")
+SECONDS = 10.0  # of one core, for one problem
 SAME = 2e-3  # a saddle's loss and a rest's: twice the band
 
 
@@ -118,15 +133,45 @@ def answer(run: xr.Dataset, scales: Sequence[float]) -> Answer:
 def skip(config: Reference, step_size: float) -> Skipped:
     """The algorithm on the same problem, from the same dormant units."""
     task = drawn(config.seed)
-    units = start_of(task, config.seed, 1.0).units[0]
     return skip_plateaus(
         task.problem,
         width=task.width,
         activation=task.activation,
         loss=task.loss,
-        step_size=step_size,
-        starts=units,
+        settings=Settings(step_size=step_size),
+        starts=start_of(task, config.seed, 1.0).units[0],
     )
+
+
+def lowered(config: Reference, found: Skipped, size: float = 1e-2, trials: int = 3) -> float:
+    """By how much the end can be lowered, in units of L(0).
+
+    All m1 units, dormant ones at zero, are moved at random by `size` of the largest, and descend
+    (L-BFGS-B, 500 iterations).
+    """
+    task, units = drawn(config.seed), found.weights.units
+    start = torch.zeros(max(task.width, len(units)), units.shape[1], dtype=units.dtype)
+    start[: len(units)] = units
+    m0, best = len(task.problem.inputs), found.loss
+    scale = float(units.norm(dim=1).max()) if len(units) else 1.0
+
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        s = torch.from_numpy(flat.reshape(start.shape))
+        state = gradient(
+            Weights(s[:, :m0], s[:, m0:].mT),
+            task.problem,
+            activation=task.activation,
+            loss=task.loss,
+        )
+        return float(state.loss), state.gradients.units.numpy().ravel()
+
+    for trial in range(trials):
+        g = generator("random-two-layer/perturbed", config.seed, trial)
+        moved = start + size * scale * torch.randn(start.shape, generator=g, dtype=units.dtype)
+        options = {"maxiter": 500, "ftol": 0.0, "gtol": 1e-12}
+        end = minimize(value, moved.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
+        best = min(best, float(end.fun))
+    return (found.loss - best) / found.saddles[0].loss
 
 
 def compare(given: Answer, found: Skipped, scale: float, step_size: float) -> str:
@@ -154,3 +199,158 @@ def compare(given: Answer, found: Skipped, scale: float, step_size: float) -> st
         if steps > LEAST * until and not any(r.near(level) for r in given.rests):
             return "visits another"
     return "same"
+
+
+@dataclass(frozen=True)
+class Config:
+    """problems : numbers of problems of the prior; empty: what the record holds."""
+
+    problems: tuple[int, ...] = ()
+
+    def quick(self) -> "Config":
+        return Config(tuple(QUICK))
+
+
+#: Problems of the short form, three of each activation; 155 and 225 are wrong.
+QUICK = (9, 25, 45, 18, 43, 155, 3, 12, 16, 17, 158, 225)
+CERTIFIED = ("global", "second-order")
+
+
+def judge(config: Reference, given: Answer, step_size: float) -> dict[str, str | float]:
+    """`compare` and `lowered` for one problem, with the status at the end."""
+    if given.why:
+        return {"outcome": "", "status": "", "fall": math.nan}
+    found = skip(config, step_size)
+    outcome = compare(given, found, config.scales[1], step_size)
+    fall = lowered(config, found) if found.status in CERTIFIED else math.nan
+    return {"outcome": outcome, "status": found.status, "fall": fall}
+
+
+def run(config: Config = Config()) -> xr.Dataset:
+    """Each problem's answer by gradient descent, and how the algorithm compares.
+
+    activation, loss, trait, why, outcome, status (problem) : of the problem, of `Answer` ("" where
+    it is defined), of `compare` and of the algorithm's end. fall (problem) : `lowered`, where the
+    end was certified.
+    level, begin, end, high, low (problem, rest) : rests of gradient descent, NaN beyond the last.
+    horizon, step_size (problem). The descents are read from the record (`main`); so is all
+    the rest if no problem is named.
+    """
+    record = read_record("skip-against-descent")
+    if not config.problems:
+        return record
+    fresh = record.sel(problem=list(config.problems)).copy(deep=True)
+    for at in range(fresh.problem.size):
+        one = fresh.isel(problem=at)
+        seen = one.level.notnull()
+        columns = [one[name].values[seen] for name in ("begin", "end", "level", "high", "low")]
+        rests = tuple(
+            Rest(int(a), int(b), *map(float, c)) for a, b, *c in zip(*columns, strict=True)
+        )
+        given = Answer(rests, int(one.horizon), str(one.why.item()))
+        found = judge(Reference(int(one.problem)), given, float(one.step_size))
+        for name, value in found.items():
+            fresh[name] = fresh[name].astype(object if isinstance(value, str) else float)
+            fresh[name][at] = value
+    return fresh
+
+
+def counted(result: xr.Dataset) -> xr.Dataset:
+    """The problems of which gradient descent has a defined answer."""
+    return result.sel(problem=result.why == "")
+
+
+def table(result: xr.Dataset) -> str:
+    """Problems by activation and loss as a Markdown table: how many are counted, and outcomes."""
+    frame = result[["activation", "loss", "why", "outcome"]].to_dataframe()
+    frame["loss"] = frame.loss.str.replace("(1)", "")
+    frame["activation"] = frame.activation.str.replace("_relu(0.2)", " ReLU")
+    rows = []
+    for (activation, loss), own in frame.groupby(["activation", "loss"]):
+        kept = own[own.why == ""]
+        other = kept.outcome[kept.outcome != "same"].value_counts()
+        rows.append(
+            {
+                "activation": activation,
+                "loss": loss,
+                "drawn": len(own),
+                "counted": len(kept),
+                "same": int((kept.outcome == "same").sum()),
+                "differs": ", ".join(f"{n} {name}" for name, n in sorted(other.items())),
+            }
+        )
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+@claim("saddles/skip-against-descent", Config, run)
+def same_path(result: xr.Dataset) -> Evidence:
+    """Shares of problems with the same saddles and end: linear nets, (leaky) ReLU nets."""
+    own = counted(result)
+    kinds = {k: own.activation.isin(names) for k, names in NETS.items()}
+    shares = {k: own.outcome[kind] == "same" for k, kind in kinds.items()}
+    details = {
+        "counted": [same.size for same in shares.values()],
+        "tanh": shares["tanh"].mean(),
+        "drawn": result.problem.size,
+    }
+    measured = [float(shares[k].mean()) for k in ("linear", "piecewise linear")]
+    return Evidence(measured, 1.0, [0.0, 0.05], own.problem, details)
+
+
+@claim("saddles/skip-certificates", Config, run)
+def certificates(result: xr.Dataset) -> Evidence:
+    """How far certified ends can be lowered, in units of L(0)."""
+    own = counted(result)
+    fall = own.fall.sel(problem=own.fall.notnull())
+    details = {"false": int((fall > 1e-6).sum()), "certified": fall.size}
+    return Evidence(float(fall.max()), 0.0, 1e-6, fall.problem, details)
+
+
+def main() -> None:
+    """`python -m paper.saddles.efficient_algorithm.against_descent STORE PROBLEMS`: the record."""
+    store, count = Store(sys.argv[1]), int(sys.argv[2])
+    rows = []
+    for seed in range(count):
+        config = Reference(seed)
+        descents, task = store.get(EXPERIMENT.key(config)), drawn(seed)
+        if descents is None:
+            continue
+        given, eta = answer(descents, config.scales), float(descents.step_size)
+        kind = {"activation": task.activation.name, "loss": task.loss.name, "trait": task.trait}
+        found = limited(config, given, eta)
+        rests = {name: [getattr(r, name) for r in given.rests[:MOST]] for name in RESTS}
+        row = kind | found | {"why": given.why, "horizon": given.horizon, "step_size": eta}
+        rows.append((seed, row, rests))
+    variables = {name: ("problem", [row[name] for _, row, _ in rows]) for name in rows[0][1]}
+    for name in RESTS:
+        filled = [r[name] + [math.nan] * (MOST - len(r[name])) for _, _, r in rows]
+        variables[name] = (("problem", "rest"), np.array(filled, dtype=float))
+    record = xr.Dataset(variables, coords={"problem": [seed for seed, _, _ in rows]})
+    attributes = {"computed by": "paper.saddles.efficient_algorithm.against_descent"}
+    write_record("skip-against-descent", record.assign_attrs(attributes))
+
+
+class _Slow(Exception):
+    pass
+
+
+def _stop(*_: object) -> None:
+    raise _Slow
+
+
+def limited(config: Reference, given: Answer, step_size: float) -> dict[str, str | float]:
+    """`judge` within `SECONDS` of one core."""
+    signal.signal(signal.SIGVTALRM, _stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        return judge(config, given, step_size)
+    except _Slow:
+        return {"outcome": "slow", "status": "", "fall": math.nan}
+    except (ValueError, IndexError):
+        return {"outcome": "raises", "status": "", "fall": math.nan}
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+if __name__ == "__main__":
+    main()

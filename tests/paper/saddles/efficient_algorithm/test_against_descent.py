@@ -1,0 +1,89 @@
+"""Gradient descent's answer is read from its runs alone; paths and ends are told apart."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from paper.records import read_record
+from paper.saddles.efficient_algorithm import against_descent
+from paper.saddles.efficient_algorithm.against_descent import Answer, Config, Rest
+from paper.saddles.efficient_algorithm.reference_runs import Reference, reference
+
+SCALES = (1e-8, 1e-14)
+
+
+def staircase(times, levels, slow=0.0):
+    """Losses at logarithmic steps: drops at `times` per log(1/epsilon), each 10 steps long."""
+    steps = np.unique(np.geomspace(1, 30000, 2000).round().astype(int))
+    curves = []
+    for scale in SCALES:
+        loss = np.full(len(steps), levels[0])
+        for time, a, b in zip(times, levels, levels[1:], strict=True):
+            width = 10 * (1 - slow * np.log(scale))
+            loss = loss - (a - b) / (1 + np.exp(-(steps + time * np.log(scale)) / width))
+        curves.append(loss)
+    data = {"loss": (("scale", "step"), curves), "rises": ("scale", [False, False])}
+    return xr.Dataset(data, coords={"step": steps})
+
+
+def test_rests_and_what_two_scales_must_agree_on():
+    given = against_descent.answer(staircase((10, 40), (1.0, 0.5, 0.1)), SCALES)
+    assert given.why == "" and given.horizon == 30000
+    np.testing.assert_allclose([r.level for r in given.rests], [1.0, 0.5, 0.1], atol=1e-3)
+    # a drop that takes longer the smaller the scale hides a saddle that is never rested at
+    assert against_descent.answer(staircase((10, 40), (1.0, 0.5, 0.1), 0.2), SCALES).why
+    moving = staircase((10, 4000), (1.0, 0.5, 0.1))
+    assert against_descent.answer(moving, SCALES).why == "scales differ"
+
+
+@pytest.mark.parametrize(
+    "levels, steps, wanted",
+    [
+        ((1.0, 0.5, 0.1), (300, 900, np.inf), "same"),
+        ((1.0, 0.5), (300, np.inf), "ends above"),
+        ((1.0, 0.5, 0.0), (300, 900, np.inf), "ends below"),
+        ((1.0, 0.1), (1200, np.inf), "skips one"),
+        ((1.0, 0.5, 0.3, 0.1), (300, 400, 500, np.inf), "visits another"),
+        ((1.0, 0.5, 0.3, 0.1), (300, 900, 5, np.inf), "same"),  # too short to be seen
+        ((1.0, 0.5, 0.1, 0.0), (300, 900, 1e6, np.inf), "same"),  # beyond the horizon
+    ],
+)
+def test_a_wrong_path_is_told_from_a_right_one(levels, steps, wanted):
+    rests = tuple(
+        Rest(a, b, level, level, level)
+        for a, b, level in ((0, 300, 1.0), (320, 1200, 0.5), (1220, 30000, 0.1))
+    )
+    path = SimpleNamespace(
+        saddles=[
+            SimpleNamespace(loss=2 * level, plateau_steps=lambda scale, eta, s=s: s)
+            for level, s in zip(levels, steps, strict=True)
+        ]
+    )
+    assert against_descent.compare(Answer(rests, 30000, ""), path, 1e-14, 0.1) == wanted
+
+
+def test_the_record_is_what_the_algorithm_does():
+    quick = against_descent.run(Config().quick())
+    record = read_record("skip-against-descent").sel(problem=quick.problem)
+    assert quick.outcome.values.tolist() == record.outcome.values.tolist()
+    assert quick.status.values.tolist() == record.status.values.tolist()
+
+
+def test_the_recorded_rests_are_those_of_gradient_descent():
+    for seed in against_descent.QUICK[:2]:
+        given = against_descent.answer(reference(Reference(seed)), SCALES)
+        stored = read_record("skip-against-descent").sel(problem=seed)
+        levels = stored.level.values[stored.level.notnull()]
+        np.testing.assert_allclose([r.level for r in given.rests], levels, atol=1e-5)
+
+
+def test_a_saddle_called_a_minimum_would_be_found():
+    seed = against_descent.QUICK[0]
+    record = read_record("skip-against-descent").sel(problem=seed)
+    found = against_descent.skip(Reference(seed), float(record.step_size))
+    first = found.saddles[1]
+    saddle = SimpleNamespace(weights=first.weights, loss=first.loss, saddles=found.saddles)
+    assert against_descent.lowered(Reference(seed), saddle) > 1e-3
+    assert against_descent.lowered(Reference(seed), found) <= 1e-6
