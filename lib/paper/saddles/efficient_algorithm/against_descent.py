@@ -143,16 +143,16 @@ def skip(config: Reference, step_size: float) -> Skipped:
     )
 
 
-def lowered(config: Reference, found: Skipped, size: float = 1e-2, trials: int = 3) -> float:
+def lowered(config: Reference, weights: Weights, size: float = 1e-2, trials: int = 3) -> float:
     """By how much the end can be lowered, in units of L(0).
 
     All m1 units, dormant ones at zero, are moved at random by `size` of the largest, and descend
     (L-BFGS-B, 500 iterations).
     """
-    task, units = drawn(config.seed), found.weights.units
+    task, units = drawn(config.seed), weights.units
     start = torch.zeros(max(task.width, len(units)), units.shape[1], dtype=units.dtype)
     start[: len(units)] = units
-    m0, best = len(task.problem.inputs), found.loss
+    m0, best = len(task.problem.inputs), math.inf
     scale = float(units.norm(dim=1).max()) if len(units) else 1.0
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -171,18 +171,18 @@ def lowered(config: Reference, found: Skipped, size: float = 1e-2, trials: int =
         options = {"maxiter": 500, "ftol": 0.0, "gtol": 1e-12}
         end = minimize(value, moved.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
         best = min(best, float(end.fun))
-    return (found.loss - best) / found.saddles[0].loss
+    here, origin = (value(s.numpy().ravel())[0] for s in (start, torch.zeros_like(start)))
+    return (here - best) / origin
 
 
-def compare(given: Answer, found: Skipped, scale: float, step_size: float) -> str:
+def compare(given: Answer, path: Sequence[tuple[float, float]]) -> str:
     """The class of a defined answer and a path: "same", or what differs.
 
-    "ends above", "ends below": the loss at the end. Else "skips one": gradient descent rests where
-    the path has no saddle; "visits another": the path has a saddle, with a plateau long enough to
-    be seen, where gradient descent does not rest. What lies beyond the horizon is not compared.
+    path : L/L(0) of each saddle, and its predicted plateau in steps. "ends above", "ends below":
+    the loss at the end. Else "skips one": gradient descent rests where the path has no saddle;
+    "visits another": the path has a saddle, with a plateau long enough to be seen, where gradient
+    descent does not rest. What lies beyond the horizon is not compared.
     """
-    first = found.saddles[0].loss
-    path = [(s.loss / first, s.plateau_steps(scale, step_size)) for s in found.saddles]
     last = given.rests[-1]
     here = [k for k, (level, _) in enumerate(path) if last.near(level)]
     if here and path[here[-1]][1] > 0.5 * (given.horizon - last.begin):
@@ -221,8 +221,10 @@ def judge(config: Reference, given: Answer, step_size: float) -> dict[str, str |
     if given.why:
         return {"outcome": "", "status": "", "fall": math.nan}
     found = skip(config, step_size)
-    outcome = compare(given, found, config.scales[1], step_size)
-    fall = lowered(config, found) if found.status in CERTIFIED else math.nan
+    first, scale = found.saddles[0].loss, config.scales[1]
+    path = [(s.loss / first, s.plateau_steps(scale, step_size)) for s in found.saddles]
+    outcome = compare(given, path)
+    fall = lowered(config, found.weights) if found.status in CERTIFIED else math.nan
     return {"outcome": outcome, "status": found.status, "fall": fall}
 
 
