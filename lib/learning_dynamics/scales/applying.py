@@ -14,6 +14,7 @@ eta_l^(1/2) of Muon, for gradients of a batch, whose rank does not grow.
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -306,10 +307,10 @@ def parametrize(
             bases.append(factory(base_size))
         probe = factory(2 * base_size)
     model = factory(size)
-    told = {"readouts": readouts, "embeddings": embeddings}
-    base = [weights_of(b, probe, **told) for b in bases]
+    read = partial(weights_of, readouts=readouts, embeddings=embeddings)
+    base = [read(b, probe) for b in bases]
     other = bases[0] if size != base_size else probe
-    weights = weights_of(model, other, **told)
+    weights = read(model, other)
     if len(weights) != len(base[0]):
         raise ValueError("factory: parameters are tied at one size and not at another")
     _refuse(model, other, rule, weights)
@@ -325,7 +326,7 @@ def parametrize(
             value = weight.value
             if size != base_size and not bool((value == value.flatten()[0]).all()):
                 wanted = torch.stack([b[k].value.double().square().mean() for b in base]).mean()
-                value *= factor["std"] * (wanted / value.double().square().mean()).sqrt()
+                value.mul_(factor["std"] * (wanted / value.double().square().mean()).sqrt())
         for name in weight.readouts if size != base_size else ():
             now, then = (w.as_readout().scales(rule, optimizer) for w in (weight, base[0][k]))
             multipliers[name] = now["std"] / then["std"] / factor["std"]
