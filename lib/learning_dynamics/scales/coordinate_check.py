@@ -188,20 +188,21 @@ def _measure(
             scheduler.step()
         if step not in (1, steps):
             continue
-        sizes = {name: _rms(w.value.grad) for name, w in uses if w.value.grad is not None}
+        gradients = {name: w.value.grad for name, w in uses if w.value.grad is not None}
+        largest = max(map(_rms, gradients.values()), default=0.0)
         for name, w in uses:
             kind = kinds.get(id(w.value))
-            if kind is None or name not in sizes:
+            if kind is None or name not in gradients:
                 continue
             moved = w.value.detach() - start[name]
             # Rounding errors alone, as of a bias that normalisation takes away again: no signal.
-            if sizes[name] < torch.finfo(moved.dtype).eps ** 0.75 * max(sizes.values()):
+            if _rms(gradients[name]) < torch.finfo(moved.dtype).eps ** 0.75 * largest:
                 moved.zero_()
             found[name, "change", step], g = response(name, moved)
             if wanted[id(w.value)] > 0:
                 found[name, "schedule", step] = rates[id(w.value)] / wanted[id(w.value)]
             if step == 1 and not (w.tied and w.role == "readout"):
-                budget = -float((w.value.grad.double() * moved.double()).sum())
+                budget = -float((gradients[name].double() * moved.double()).sum())
                 found[name, "budget", 1] = budget
                 if kind == "sgd":
                     square = float(moved.double().square().sum())
@@ -263,8 +264,8 @@ def _verdict(
     line = {"exponent": slope, "interval": interval, "predicted": math.nan, "verdict": "no rule"}
     if np.isnan(wanted).any():
         return line
-    line["predicted"] = _slope(sizes, wanted)
-    off = abs(slope - line["predicted"])
+    predicted = line["predicted"] = _slope(sizes, wanted)
+    off = abs(slope - predicted)
     # One of many rows is outside by chance: a difference must be beyond an interval that all rows
     # keep together, or, as that explodes where one size alone has any spread, beyond three.
     reach = min(_fit(sizes, values, 1 - 0.05 / rows)[1], 3 * interval)
@@ -355,7 +356,7 @@ def coordinate_check(
 
     with torch.random.fork_rng():
         twins = {n: plain(n) for n in (sizes[0], sizes[-1])}
-        table: dict[Key, list[list[float]]] = {}
+        table: dict[Key, list[float]] = {}
         widths: dict[str, list[Weight]] = {}
         for n in sizes:
             for run in range(runs):
