@@ -73,7 +73,10 @@ def plot_directions(result: xr.Dataset, depth: int, draw: int) -> Figure:
     """Left: rank and direction of one draw against epsilon. Right: all exponents of directions."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
     one = result.sel(depth=depth, draw=draw)
-    ratio, angle = one.ratio.isel(schedule=0, layer=0), np.degrees(np.arctan(one.angle.sel(side="input")))
+    ratio, angle = (
+        one.ratio.isel(schedule=0, layer=0),
+        np.degrees(np.arctan(one.angle.sel(side="input"))),
+    )
     axes[0].loglog(one.scale, ratio, "o-", color=COLOURS[0], label=r"$\sigma_2/\sigma_1$ of $W_1$")
     axes[0].loglog(one.scale, angle, "s-", color=COLOURS[1], label="angle of $W_1$, degrees")
     axes[0].set_xlabel(r"$\epsilon$")
