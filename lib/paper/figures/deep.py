@@ -101,8 +101,16 @@ def plot_pairs(result: xr.Dataset) -> Figure:
     ax.plot((0, top), (0, top), color="black", linewidth=0.8)
     for colour, depth in zip(COLOURS, result.depth.values, strict=False):
         at = result.sel(depth=depth)
-        options = {"fmt": "o", "color": colour, "markersize": 3, "label": f"depth {depth}"}
-        ax.errorbar(at.alignment_predicted, at.alignment, 5 * at.error, linewidth=0.6, **options)
+        ax.errorbar(
+            at.alignment_predicted,
+            at.alignment,
+            5 * at.error,
+            fmt="o",
+            color=colour,
+            markersize=3,
+            linewidth=0.6,
+            label=f"depth {depth}",
+        )
     ax.set(xlabel=r"$\frac{L}{2}(1 - g)$", ylabel="fitted exponent")
     ax.legend()
     return figure
