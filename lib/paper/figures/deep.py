@@ -73,8 +73,10 @@ def plot_directions(result: xr.Dataset, depth: int, draw: int) -> Figure:
     """Left: rank and direction of one draw against epsilon. Right: all exponents of directions."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
     one = result.sel(depth=depth, draw=draw)
-    ratio = one.ratio.isel(schedule=0, layer=0)
-    angle = np.degrees(np.arctan(one.angle.sel(side="input")))
+    ratio, angle = (
+        one.ratio.isel(schedule=0, layer=0),
+        np.degrees(np.arctan(one.angle.sel(side="input"))),
+    )
     axes[0].loglog(one.scale, ratio, "o-", color=COLOURS[0], label=r"$\sigma_2/\sigma_1$ of $W_1$")
     axes[0].loglog(one.scale, angle, "s-", color=COLOURS[1], label="angle of $W_1$, degrees")
     axes[0].set_xlabel(r"$\epsilon$")
@@ -99,8 +101,16 @@ def plot_pairs(result: xr.Dataset) -> Figure:
     ax.plot((0, top), (0, top), color="black", linewidth=0.8)
     for colour, depth in zip(COLOURS, result.depth.values, strict=False):
         at = result.sel(depth=depth)
-        options = {"fmt": "o", "color": colour, "markersize": 3, "label": f"depth {depth}"}
-        ax.errorbar(at.alignment_predicted, at.alignment, 5 * at.error, linewidth=0.6, **options)
+        ax.errorbar(
+            at.alignment_predicted,
+            at.alignment,
+            5 * at.error,
+            fmt="o",
+            color=colour,
+            markersize=3,
+            linewidth=0.6,
+            label=f"depth {depth}",
+        )
     ax.set(xlabel=r"$\frac{L}{2}(1 - g)$", ylabel="fitted exponent")
     ax.legend()
     return figure

@@ -44,6 +44,7 @@ __all__ = [
     "relu",
     "run",
     "scaled_steps",
+    "slope",
     "stacked",
 ]
 
@@ -167,11 +168,13 @@ def stacked(draws: list[Draw], scales: tuple[float, ...]):
     factor = torch.tensor(scales, dtype=torch.float64).repeat(len(draws))[:, None, None]
     layers = zip(*(d.start for d in draws), strict=True)
     weights = tuple(factor * torch.stack(w).repeat_interleave(many, 0) for w in layers)
-    parts = [("inputs", "targets"), ("left", "right"), ("scale", "step")]
-    x, y = (torch.stack([getattr(d.problem, n) for d in draws]) for n in parts[0])
-    rest = (torch.stack([getattr(d, n) for d in draws]) for n in parts[1] + parts[2])
-    x, y, *rest = (t.repeat_interleave(many, 0) for t in (x, y, *rest))
-    return weights, Problem(x, y), rest
+
+    def many_of(owners: list, name: str) -> Tensor:
+        return torch.stack([getattr(o, name) for o in owners]).repeat_interleave(many, 0)
+
+    inputs, targets = (many_of([d.problem for d in draws], n) for n in ("inputs", "targets"))
+    rest = [many_of(draws, n) for n in ("left", "right", "scale", "step")]
+    return weights, Problem(inputs, targets), rest
 
 
 def run(config: Config = Config()) -> xr.Dataset:
@@ -255,13 +258,18 @@ def run(config: Config = Config()) -> xr.Dataset:
     result["error"] = abs(0.5 * result.predicted * beside / (x[-1] - x[0]))
     for name in ("late", "ratio"):
         # Steps are finite: runs stop at slightly different sizes, which are divided out.
-        result[f"{name}_power"] = power(x - np.log(result["size"]), np.log(result[name]))
+        result[f"{name}_power"] = power(x - np.log(result["size"]), result[name])
     return result
 
 
-def power(x: xr.DataArray, y: xr.DataArray) -> xr.DataArray:
+def slope(x: xr.DataArray, y: xr.DataArray) -> xr.DataArray:
     """Slope of y on x along `scale`, for x that differ from fit to fit."""
     return xr.cov(x, y, "scale") / x.var("scale", ddof=1)
+
+
+def power(x: xr.DataArray, y: xr.DataArray) -> xr.DataArray:
+    """Slope of log y on x along `scale`."""
+    return slope(x, xr.apply_ufunc(np.log, y))
 
 
 def _left(log_time: float, part: Tensor, rate: Tensor) -> float:
@@ -360,8 +368,9 @@ def relu(config: Config = Config()) -> xr.Dataset:
         draws = [draw(depth, i, narrowest=6) for i in range(config.relu)]
         grid = len(draws), len(config.scales)
         weights, problem, _ = stacked(draws, config.scales)
-        options = {"activation": "relu", "fineness": 0.3}  # kinks bend it anyway
-        weights, time = flow_until(weights, problem, 1e-4 ** (1 / depth), **options)
+        size = 1e-4 ** (1 / depth)
+        # Kinks bend the flow anyway: it is followed less finely.
+        weights, time = flow_until(weights, problem, size, activation="relu", fineness=0.3)
         ratio = rank_ratios(weights).reshape(*grid, depth)
         ratio = torch.nn.functional.pad(ratio, (0, max(config.depths) - depth), value=torch.nan)
         dims = ("draw", "scale")

@@ -20,7 +20,7 @@ from learning_dynamics.saddles.deep_nets import (
 from paper.claims import Evidence, claim
 from paper.records import read_record, write_record
 from paper.saddles.deep import escape
-from paper.saddles.deep.escape import Draw, draw, leading_direction, power, stacked
+from paper.saddles.deep.escape import Draw, draw, leading_direction, power, slope, stacked
 
 __all__ = ["Config", "main", "pairs_in_turn", "pairwise", "recorded", "run"]
 
@@ -111,9 +111,9 @@ def _train(draws: list[Draw], depth: int, low: int, config: Config) -> list[dict
     # Steps are finite: runs stop at slightly different sizes, which are divided out.
     small = -unit.log().repeat(len(draws))
     grown = array(layer_size(pair).log() + small)
-    aligned = -power(grown, array(rank_ratios(pair).log().mean(1)))
-    steps = power(grown, array(track.stopped_at.double()))
-    total = power(array(small), grown)
+    aligned = -slope(grown, array(rank_ratios(pair).log().mean(1)))
+    steps = slope(grown, array(track.stopped_at.double()))
+    total = slope(array(small), grown)
     found = []
     for i, (one, s) in enumerate(zip(draws, rates, strict=True)):
         h = float(one.step)
@@ -172,8 +172,8 @@ def pairs_in_turn(config: Config = Config()) -> xr.Dataset:
     astray = array(leading_direction(weights, left, right)[0][:, 0])
     return xr.Dataset(
         {
-            "ratio_power": power(x, np.log(array(rank_ratios(weights), "layer"))),
-            "astray_power": power(x, np.log(astray)),
+            "ratio_power": power(x, array(rank_ratios(weights), "layer")),
+            "astray_power": power(x, astray),
             "predicted": ("draw", 1 - (s[:, 1] / s[:, 0])[:: grid[1]]),
         }
     )
