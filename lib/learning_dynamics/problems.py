@@ -1,6 +1,7 @@
 """Learning problems: inputs X (m0, n), targets Y (m2, n), columns are samples."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -265,7 +266,7 @@ def random_two_layer(generator: torch.Generator) -> TwoLayerProblem:
     >>> drawn.problem.inputs.shape[1] == drawn.problem.targets.shape[1]
     True
     """
-    g, size = generator, {"generator": generator, "dtype": torch.float64}
+    g, gaussian = generator, partial(normal, generator=generator, dtype=torch.float64)
     trait = TRAITS[1 + _choice(len(TRAITS) - 1, g)] if _choice(3, g) == 0 else TRAITS[0]
     act = (activation("linear"), activation("relu"), leaky_relu(0.2), activation("tanh"))[
         _choice(4, g)
@@ -278,9 +279,9 @@ def random_two_layer(generator: torch.Generator) -> TwoLayerProblem:
         n = 1 + _choice(m0 - 1, g)
     n = 1 if trait == "one sample" else n
     basis, spectrum = random_orthogonal(m0, g), 10 ** _uniform(-1, 0, g, m0)
-    x = basis @ (spectrum.sqrt()[:, None] * torch.randn(m0, n, **size))
+    x = basis @ (spectrum.sqrt()[:, None] * gaussian(m0, n))
     if _choice(2, g):
-        x = x + 0.5 * torch.randn(m0, 1, **size)
+        x = x + 0.5 * gaussian(m0, 1)
     if trait == "zero feature":
         x[0] = 0
     if trait == "commuting" and n >= m0:
@@ -296,11 +297,11 @@ def random_two_layer(generator: torch.Generator) -> TwoLayerProblem:
         y = (left[:, :rank] * values) @ right[:, :rank].mT @ x
     else:
         units = 1 + _choice(min(m0, m2) + 1, g)
-        y = torch.randn(m2, units, **size) @ act(torch.randn(units, m0, **size) @ x)
+        y = gaussian(m2, units) @ act(gaussian(units, m0) @ x)
     size_y = y.square().mean().sqrt()
     y = y / size_y if float(size_y) > 0 else torch.zeros_like(y)
     if _choice(3, g):
-        y = y + 10 ** _uniform(-1, 0, g) * torch.randn(m2, n, **size)
+        y = y + 10 ** _uniform(-1, 0, g) * gaussian(m2, n)
     y = y * 0.3 * 7 ** _uniform(0, 1, g)
     if trait == "integers":
         x, y = (2 * x).round(), (2 * y).round()

@@ -98,7 +98,7 @@ def descend(
     weights, known = start
     tolerance, most = settings.tolerance * rate * size, settings.max_steps
     mask = weights.w1 != 0 if diagonal else None
-    options = {"mask": mask, "known": known, "max_steps": most}
+    options: dict[str, Any] = {"mask": mask, "known": known, "max_steps": most}
     if settings.step_size is not None and settings.phase == "gradient_descent":
         step = settings.step_size
         return gradient_phase(weights, objective, step_size=step, tolerance=tolerance, **options)

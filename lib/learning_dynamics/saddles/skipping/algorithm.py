@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,7 +148,8 @@ class _Standard:
         order = torch.arange(x.shape[1])
         if objective.loss.name.split("(")[0] in LOSSES:  # others may hold numbers for each sample
             order = torch.from_numpy(np.lexsort(torch.cat([y, x]).flip(0).numpy()))
-        return cls(Problem(x[:, order].contiguous(), y[:, order].contiguous()), *unit, order)
+        same = Problem(x[:, order].contiguous(), y[:, order].contiguous())
+        return cls(same, unit[0], unit[1], order)
 
     @property
     def rate(self) -> float:
@@ -346,7 +348,11 @@ def certify(
         if known.status == "global":
             return units.certificate(known)
         state, gone = _without_dormant(objective, state, settings.dormant_tolerance)
-        options = {"tolerance": 0.0, "max_steps": settings.max_steps, "known": state.outputs}
+        options: dict[str, Any] = {
+            "tolerance": 0.0,
+            "max_steps": settings.max_steps,
+            "known": state.outputs,
+        }
         if is_piecewise_linear(objective.activation):
             state = flow_phase(state.weights, objective, relative=1e-8, **options).state
             followed = follow_dormant(w.units[gone], objective, state)
@@ -407,7 +413,7 @@ def _skip(
         left = None
         if reached and escape is not None and not ended:
             left = _activated(objective, state, dormant, escape, settings)
-        if left is None:
+        if left is None or escape is None:
             mask = None
             if diagonal:
                 mask = torch.cat([state.weights.w1 != 0, torch.ones(k, 1, dtype=torch.bool)], 1)

@@ -100,7 +100,7 @@ def resolve_kinks(
                 left_to[free] = 0.0
                 columns, rest = inputs[:, free] * own[free], inputs @ (left_to * own)
                 best = lsq_linear(columns.numpy(), -rest.numpy(), bounds=ends, method="bvls").x
-                left_to[free] = torch.from_numpy(np.clip(best, *ends))
+                left_to[free] = torch.from_numpy(np.clip(best, ends[0], ends[1]))
             if bool((left_to == slopes[i]).all()):
                 break
             slopes[i] = left_to

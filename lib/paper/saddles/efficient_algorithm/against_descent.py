@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -323,7 +324,9 @@ def main() -> None:
         rests = {name: [getattr(r, name) for r in given.rests[:MOST]] for name in RESTS}
         row = kind | found | {"why": given.why, "horizon": given.horizon, "step_size": eta}
         rows.append((seed, row, rests))
-    variables = {name: ("problem", [row[name] for _, row, _ in rows]) for name in rows[0][1]}
+    variables: dict[str, Any] = {
+        name: ("problem", [row[name] for _, row, _ in rows]) for name in rows[0][1]
+    }
     for name in RESTS:
         filled = [r[name] + [math.nan] * (MOST - len(r[name])) for _, _, r in rows]
         variables[name] = (("problem", "rest"), np.array(filled, dtype=float))

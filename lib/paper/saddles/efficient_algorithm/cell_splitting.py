@@ -8,7 +8,7 @@ by the rows of a rotation of theirs, which keeps what is dormant in rows of its 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -166,7 +166,9 @@ def follow(case: Case, scale: float, eta: float, steps: int) -> Followed | None:
         raise ValueError(
             f"scale = {scale!r}: at most {1e-3 / GROWN:g}, or no plateau can be sorted"
         )
-    net, losses, cells, plateau = _Net(case, scale, eta), [], [], 0
+    net, plateau = _Net(case, scale, eta), 0
+    losses: list[float] = []
+    cells: list[tuple[int, Any]] = []
     level, first, slowest, residuals = math.inf, None, math.inf, []
     start = np.linalg.norm(net.rows, axis=1).max()
     for step in range(steps):
@@ -187,13 +189,14 @@ def follow(case: Case, scale: float, eta: float, steps: int) -> Followed | None:
         elif loss < edge and (first is None or slowest < REST * losses[0]):
             drop = step - (edge - loss) / fall
             if first is not None:
+                middle = int(np.argmin([abs(at - first / 2) for at, _ in cells]))
                 return Followed(
                     (first, drop),
                     level / losses[0],
                     (residuals[0], residuals[1]),
                     np.array(losses),
                     cells,
-                    min(cells, key=lambda c: abs(c[0] - first / 2))[1],
+                    cells[middle][1],
                     cells[plateau - 1][1],
                 )
             first = drop

@@ -81,7 +81,8 @@ class _Batch:
         shapes = [(*t.problem.inputs.shape, len(t.problem.targets), t.width) for t in self.tasks]
         m0, n, m2, m1 = (max(column) for column in zip(*shapes, strict=True))
         m0, m2 = _size(m0), _size(m2)
-        self.n, self.first = n, []
+        self.n = n
+        self.first: list[float] = []
         runs = [(c, t, e) for c, t in zip(configs, self.tasks, strict=True) for e in c.scales]
         starts = [start_of(t, c.seed, e) for c, t, e in runs]
         self.weights = Weights(

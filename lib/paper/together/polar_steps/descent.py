@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.kernels.mlp_torch import forward, through_activation_
+from learning_dynamics.kernels.mlp_torch import deltas, forward
 from learning_dynamics.kernels.polar import newton_schulz, polar_factor
 from learning_dynamics.problems import Problem
 
@@ -103,13 +103,13 @@ def descend(
         losses.append(loss.masked_fill(gone, torch.inf))
         if step == steps or bool(gone.all()):
             break
-        delta, gradients = error.masked_fill(gone[:, None, None], 0) / x.shape[1], []
-        for layer in reversed(range(len(w))):
-            gradients.append(multipliers[layer] * delta.mT @ h[layer])
-            if layer:
-                back = multipliers[layer] * (delta @ w[layer])
-                delta = through_activation_(psi, back, h[layer], z[layer - 1])
-        gradients.reverse()
+        top = error.masked_fill(gone[:, None, None], 0).mT / x.shape[1]
+        slopes = [
+            ((below > 0).to(below) if before is None else psi.derivative(before)).mT
+            for below, before in zip(h[1:], z, strict=False)
+        ]
+        found, _ = deltas(w, slopes[: len(w) - 1], top, multipliers)
+        gradients = [m * d @ below for m, d, below in zip(multipliers, found, h[:-1], strict=True)]
         if observe is not None:
             observe(step, w, gradients)
         for layer, gradient in enumerate(gradients):
