@@ -127,7 +127,7 @@ ALLOWED = """leaky_relu negative_slope negative; squared weights None; Scheme na
 linear_teacher input_spectrum strings; linear_teacher input_spectrum empty;
 linear_teacher target_spectrum strings; linear_teacher target_spectrum empty; generator device;
 exponent_check seed nonsense; exponent_check activation number; exponent_check device;
-coordinate_check seed nonsense; first_step activation number; predict_exponents residual;
+coordinate_check seed nonsense; coordinate_check batch; certify weights nan; first_step activation number; predict_exponents residual;
 load device; sgd multipliers negative; sgd seeds negative; sgd seeds strings; sgd record empty"""
 ALLOWED = {tuple(entry.split()) for entry in ALLOWED.split(";")}
 CALLS = {name: call for name, call in recorded().items() if name not in FAST}

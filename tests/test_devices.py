@@ -42,6 +42,7 @@ MORE = {
     "digits_pair": (lambda: digits_pair(3, 8, source="sklearn").train, {}),
     "generator": (lambda: generator("one"), {}),
 }
+MORE["Weights"] = saddles.Weights, {"w1": rand(5, 6), "w2": rand(4, 5)}
 ALL = {**CALLS, **MORE}
 #: Without a tensor.
 PLAIN = {

@@ -36,11 +36,11 @@ def test_a_crash_is_no_kill_and_an_idle_change_is_alive():
     place = {
         "claim": "kernels/gradients-exact",
         "file": "learning_dynamics/kernels/weights.py",
-        "old": "d2 = g @ h.mT",
+        "old": "g @ h.mT)",
     }
-    assert mutants.try_mutant(place | {"new": "d2 = g @ missing"}, expected)[0] == "broken"
-    assert mutants.try_mutant(place | {"new": "d2 = 1 * g @ h.mT"}, expected)[0] == "alive"
-    assert mutants.try_mutant(place | {"new": "d2 = 2 * g @ h.mT"}, expected)[0] == "killed"
+    assert mutants.try_mutant(place | {"new": "g @ missing)"}, expected)[0] == "broken"
+    assert mutants.try_mutant(place | {"new": "1 * g @ h.mT)"}, expected)[0] == "alive"
+    assert mutants.try_mutant(place | {"new": "2 * g @ h.mT)"}, expected)[0] == "killed"
 
 
 def test_a_mutant_without_end_is_counted_by_name_and_stops_no_other(monkeypatch, capsys):

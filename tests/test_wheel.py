@@ -37,7 +37,8 @@ def imported(package):
 
 @pytest.mark.parametrize(("package", "extras"), [("learning_dynamics", ()), ("paper", ("paper",))])
 def test_what_is_imported_is_declared(package, extras):
-    assert imported(package) <= declared(*extras)
+    # triton comes with PyTorch's builds for CUDA; without it the package works as well.
+    assert imported(package) - {"triton"} <= declared(*extras)
 
 
 def test_what_is_declared_is_imported():

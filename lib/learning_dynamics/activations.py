@@ -127,6 +127,14 @@ def _gelu_derivative(z: Tensor) -> Tensor:
     return cdf + z * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
 
+def _softplus(z: Tensor) -> Tensor:
+    """log((1 + exp(z))/2) = z/2 + log cosh(z/2), accurate relative to its value also for tiny z."""
+    half = z.abs() / 2
+    near = torch.log1p(2 * torch.sinh(z.clamp(-2, 2) / 4).square())
+    far = half - math.log(2) + torch.log1p(torch.exp(-2 * half))
+    return z / 2 + torch.where(half < 1, near, far)
+
+
 def _tanh_derivative(z: Tensor) -> Tensor:
     return 1 - torch.tanh(z) ** 2
 
@@ -170,8 +178,7 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
         Activation(
             "softplus",  # shifted by log 2 so that sigma(0) = 0 and the origin is a saddle
-            # log((1 + exp(z)) / 2), accurate relative to its value also where z is tiny
-            lambda z: torch.log1p(0.5 * torch.expm1(-z.abs())) + z.clamp_min(0),
+            _softplus,
             torch.sigmoid,
         ),
         Activation(

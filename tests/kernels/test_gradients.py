@@ -29,6 +29,7 @@ def same(found, wanted):
 @given(sizes, sizes, sizes, sizes, names, strategies.sampled_from(sorted(LOSSES)))
 def test_two_layers(m0, m1, m2, n, name, loss):
     """All runs at once, and unit by unit."""
+    m2 += loss == "cross_entropy"  # of two classes or more
     w1, w2, x, y = draws((2, m1, m0), (2, m2, m1), (m0, n), (m2, n), seed=name)
     y = torch.softmax(y, 0) if loss == "cross_entropy" else y.sign()
     weights, act, criterion = Weights(w1, w2), activation(name), LOSSES[loss]()

@@ -56,42 +56,49 @@ RATES = {"bent": (9e10, 2.2e13), "smooth": (3.4e10, 1.0e13), "single": (9e10, 1.
 @jit
 @no_type_check
 def linear(z, p):
+    """sigma(z) = z."""
     return z
 
 
 @jit
 @no_type_check
 def linear_pull(b, z, h, p):
+    """b sigma'(z)."""
     return b
 
 
 @jit
 @no_type_check
 def relu(z, p):
+    """max(z, 0)."""
     return tl.where(z < 0, 0.0, z)  # NaN stays NaN
 
 
 @jit
 @no_type_check
 def relu_pull(b, z, h, p):
+    """b sigma'(z)."""
     return tl.where(z <= 0, 0.0, b)
 
 
 @jit
 @no_type_check
 def leaky_relu(z, p):
+    """z, or p z where z < 0."""
     return tl.where(z > 0, z, p * z)
 
 
 @jit
 @no_type_check
 def leaky_relu_pull(b, z, h, p):
+    """b sigma'(z)."""
     return tl.where(z > 0, b, p * b)
 
 
 @jit
 @no_type_check
 def tanh(z, p):
+    """tanh(z)."""
     # By exponentials 1 - 1 = 0 near z = 0: there the series, to 1e-17 at 0.1.
     q, e = z * z, tl.exp(-2.0 * tl.abs(z))
     s = q * (-1382.0 / 155925 + q * (21844.0 / 6081075))
@@ -103,18 +110,21 @@ def tanh(z, p):
 @jit
 @no_type_check
 def tanh_pull(b, z, h, p):
+    """b sigma'(z)."""
     return b * (1.0 - h * h)
 
 
 @jit
 @no_type_check
 def gelu(z, p):
+    """z Phi(z)."""
     return 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
 
 
 @jit
 @no_type_check
 def gelu_pull(b, z, h, p):
+    """b sigma'(z)."""
     cdf = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
     return b * (cdf + z * (0.3989422804014327 * tl.exp(-0.5 * z * z)))
 
@@ -122,6 +132,7 @@ def gelu_pull(b, z, h, p):
 @jit
 @no_type_check
 def softplus(z, p):
+    """log((1 + exp(z))/2)."""
     # Shifted by log 2: z / 2 + log cosh(z / 2), near z = 0 by its series, to 1e-17 at 0.2.
     q = 0.25 * z * z
     s = q * (31.0 / 14175 + q * (-691.0 / 935550))
@@ -133,6 +144,7 @@ def softplus(z, p):
 @jit
 @no_type_check
 def softplus_pull(b, z, h, p):
+    """b sigma'(z)."""
     return b / (1.0 + tl.exp(-z))
 
 
@@ -142,18 +154,21 @@ def softplus_pull(b, z, h, p):
 @jit
 @no_type_check
 def squared(f, y, w, p, row):
+    """l'(f) of the squared loss."""
     return f - y
 
 
 @jit
 @no_type_check
 def weighted(f, y, w, p, row):
+    """l'(f) of the squared loss with weights w."""
     return w * (f - y)
 
 
 @jit
 @no_type_check
 def huber(f, y, w, p, row):
+    """l'(f) of the Huber loss with threshold p."""
     u = f - y
     return tl.where(u > p, p, tl.where(u < -p, -p, u))
 
@@ -161,12 +176,14 @@ def huber(f, y, w, p, row):
 @jit
 @no_type_check
 def logistic(f, y, w, p, row):
+    """l'(f) of the logistic loss."""
     return -y / (1.0 + tl.exp(y * f))
 
 
 @jit
 @no_type_check
 def cross_entropy(f, y, w, p, row):
+    """l'(f) of the cross-entropy."""
     top = tl.max(tl.where(row, f, float("-inf")), 0)
     e = tl.where(row, tl.exp(f - top[None, :]), 0.0)
     return e * (tl.sum(y, 0) / tl.sum(e, 0))[None, :] - y
@@ -178,6 +195,7 @@ def cross_entropy(f, y, w, p, row):
 @jit
 @no_type_check
 def dot(a, b):
+    """The product of two tiles, in their own precision."""
     return tl.dot(a, b, input_precision="ieee", out_dtype=a.dtype)
 
 
@@ -207,6 +225,7 @@ def sample_steps(
     M2: tl.constexpr,
     TILE: tl.constexpr,
 ):
+    """All steps of one run between two records, from the samples."""
     run = tl.program_id(0).to(tl.int64)
     i, k, o = tl.arange(0, M1)[:, None], tl.arange(0, M0), tl.arange(0, M2)
     w1_ptr += run * m1 * m0 + i * m0 + k[None, :]
@@ -251,6 +270,7 @@ def moment_steps(
     M1: tl.constexpr,
     M2: tl.constexpr,
 ):
+    """The same for a linear net, from its second moments."""
     run = tl.program_id(0).to(tl.int64)
     i, k, o = tl.arange(0, M1)[:, None], tl.arange(0, M0), tl.arange(0, M2)
     w1_ptr += run * m1 * m0 + i * m0 + k[None, :]

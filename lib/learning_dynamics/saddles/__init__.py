@@ -3,7 +3,6 @@
 from learning_dynamics.kernels.weights import Weights, forward, gradient, initialise
 from learning_dynamics.saddles.deep_nets import (
     deep_forward,
-    flow_until,
     initialise_deep,
     layers_in_turn,
     layerwise_descent,
@@ -21,7 +20,6 @@ from learning_dynamics.saddles.theory.staircase import (
     levels,
     predict_staircase,
     rank_k_map,
-    sharpness,
 )
 from learning_dynamics.saddles.theory.unit_matrix import unit_gradient, unit_matrix
 from learning_dynamics.saddles.two_layer import Stop, geometric_grid, gradient_descent
@@ -37,7 +35,6 @@ __all__ = [
     "extremal_directions",
     "find_drops",
     "find_stages",
-    "flow_until",
     "follow_modes",
     "forward",
     "geometric_grid",
@@ -54,7 +51,6 @@ __all__ = [
     "predict_staircase",
     "rank_k_map",
     "rank_ratios",
-    "sharpness",
     "skip_plateaus",
     "stack_moments",
     "unit_gradient",

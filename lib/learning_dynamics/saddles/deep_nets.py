@@ -130,7 +130,7 @@ def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:
     return torch.stack(ratios, dim=-1)
 
 
-def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "runs m1 m0"]:
+def limit_of_first_layer(weights: Layers, moments: Moments) -> Float[Tensor, "*runs m1 m0"]:
     """Where W_1 of a linear net converges if it alone is trained: W_1 + A^+ (W* - A W_1).
 
     weights : the start, W_1 ... W_L, L >= 2. A = W_L ... W_2 stays fixed, W* is the regression
@@ -293,10 +293,11 @@ def flow_until(
     >>> from learning_dynamics import generator, linear_teacher, saddles
     >>> problem = linear_teacher(generator=generator(0))
     >>> start = saddles.initialise_deep((6, 8, 8, 4), 1e-9, [generator(1)])
-    >>> end, time = saddles.flow_until(start, problem, 1e-3)
+    >>> end, time = flow_until(start, problem, 1e-3)
     >>> bool(saddles.rank_ratios(end).max() < 1e-5)  # rank one, as 1e-9 is to 1e-3
     True
     """
+    check_integer("most", most, least=1)
     act, criterion = find_activation(activation), find_loss(loss)
     runs, _ = _check(weights, problem, 1.0, criterion)
     x, y, depth = problem.inputs, problem.targets, len(weights)

@@ -292,7 +292,7 @@ def parametrize(
     >>> def net(n):
     ...     return nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Linear(n, n), nn.Linear(n, 2))
     >>> scaled = scales.parametrize(net, 256, 64, "mup-package", "adam")
-    >>> sorted({group["lr"] for group in scaled.param_groups(0.01)})
+    >>> sorted({round(group["lr"], 9) for group in scaled.param_groups(0.01)})
     [0.0025, 0.01]
     """
     check_integer("size", size, least=1)

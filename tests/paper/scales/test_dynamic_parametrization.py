@@ -37,5 +37,5 @@ def test_biases_at_the_rate_of_matrices_make_another_run():
 def test_the_two_nets_are_not_the_same_weights():
     drawn = replace(draw(0), r=0.5)
     dp, ntk = (Network(drawn, as_dp, 0) for as_dp in (True, False))
-    ratio = float(ntk.weights[0].norm() / dp.weights[0].norm())
+    ratio = float((ntk.weights[0].norm() / dp.weights[0].norm()).detach())
     assert ratio == pytest.approx(min(drawn.widths[1:-1]) ** 0.5)

@@ -44,7 +44,7 @@ def changed(problem, starts, change, g):
     if change == "targets":
         return Problem(x, 1e-12 * y), starts, 1e-24
     if change == "inputs":
-        return Problem(1e160 * x, y), starts, 1.0
+        return Problem(1e150 * x, y), starts, 1.0
     if change == "both":
         return Problem(1e-7 * x, 1e-7 * y), starts, 1e-14
     if change == "axes":

@@ -20,7 +20,14 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_choice, check_integer, check_positive, normal, on_inputs
+from learning_dynamics.runtime import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_tensors,
+    normal,
+    on_inputs,
+)
 from learning_dynamics.saddles.skipping.active_descent import (
     descend,
     flow_phase,
@@ -338,6 +345,12 @@ def certify(
     """
     given = Objective(problem, activation=activation, loss=loss)
     _check(given, "dense")
+    check_tensors(
+        w1=(weights.w1, "m1 m0"),
+        w2=(weights.w2, "m2 m1"),
+        inputs=(problem.inputs, "m0 n"),
+        targets=(problem.targets, "m2 n"),
+    )
     with _one_thread():
         units = _Standard.of(given)
         factor = math.sqrt(units.inputs) / math.sqrt(units.targets)

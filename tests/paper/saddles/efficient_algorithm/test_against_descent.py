@@ -10,6 +10,8 @@ from paper.saddles.efficient_algorithm import against_descent
 from paper.saddles.efficient_algorithm.against_descent import Answer, Config, Rest
 from paper.saddles.efficient_algorithm.reference_runs import Reference, reference
 
+pytestmark = pytest.mark.usefixtures("as_users_run")  # stand-ins for results
+
 SCALES = (1e-8, 1e-14)
 
 
