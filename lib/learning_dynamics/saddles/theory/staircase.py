@@ -178,8 +178,8 @@ def rank_k_map(moments: Moments, k: int) -> Float[Tensor, "*runs m2 m0"]:
 
     >>> import torch
     >>> from learning_dynamics import Moments
-    >>> white = Moments(torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])), torch.eye(2))
-    >>> rank_k_map(white, 1)
+    >>> s = torch.diag(torch.tensor([3.0, 1.0]))
+    >>> rank_k_map(Moments(torch.eye(2), s, s @ s), 1)  # white inputs
     tensor([[3., 0.],
             [0., 0.]])
     """
