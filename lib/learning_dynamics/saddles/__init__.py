@@ -16,11 +16,7 @@ from learning_dynamics.saddles.theory.alignment import escape, plateau_steps
 from learning_dynamics.saddles.theory.extremal_directions import extremal_directions
 from learning_dynamics.saddles.theory.growth_bound import growth_bound
 from learning_dynamics.saddles.theory.stages import arrival_rate, find_drops, find_stages
-from learning_dynamics.saddles.theory.staircase import (
-    levels,
-    predict_staircase,
-    rank_k_map,
-)
+from learning_dynamics.saddles.theory.staircase import levels, predict_staircase, rank_k_map
 from learning_dynamics.saddles.theory.unit_matrix import unit_gradient, unit_matrix
 from learning_dynamics.saddles.two_layer import Stop, geometric_grid, gradient_descent
 

@@ -452,4 +452,5 @@ def escape_time(linear: xr.Dataset, relu: xr.Dataset, alone: xr.Dataset) -> Evid
         "alone_error": abs(alone.time_power + 2 * (alone.depth - 1)).max(),
     }
     worst = [e.max([d for d in e.dims if d != "depth"]) for e in error]
-    return Evidence(worst, 0.0, 0.001, range(linear.sizes["draw"]), details)
+    measured = np.array([float(e) for e in np.ravel(worst)])
+    return Evidence(measured, 0.0, 0.001, range(linear.sizes["draw"]), details)

@@ -148,11 +148,11 @@ def factor(exact: xr.Dataset, digits: xr.Dataset) -> Evidence:
     changes = [d.change_power.mean("seed") for d in both.values()]
     last = [d.change.isel({size: -1}).mean("seed") for size, d in both.items()]
     details = {
-        "into_wide": [c[:, ::2].mean("layer") for c in changes],
-        "out_of_wide": [c[:, 1::2].mean("layer") for c in changes],
-        "least_change": [c.min("layer") for c in last],
+        "into_wide": np.array([c[:, ::2].mean("layer") for c in changes]),
+        "out_of_wide": np.array([c[:, 1::2].mean("layer") for c in changes]),
+        "least_change": np.array([c.min("layer") for c in last]),
     }
-    measured = [d.best_power.mean("seed") for d in both.values()]
+    measured = np.ravel([d.best_power.mean("seed") for d in both.values()])
     rates = [float(f.exponents((0, 1, 0, 1, 0, 1, 0)).rate) for f in FACTORS.values()]
     tolerance = np.repeat([0.05, 0.15], len(rates))
-    return Evidence(np.ravel(measured), rates * 2, tolerance, exact.seed, details)
+    return Evidence(measured, rates * 2, tolerance, exact.seed, details)

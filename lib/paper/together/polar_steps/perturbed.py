@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from learning_dynamics.saddles.linear_nets.bottleneck import draw_cores
 from learning_dynamics.saddles.theory.stages import crossing_steps
@@ -39,10 +41,12 @@ class Config:
     slow: tuple[float, int] = (0.005, 2500)
 
     def quick(self) -> "Config":
-        return replace(self, seeds=1, slow=(0.01, 1250))
+        return replace(self, seeds=1)
 
 
-def _train(start: Start, rule: str, step_size: float, steps: int, decay: float = 0.0):
+def _train(
+    start: Start, rule: str, step_size: float, steps: int, decay: float = 0.0, observe: Any = None
+):
     cores = draw_cores(*start.sizes, **start.draws)
     iterations, momentum = RULES[rule]
     return descend(
@@ -54,6 +58,7 @@ def _train(start: Start, rule: str, step_size: float, steps: int, decay: float =
         steps=steps,
         activation="linear",
         decay=decay,
+        observe=observe,
     )
 
 
@@ -73,15 +78,23 @@ def run(config: Config = Config()) -> xr.Dataset:
 def decayed(config: Config = Config()) -> xr.Dataset:
     """Where polar steps with decoupled decay come to rest, at the least and the largest n/m.
 
-    values (ratio, layer, mode) : singular values of the weights in Spectral's gauge, first draw;
+    values (ratio, layer, mode) : singular values of the weights in Spectral's gauge, first draw,
+    mean over the last fifth of the steps: steps of fixed length keep turning about the end;
     predicted (mode) : (s_k/G)^(1/2K), s_k those of the best map.
     """
     ratios = (config.ratios[0], config.ratios[-1])
     start = linear_start(LinearPlateau(3, ratios=ratios, seeds=1))
-    _, weights = _train(start, "exact", *config.slow, decay=config.decay)
+    seen: list[Tensor] = []
+
+    def watch(step: int, weights: list[Tensor], _: list[Tensor]) -> None:
+        if step >= 0.8 * config.slow[1]:
+            seen.append(torch.stack([torch.linalg.svdvals(w)[:, :modes] for w in weights], 1))
+
     moments = start.problem.moments()
+    modes = min(moments.yx.shape[-2:])
+    _, weights = _train(start, "exact", *config.slow, decay=config.decay, observe=watch)
     best = torch.linalg.svdvals(moments.yx @ torch.linalg.inv(moments.xx))
-    values = torch.stack([torch.linalg.svdvals(w)[:, : len(best)] for w in weights], 1)
+    values = torch.stack(seen).mean(0)
     predicted = (best / float(start.multiplier[0])) ** (1 / len(weights))
     return xr.Dataset(
         {"values": (("ratio", "layer", "mode"), values), "predicted": ("mode", predicted)},
