@@ -336,10 +336,11 @@ def flow_until(
         if bool((left.abs() < 1e-9).all()):
             return tuple(w), time
         one, rate_1 = velocity(w)
-        still = torch.stack([(m == 0).all(-1).all(-1) for m in one]).any(0)
+        sizes = torch.stack([m.abs().amax((1, 2)) for m in one])
+        still = (~torch.isfinite(sizes) | (sizes == 0)).any(0)
         if bool(still.any()):
             run = int(still.nonzero()[0])
-            raise ValueError(f"weights: a layer of run {run} has no gradient, and cannot grow")
+            raise ValueError(f"weights: a layer of run {run} has no gradient: it cannot grow")
         pairs = zip(w, one, strict=True)
         pace = sum((v * m).sum((1, 2)) / v.square().sum((1, 2)) for v, m in pairs) / depth
         step = torch.where(h * pace > left, left / pace, h)
@@ -356,7 +357,8 @@ def flow_until(
         # On a kink of the activation no step is fine enough: it is stepped over.
         largest = torch.maximum(largest, h)
         h = torch.maximum(h * (fineness / change).clamp(0.5, 1.2), 0.3 * largest)
-    raise ValueError(f"most = {most}: too few steps, {left.max():.3g} decades of e are left")
+    short = float(left.exp().max())
+    raise ValueError(f"most = {most}: too few steps, size is still {short:.3g} times larger")
 
 
 @dataclass(frozen=True)

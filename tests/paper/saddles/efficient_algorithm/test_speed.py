@@ -29,7 +29,8 @@ def test_the_baseline_is_at_its_best_step_and_tolerance():
             continue
         met = len(found.saddles) == len(c.levels) and max(level_gaps(found, c)) <= 1e-6
         assert not met or found.saddles[-1].evaluations >= best.evaluations
-    assert sum(best.stages) + 1 == best.evaluations
+    # Beside those of the stages: the first evaluation, and that of the end without removed units.
+    assert 1 <= best.evaluations - sum(best.stages) <= 2
 
 
 def _weights(c, scale):
