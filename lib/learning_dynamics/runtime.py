@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, is_dataclass
 from fractions import Fraction
 from functools import cache, wraps
 from multiprocessing.connection import wait
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -90,7 +91,7 @@ def generator(*seed: int | str, device: torch.device | str = "cpu") -> torch.Gen
     if not seed:
         raise ValueError("seed is empty: pass at least one integer or string")
     for part in seed:
-        if isinstance(part, bool) or not isinstance(part, int | str):
+        if isinstance(part, bool) or not isinstance(part, Integral | str):
             raise ValueError(f"seed = {part!r}: each part must be an integer or a string")
         if isinstance(part, str) and ("\0" in part or re.fullmatch("0|-?[1-9][0-9]*", part)):
             raise ValueError(f"seed = {part!r}: pass whole numbers as integers, no zero bytes")
@@ -238,7 +239,7 @@ def as_positive(
 
 def check_integer(name: str, value: object, *, least: int = 0) -> None:
     """Raise ValueError unless `value` is an integer >= `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} = {value!r}: must be an integer >= {least}")
 
 
