@@ -192,7 +192,10 @@ def _measure(
         largest = max(map(_rms, gradients.values()), default=0.0)
         for name, w in uses:
             kind = kinds.get(id(w.value))
-            if kind is None or name not in gradients:
+            if name not in gradients:
+                continue
+            if kind is None:
+                found[name, "change", step] = 0.0
                 continue
             moved = w.value.detach() - start[name]
             # Rounding errors alone, as of a bias that normalisation takes away again: no signal.
@@ -320,7 +323,7 @@ def coordinate_check(
     beyond the tolerance and an interval that all rows keep together (at most three intervals);
     "sizes too small" if such a difference falls as sizes grow, with the size that would be
     `enough`; "unclear" between these; "no rule" where the scheme predicts nothing; "still" if
-    nothing moved; "diverged".
+    nothing moved; "untrained" if it has a gradient and no optimizer; "diverged".
     `rejects` names the other schemes that this row excludes; `attrs["not rejected"]` those that no
     row does, which the check therefore cannot tell from the one asked for.
     Predictions are for the first steps; row for row, later steps are measured against them.
@@ -389,6 +392,8 @@ def coordinate_check(
         measured, exact = np.array(values).reshape(len(sizes), runs), quantity == "schedule"
         allowed = 1e-3 if exact else tolerance
         line = _verdict(grid, measured, numbers(rule, name, quantity), allowed, len(table))
+        if quantity == "change" and name not in kinds:
+            line["verdict"] = "untrained"
         line["rejects"] = ()
         if "exponent" in line and not exact:
             reach = line["interval"] + tolerance
