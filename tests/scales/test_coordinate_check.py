@@ -87,6 +87,15 @@ def test_a_layer_that_no_optimizer_has_is_found_and_a_frozen_one_is_left_alone()
     assert "untrained" not in verdicts(checked(wrap=frozen, optimizer_factory=forgetful))
 
 
+def test_a_table_of_positions_that_starts_wrong_is_found():
+    def small(scaled):
+        scaled.model.positions.data *= len(scaled.model.positions[0]) ** -0.5
+        return scaled
+
+    rows = checked("attention", wrap=small)
+    assert verdicts(rows, parameter="positions", quantity="initial") == {"differs"}
+
+
 def test_it_says_which_schemes_it_can_tell_apart():
     """Equal widths: muP, Spectral and DP(1/2) are one. A bottleneck of order n^(1/2): they differ."""
     assert checked().attrs["not rejected"] == ("spectral", "dp(1/2)")

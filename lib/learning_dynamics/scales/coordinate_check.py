@@ -59,7 +59,9 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Forward passes in here leave buffers and random streams as they were, and use stream 0."""
     kept = {name: b.clone() for name, b in model.named_buffers()}
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed is slow where no GPU is in use
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(0)
         yield
         for name, b in model.named_buffers():
             b.copy_(kept[name])
@@ -173,8 +175,7 @@ def _measure(
             return _response(module, own, value, seen[module])
 
     for name, w in uses:
-        table = isinstance(owners[name][0], nn.Embedding)
-        if (w.fan_in > 1 or table) and bool((w.value != w.value.flatten()[0]).any()):
+        if w.value.ndim > 1 and bool((w.value != w.value.flatten()[0]).any()):
             g = response(name, start[name])[1]
             found[name, "initial", 0] = g * math.sqrt(w.fan_in) * _rms(start[name])
     for step in range(1, steps + 1):
