@@ -29,3 +29,12 @@ def test_budgets_keep_the_best_rate_and_one_rate_does_not():
     shift = (best.isel(size=-1) - best.isel(size=0)).sel(case=["standard, adam"])
     assert float(shift.item()) <= -2
     assert np.isfinite(record.loss.isel(place=0)).all()
+
+
+def test_the_record_of_architectures_holds_runs_of_this_code():
+    config = transfer.Architectures()
+    record = transfer.run(config)
+    again = transfer.measure(config.quick()).loss
+    stored = record.loss.sel(case=again.case, size=again["size"], seed=again.seed)
+    np.testing.assert_allclose(again, stored, rtol=0.05)  # another processor rounds otherwise
+    assert [c.name for c in config.cases] == list(record.case.values)
