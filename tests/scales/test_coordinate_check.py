@@ -220,6 +220,14 @@ def test_the_network_and_the_random_stream_are_not_disturbed():
             {"optimizer_factory": lambda m: torch.optim.RMSprop(m.parameters())},
             "gave a RMSprop; known are SGD",
         ),
+        (
+            {
+                "factory": lambda n: nn.Sequential(nn.Linear(3, max(n, 16)), nn.Linear(n, 2)),
+                "loss": lambda model, x: model[0](x).sum() + model[1].weight.sum(),
+                "sizes": (8, 16, 32),
+            },
+            "other widths grow between some sizes",
+        ),
     ],
 )
 def test_refusals(change, message):

@@ -377,6 +377,9 @@ def coordinate_check(
                     table.setdefault(key, []).append(value)
             for name, w in uses:
                 widths.setdefault(name, []).append(w)
+        odd = [name for name, ws in widths.items() if len({w.stands() for w in ws}) > 1]
+        if odd:
+            raise ValueError(f"factory: {odd}: other widths grow between some sizes than others")
     if tolerance is None:
         tolerance = TOLERANCES.get(uses[0][1].value.dtype, 0.15)
     ends = [[w.narrow, w.wide] for w in widths[uses[0][0]]]
