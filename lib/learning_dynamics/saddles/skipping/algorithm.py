@@ -21,6 +21,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
+    Diverged,
     check_choice,
     check_integer,
     check_positive,
@@ -514,11 +515,15 @@ def _beside(
     shift = torch.cat([phases.cos() @ x.mT, phases.sin() @ y.mT], dim=1)
     rows = rows + 0.01 * rows.norm(dim=1, keepdim=True) * shift / shift.norm(dim=1, keepdim=True)
     start = Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous())
-    with objective.unrecorded():
-        if is_piecewise_linear(objective.activation) and not newton:
-            done = flow_phase(start, objective, tolerance=0.0, relative=1e-8, max_steps=2000)
-        else:
-            done = quasi_newton_phase(start, objective, tolerance=0.0, max_steps=2000)
+    try:
+        with objective.unrecorded():
+            if is_piecewise_linear(objective.activation) and not newton:
+                done = flow_phase(start, objective, tolerance=0.0, relative=1e-8, max_steps=2000)
+            else:
+                done = quasi_newton_phase(start, objective, tolerance=0.0, max_steps=2000)
+    except Diverged:  # a step that was tried was too long: this says nothing of the end
+        objective.gradients = before
+        return None
     zero = torch.zeros_like(objective.problem.targets)
     first = float(objective.loss.value(zero, objective.problem.targets))
     if float(state.loss - done.state.loss) <= 0.5 * LARGEST_GAP * first:
