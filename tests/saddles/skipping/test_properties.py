@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from learning_dynamics.losses import squared
-from learning_dynamics.problems import Problem, random_orthogonal
+from learning_dynamics.problems import Problem, random_orthogonal, random_two_layer
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import Settings, Weights, certify, gradient_descent, skip_plateaus
 
@@ -198,3 +198,19 @@ def test_degenerate_data_end_with_a_status(problem, activation, loss):
     assert torch.isfinite(path.losses).all() and (path.evaluations.diff() >= 0).all()
     if not problem.targets.any():
         assert found.status == "global" and found.losses == [0.0]
+
+
+def test_an_escape_within_rounding_errors_ends_with_a_status():
+    """Separable labels: the rates that are left are above the threshold, and nothing falls."""
+    task = random_two_layer(generator("random-two-layer", 135))
+    options = {"activation": task.activation, "loss": task.loss, "width": task.width}
+    found = skip_plateaus(task.problem, generator=generator("start", 135), **options)
+    assert found.status == "no-minimum" and found.losses[-1] < 1e-6 * found.losses[0]
+
+
+def test_a_valley_that_leads_away_is_no_minimum():
+    """Labels that can partly be separated: the loss still falls where its slope is tiny."""
+    task = random_two_layer(generator("random-two-layer", 47))
+    options = {"activation": task.activation, "loss": task.loss, "width": task.width}
+    found = skip_plateaus(task.problem, generator=generator("start", 47), **options)
+    assert found.status == "stalled" and "ends lower" in found.certificate.why

@@ -151,7 +151,7 @@ def tiny(
         b = b * float(gains[side].sign())
         unit = torch.cat([a, b]) / 2**0.5
         found = balance(unit, objective, state)
-        return found.size * unit, found.outputs
+        return None if found is None else (found.size * unit, found.outputs)
 
     return grow(objective, choose, **descent)
 

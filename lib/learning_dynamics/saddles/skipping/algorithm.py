@@ -542,6 +542,8 @@ def _activated(
     """The net after the escape with its outputs where they are known, the size of the new unit and
     the curvature met; None if no size lowers the loss."""
     found = balance(escape.direction, objective, state, hidden=escape.hidden)
+    if found is None:
+        return None
     size = settings.jump * found.size
     for _ in range(60):
         weights = dormant.activate(state.weights, escape, size)

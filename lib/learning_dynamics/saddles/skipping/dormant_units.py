@@ -86,8 +86,9 @@ def balance(
     *,
     hidden: Float[Tensor, " n"] | None = None,
     max_trials: int = 30,
-) -> Balance:
-    """The size rho of a unit rho * direction at which the loss stops falling along it.
+) -> Balance | None:
+    """The size rho of a unit rho * direction at which the loss stops falling; None if it does not
+    fall along it (a rate that is a rounding error).
 
     With u = q sigma(p X), t = rho^2/2 and L(f + t u): dL/dt = -sigma at t = 0 and
         L = L* - sigma rho^2/2 + kappa rho^4/8 + ...,  kappa = d^2L/dt^2,
@@ -106,7 +107,7 @@ def balance(
     u = q[:, None] * h[None, :]
     slope = float(-(objective.residual(state) * u).sum())
     if slope >= 0:
-        raise ValueError(f"direction: the loss does not fall along it (slope {slope:g})")
+        return None
     square = float(u.square().sum()) / x.shape[-1]
     low, slope_low, high = 0.0, slope, None
     t = -slope / ((objective.loss.lipschitz or 1.0) * square)
