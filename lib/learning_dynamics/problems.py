@@ -12,6 +12,7 @@ from learning_dynamics.activations import Activation, activation, leaky_relu
 from learning_dynamics.losses import Loss, loss
 from learning_dynamics.runtime import (
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
     check_tensors,
@@ -34,11 +35,18 @@ def _as_tensors(holder: "Moments | Problem", *names: str) -> None:
     for name in names:
         value = getattr(holder, name)
         if isinstance(value, np.ndarray | list | tuple):
-            array = np.asarray(value)
-            if array.dtype not in (np.float16, np.float32, np.float64):
+            try:
+                array = np.asarray(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: no array of numbers: {error}") from None
+            if np.ma.is_masked(value):
                 raise ValueError(
-                    f"{name}: an array of {array.dtype}: allowed are real numbers of 16, 32 or 64 "
-                    "bits; convert with .astype(float)"
+                    f"{name}: has masked entries: fill them or leave their samples out"
+                )
+            if array.dtype not in (np.float32, np.float64):
+                raise ValueError(
+                    f"{name}: an array of {array.dtype}: allowed are real numbers of 32 or 64 "
+                    f"bits; convert with np.asarray({name}, float)"
                 )
             value = torch.from_numpy(array.copy())
         if isinstance(value, Tensor):
@@ -96,8 +104,8 @@ class Problem:
     inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples. Tensors, or
               NumPy arrays and lists of real numbers, which become tensors.
     teacher : (*runs, m2, m0), the linear map behind the targets, if there is one.
-    Raises ValueError where XX' or YY' would leave the numbers of their type (1e160 squared):
-    every gradient would be infinite at the start, whatever the step.
+    Raises ValueError where XX' or YY' would leave the numbers of their type (1e160 or 1e-160
+    squared): every gradient would be infinite or lost at the start, whatever the step.
 
     >>> import torch
     >>> problem = Problem(torch.eye(3), torch.ones(2, 3))  # three samples, two outputs
@@ -118,12 +126,13 @@ class Problem:
         for name, t in (("inputs", self.inputs), ("targets", self.targets)):
             if t.is_meta:  # no numbers, where a test lets such tensors pass
                 continue
-            wide = torch.promote_types(t.dtype, torch.float32)  # half precision sums wider
-            limit, low, high = torch.finfo(wide).max / t.shape[-1], *map(float, t.aminmax())
-            if max(-low, high) > limit**0.5:
+            kind, low, high = torch.finfo(t.dtype), *map(float, t.aminmax())
+            largest = max(-low, high)
+            most, least = (kind.max / t.shape[-1]) ** 0.5, (kind.tiny * t.shape[-1]) ** 0.5
+            if largest > most or 0 < largest < least:
                 raise ValueError(
-                    f"{name}: entries up to {max(-low, high):.2g} in size: at most "
-                    f"{limit**0.5:.2g} are allowed for {t.shape[-1]} samples; choose a larger unit"
+                    f"{name}: entries up to {largest:.2g} in size: allowed are {least:.2g} to "
+                    f"{most:.2g} for {t.shape[-1]} samples; choose another unit"
                 )
 
     def moments(self) -> Moments:
@@ -178,6 +187,7 @@ def linear_teacher(
     >>> problem.inputs.shape, problem.targets.shape
     (torch.Size([6, 40]), torch.Size([4, 40]))
     """
+    check_instance("generator", generator, torch.Generator)
     check_choice("covariance", covariance, ("isotropic", "commuting", "generic"))
     check_integer("samples", samples, least=1)
     check_integer("output_dim", output_dim, least=1)

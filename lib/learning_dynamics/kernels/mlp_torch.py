@@ -96,6 +96,8 @@ def hidden(
     >>> [tuple(h.shape) for h in hidden(weights, (1.0, 0.5), torch.ones(1, 3, 5))]
     [(1, 3, 5), (1, 4, 5), (1, 2, 5)]
     """
+    if len(multipliers) != len(weights):
+        raise ValueError(f"multipliers: {len(multipliers)} values for {len(weights)} weights")
     named = {f"weights[{k}]": (w, f"runs n{k + 1} n{k}") for k, w in enumerate(weights)}
     check_shapes(**named, inputs=(inputs, "_ n0 samples"))
     found, _ = forward(weights, multipliers, inputs.mT, find_activation(activation))

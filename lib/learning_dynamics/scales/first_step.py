@@ -36,7 +36,8 @@ class FirstStep:
     """What the first step does at each layer.
 
     quantities : name (see `orders.QUANTITIES`) -> (*runs, L); norms run over units and samples,
-                 NaN where a quantity does not exist (upstream change of layer 1).
+                 NaN where a quantity does not exist (upstream change of layer 1; the cosine of
+                 what is zero).
     outputs    : (*runs, n_L, n), f before the step. output_gradient : the same shape, dL/df.
     """
 
@@ -112,7 +113,7 @@ def first_step(
     inputs: Float[Tensor, "... m0 n"],
     output_gradient: Callable[[Tensor], Tensor],
     *,
-    activation: str | Activation | Sequence[Activation] = "relu",
+    activation: str | Activation | Sequence[str | Activation] = "relu",
     step_size: float | None = None,
     drawn: bool = False,
     norms: Sequence[Tensor] | None = None,
@@ -151,7 +152,7 @@ def first_step(
     acts = (
         [find_activation(activation)] * (depth - 1)
         if isinstance(activation, str | Activation)
-        else list(activation)
+        else [find_activation(a) for a in activation]
     )
     if len(acts) != depth - 1:
         raise ValueError(f"activation: {len(acts)} given, one per hidden layer is needed")
@@ -174,6 +175,18 @@ def first_step(
     nothing = torch.full_like(_norm(delta[-1]), torch.nan)
     moved, change = inputs, None
     grams_h, grams_d = [v.mT @ v for v in h], [v.mT @ v for v in delta]
+    for k, pair in enumerate(zip(grams_h, grams_d, strict=True)):
+        # What is measured are products of two of these.
+        one, two = (gram.abs().amax((-2, -1)) for gram in pair)
+        product, kind = one * two, torch.finfo(one.dtype)
+        low, high = kind.tiny**0.5, kind.max**0.5
+        lost = (one > 0) & (two > 0) & ~((product > low) & (product < high))
+        if bool(lost.any()):
+            raise ValueError(
+                f"inputs or output_gradient: in layer {k + 1} the squares of signals and gradients "
+                f"multiply to {float(product[lost].flatten()[0]):.2g}: allowed are {low:.2g} to "
+                f"{high:.2g} in {product.dtype}; choose another unit"
+            )
     for k in range(depth):
         gram_h, gram_d = grams_h[k], grams_d[k]
         if step_size is None:
@@ -204,7 +217,7 @@ def first_step(
             "change_rms": c_norm / (size * samples) ** 0.5,
             "own_contribution": _inner(delta[k], own).abs(),
             "contribution": work,
-            "cosine": work / (d_norm * c_norm),
+            "cosine": work / d_norm / c_norm,
             "gradient_norm": g[k] * _inner(gram_d, gram_h).clamp(min=0).sqrt(),
             "weight_norm": scale[k] * largest.expand_as(d_norm),
             "update_norm": rate[k] * g[k] ** 2 * _rank_norm(gram_d, gram_h),
