@@ -5,86 +5,14 @@ at a time is replaced by what a user may pass by mistake: another type, NaN, inf
 broken number, whole numbers where real ones are needed, a tensor without dimensions or entries.
 """
 
-import inspect
 import math
-import sys
 
 import pytest
 import torch
 
-from learning_dynamics import activations, losses
+import valid_calls
 from learning_dynamics.kernels.weights import Weights
-from learning_dynamics.problems import linear_teacher
-from learning_dynamics.runtime import generator
-from learning_dynamics.saddles import theory
-from learning_dynamics.saddles.linear_nets import reductions
-from learning_dynamics.scales import fluctuations, parametrizations, representations
 from learning_dynamics.scales.training import State
-from test_examples import PUBLIC, TABLES, run_example
-
-
-def rand(*shape):
-    return torch.rand(*shape, dtype=torch.float64, generator=generator("bad inputs", *shape))
-
-
-DRAW, UNITS, P = generator("bad inputs"), rand(1, 5, 10), linear_teacher(generator=generator("bad"))
-NET, MOMENTS = Weights(UNITS[..., :6].contiguous(), UNITS[..., 6:].mT.contiguous()), P.moments()
-FALLING = torch.linspace(-10, 0, 20).double().exp()[:, None] * torch.tensor([1, 0.1, 0.01])
-#: Calls of functions that are public in their modules alone.
-MORE = [
-    (activations.leaky_relu, 0.1),
-    (losses.huber, 1.0),
-    (losses.squared, rand(4, 9)),
-    (reductions.gaussian_narrow, (6, 50, 4), 0.1, DRAW),
-    (theory.alignment.correlation, rand(6, 9), rand(4, 9)),
-    (theory.alignment.escape, MOMENTS.yx),
-    (theory.alignment.update_matrix, MOMENTS.yx, 0.1),
-    (theory.alignment.worst_angle, UNITS, rand(1, 10)),
-    (theory.alignment.modes_at_escape, FALLING[None], 1, 0.1),
-    (theory.growth_bound.leading_projector, UNITS, 1),
-    (theory.growth_bound.outside_norm, UNITS, rand(1, 10, 10)),
-    (theory.staircase.finite_step_rate, rand(3), 0.1),
-    (theory.staircase.recursion, rand(1, 3), 0.05, 2),
-    (theory.staircase.rank_k_optimum, MOMENTS, 2),
-    (theory.staircase.residual_correlation, MOMENTS, 2),
-    (theory.stages.log_excess, MOMENTS, theory.staircase.predict_staircase(MOMENTS, 0.05), 1, 1e-8),
-    (theory.unit_matrix.unit_error, NET, P),
-    (theory.unit_matrix.from_units, UNITS, 6),
-    (theory.extremal_directions.distinct_directions, UNITS[0]),
-    (fluctuations.contributions, (5, 3), 4, DRAW),
-    (fluctuations.spread, rand(9)),
-    (fluctuations.inverse_width_sum, (5, 3)),
-    (fluctuations.last_layer_spread, (5, 3)),
-    (parametrizations.dynamic, "1/2"),
-    (parametrizations.mup, "wide"),
-    (representations.linear_alignment, rand(1, 4, 9), rand(1, 3, 9)),
-]
-
-
-def recorded():
-    """Name -> (function, arguments of a valid call): the first one within the examples, and MORE."""
-    public = {name: PUBLIC[name] for name in sorted(set(PUBLIC) - TABLES)}
-    inner = {f: inspect.unwrap(f.__init__ if inspect.isclass(f) else f) for f in public.values()}
-    functions = {g.__code__: f for f, g in inner.items() if inspect.isfunction(g)}
-    calls = {}
-
-    def hook(frame, event, _):
-        function = functions.get(frame.f_code) if event == "call" else None
-        if function is not None and function.__name__ not in calls:
-            bound = inspect.signature(function).bind_partial()
-            bound.arguments |= {n: frame.f_locals[n] for n in bound.signature.parameters}
-            calls[function.__name__] = function, bound
-
-    for name in public:
-        sys.setprofile(hook)
-        try:
-            run_example(name)
-        finally:
-            sys.setprofile(None)
-    more = {f.__name__: (f, inspect.signature(f).bind(*a)) for f, *a in MORE}
-    for _, bound in more.values():
-        bound.apply_defaults()
-    return calls | more
 
 
 def replacements(value):
@@ -130,7 +58,7 @@ exponent_check seed nonsense; exponent_check activation number; exponent_check d
 coordinate_check seed nonsense; coordinate_check batch; certify weights nan; first_step activation number; predict_exponents residual;
 load device; sgd multipliers negative; sgd seeds negative; sgd seeds strings; sgd record empty"""
 ALLOWED = {tuple(entry.split()) for entry in ALLOWED.split(";")}
-CALLS = {name: call for name, call in recorded().items() if name not in FAST}
+NAMES = [name for name in valid_calls.NAMES if name not in FAST]
 
 
 def fresh(value):
@@ -138,9 +66,9 @@ def fresh(value):
     return value.clone() if isinstance(value, State) else value
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_bad_argument_is_named(as_users_run, name):
-    function, valid = CALLS[name]
+    function, valid = valid_calls.recorded()[name]
     wrong = []
     for argument, value in valid.arguments.items():
         for kind, replacement in replacements(value):

@@ -9,20 +9,14 @@ from torch.utils._pytree import tree_leaves
 import learning_dynamics
 from learning_dynamics import digits_pair, generator, saddles, scales
 from learning_dynamics.scales import WidthFamily
-from test_bad_inputs import CALLS as EXAMPLES
-from test_bad_inputs import P as PROBLEM
-from test_bad_inputs import rand
+from valid_calls import NAMES, rand, recorded
+from valid_calls import P as PROBLEM
 
 FAMILY = WidthFamily((0, 1, "1/2", 0), (4, 1, 1, 2))
 #: The user's own factory says where its networks are.
 FACTORY = {"coordinate_check", "parametrize"}
-CALLS = {
-    name: (function, dict(bound.arguments))
-    for name, (function, bound) in EXAMPLES.items()
-    if name not in {*FACTORY, "save", "load"}
-}
 DEEP = saddles.initialise_deep((6, 5, 5, 4), 0.1, [generator("devices")])
-#: As CALLS: functions that check nothing, and those whose examples hold no tensor.
+#: Functions that check nothing, and those whose examples hold no tensor.
 MORE = {
     "deep_forward": (saddles.deep_forward, {"weights": DEEP, "inputs": PROBLEM.inputs}),
     "gradient": (
@@ -43,7 +37,17 @@ MORE = {
     "generator": (lambda: generator("one"), {}),
 }
 MORE["Weights"] = saddles.Weights, {"w1": rand(5, 6), "w2": rand(4, 5)}
-ALL = {**CALLS, **MORE}
+EXAMPLES = [name for name in NAMES if name not in {*FACTORY, *MORE, "save", "load"}]
+
+
+def called(name):
+    """A function and its arguments."""
+    if name in MORE:
+        return MORE[name]
+    function, bound = recorded()[name]
+    return function, dict(bound.arguments)
+
+
 #: Without a tensor.
 PLAIN = {
     "Stop",
@@ -88,16 +92,16 @@ def tensors(value):
 
 
 def test_no_public_function_is_left_out():
-    called = {getattr(f, "__name__", "") for f, _ in CALLS.values()} | {*MORE} | FACTORY
+    called = {*EXAMPLES, *MORE, *FACTORY}
     for module in (learning_dynamics, saddles, scales):
         missing = {n for n in module.__all__ if n not in PLAIN} - called
         assert not missing
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*EXAMPLES, *MORE])
 def test_nothing_is_made_on_another_device_than_the_inputs(as_users_run, name):
     """Without a GPU: tensors for which no device is named are made on `meta`, without numbers."""
-    function, arguments = ALL[name]
+    function, arguments = called(name)
     arguments = moved(arguments, "cpu")
     with torch.device("meta"):
         result = function(**arguments)
@@ -105,11 +109,11 @@ def test_nothing_is_made_on_another_device_than_the_inputs(as_users_run, name):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*EXAMPLES, *MORE])
 @pytest.mark.parametrize("streams", ["cpu", "cuda"])
 def test_a_gpu_gives_the_numbers_of_the_cpu(as_users_run, name, streams):
     """With generators on either device."""
-    function, arguments = ALL[name]
+    function, arguments = called(name)
     here, there = moved(arguments, "cpu"), moved(arguments, "cuda")
     if streams == "cpu":
         there = {k: here[k] if "generator" in k else v for k, v in there.items()}

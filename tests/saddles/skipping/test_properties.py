@@ -160,3 +160,41 @@ def test_weights_of_entries_are_in_the_units_of_the_targets():
     small = run(Problem(problem.inputs, 1e-9 * problem.targets), starts, "linear", loss)
     assert small.status == first.status
     assert [v * 1e18 for v in small.losses] == pytest.approx(first.losses, abs=1e-9)
+
+
+def degenerate():
+    """Problems in which something is missing or equal, of every activation and loss."""
+    g = generator("skip/properties/degenerate")
+    x, y = (torch.randn(m, 9, generator=g, dtype=torch.float64) for m in (3, 2))
+    data = {
+        "no input": (0 * x, y),
+        "no target": (x, 0 * y),
+        "one positive input": (x[:1].abs(), y),
+        "one sample": (x[:, :1], y[:, :1]),
+        "equal samples": (x[:, :1].repeat(1, 5), y[:, :1].repeat(1, 5)),
+        "equal inputs": (x[:1].repeat(3, 1), y),
+    }
+    for name, (inputs, targets) in data.items():
+        for activation in ("linear", "relu", "tanh"):
+            for loss in ("squared", "huber", "logistic"):
+                labels = torch.where(targets >= 0, 1.0, -1.0).double()
+                problem = Problem(inputs, labels if loss == "logistic" else targets)
+                yield pytest.param(problem, activation, loss, id=f"{name}-{activation}-{loss}")
+
+
+@pytest.mark.parametrize("problem,activation,loss", list(degenerate()))
+def test_degenerate_data_end_with_a_status(problem, activation, loss):
+    # All dormant units of one sign: in places none of them can grow, and no unit is active.
+    starts = torch.cat([-torch.ones(2, len(problem.inputs)), torch.eye(2)], 1).double()
+    options = {"activation": activation, "loss": loss, "starts": starts}
+    options["settings"] = Settings(max_steps=200, max_stages=2)
+    found = skip_plateaus(problem, width=4, **options)
+    assert found.status in (
+        *("global", "second-order", "no-minimum"),
+        *("saddle", "stalled", "stages-exhausted"),
+    )
+    assert all(a >= b for a, b in zip(found.losses, found.losses[1:], strict=False))
+    path = found.path
+    assert torch.isfinite(path.losses).all() and (path.evaluations.diff() >= 0).all()
+    if not problem.targets.any():
+        assert found.status == "global" and found.losses == [0.0]

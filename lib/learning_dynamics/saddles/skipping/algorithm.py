@@ -7,7 +7,7 @@ that became dormant; repeat until nothing escapes. The cost does not depend on a
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -401,6 +401,8 @@ def certify(
             rate_tolerance=settings.rate_tolerance,
             known=known,
         )
+        if found.status == "second-order" and _beside(objective, state) is not None:
+            found = replace(found, status="saddle", why="a descent from beside it ends lower")
     return units.certificate(found)
 
 
@@ -418,11 +420,17 @@ def _skip(
     while True:
         certificate, escape = bound(objective, state.outputs, diagonal=diagonal), None
         if certificate.status != "global":
-            least = settings.rate_tolerance * objective.largest_rate(state)
-            escape = dormant.next(objective, state, least)
-            if escape is None and reached and isinstance(dormant, DormantUnits):
-                lower = _beside(objective, state, dormant)
+            largest = objective.largest_rate(state)
+            if largest > 0:
+                escape = dormant.next(objective, state, settings.rate_tolerance * largest)
+            if escape is None and reached and not diagonal:
+                halved = []
+                if isinstance(dormant, DormantUnits):
+                    halved = [i for i, number in enumerate(dormant.copies) if number > 1]
+                lower = _beside(objective, state, halved)
                 if lower is not None:
+                    for i in halved:
+                        dormant.divide(i)
                     state = lower
                     objective.record(state)
                     continue
@@ -478,39 +486,36 @@ def _skip(
     return Skipped(tuple(saddles), objective.path(state.weights, status), status, certificate)
 
 
-def _beside(objective: Objective, state: State, dormant: DormantUnits) -> State | None:
+def _beside(objective: Objective, state: State, halved: Sequence[int] = ()) -> State | None:
     """Where a descent from beside a point ends at which nothing escapes; None if not lower.
 
-    Units with copies are halved, and all moved by a hundredth of themselves: what the second order
-    cannot see (kinks that are just held, flat directions) is tried. Counted only if it
-    is taken: else it is a part of the certificate.
+    Units with copies, `halved`, are halved, and all moved by a hundredth of themselves: what the
+    second order cannot see (kinks that are just held, flat directions) is tried. Counted only if
+    it is taken: else it is a part of the certificate.
     """
     units, m0, before = state.weights.units, state.weights.w1.shape[1], objective.gradients
-    halved = [i for i, copies in enumerate(dormant.copies) if copies > 1]
-    rows = units.clone()
-    rows[halved] /= 2**0.5
-    rows = torch.cat([rows, rows[halved]])
+    if not len(units):
+        return None
+    rows, twice = units.clone(), list(halved)
+    rows[twice] /= 2**0.5
+    rows = torch.cat([rows, rows[twice]])
     x, y = objective.problem.inputs, objective.problem.targets
+    # The same in any axes, in any order of samples.
     lengths = x.square().sum(0) / x.square().sum(0).mean()
-    phases = (
-        7 * torch.arange(1, len(rows) + 1)[:, None] * lengths
-    )  # the same in any axes, any order
+    phases = 7 * torch.arange(1, len(rows) + 1)[:, None] * lengths
     shift = torch.cat([phases.cos() @ x.mT, phases.sin() @ y.mT], dim=1)
     rows = rows + 0.01 * rows.norm(dim=1, keepdim=True) * shift / shift.norm(dim=1, keepdim=True)
-    done = flow_phase(
-        Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous()),
-        objective,
-        tolerance=0.0,
-        relative=1e-8,
-        max_steps=2000,
-    )
+    start = Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous())
+    with objective.unrecorded():
+        if is_piecewise_linear(objective.activation):
+            done = flow_phase(start, objective, tolerance=0.0, relative=1e-8, max_steps=2000)
+        else:
+            done = quasi_newton_phase(start, objective, tolerance=0.0, max_steps=2000)
     zero = torch.zeros_like(objective.problem.targets)
     first = float(objective.loss.value(zero, objective.problem.targets))
     if float(state.loss - done.state.loss) <= 0.5 * LARGEST_GAP * first:
         objective.gradients = before
         return None
-    for i in halved:
-        dormant.divide(i)
     return done.state
 
 

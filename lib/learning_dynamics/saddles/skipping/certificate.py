@@ -38,8 +38,8 @@ class Certificate:
     gap     : (L - least)/L(0); None if there is no bound. allowed : the largest gap that proves
               a minimum, at most 1e-6 and below every known saddle.
     gradient, escape, elsewhere, splitting, curvature : |gradient| (smallest in Clarke's sense) over
-              |w|, the largest growth rate of a dormant unit, of any unit of small size (a lower
-              bound), and of copies that part, the least eigenvalue of the Hessian, all in
+              |w|, the largest growth rate of a dormant unit, of a unit of any direction and size (a
+              lower bound), and of copies that part, the least eigenvalue of the Hessian, all in
               units of sigma_1(X) |R|; None where not computed.
     why     : in words.
     """
@@ -175,13 +175,20 @@ def _separable(objective: Objective, outputs: Tensor) -> str | None:
 
 
 def _elsewhere(objective: Objective, gradient: Tensor) -> float:
-    """The largest of |sigma(a X) R'| over unit directions a along samples and features: with the
-    best b a unit of direction (a, b) grows at that rate, whatever it turns to later."""
-    x = objective.problem.inputs
+    """The largest of |sigma(a X) R'|/|a| over directions a along samples and features: with the
+    best b a unit (a, b) grows at that rate, whatever it turns to later.
+
+    Where sigma has a scale, sizes of a too: what a small unit gains in higher order only (tanh: a^3
+    b) is gained all the same, so that no point with R sigma(a X)' != 0 for some a is a minimum.
+    """
+    x, act = objective.problem.inputs, objective.activation
     rows = torch.cat([x.mT, torch.eye(len(x), dtype=x.dtype)])
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
-    hidden = objective.activation(torch.cat([rows, -rows]) @ x)
-    return float((hidden @ gradient.mT).norm(dim=1).max())
+    z = torch.cat([rows, -rows]) @ x
+    largest = float(z.abs().max()) or 1.0
+    sizes = [1.0] if act.homogeneous else [size / largest for size in (0.3, 3.0, 30.0)]
+    found = [(act(size * z) @ gradient.mT).norm(dim=1).max() / size for size in sizes]
+    return float(torch.stack(found).max())
 
 
 def second_order(
@@ -199,7 +206,7 @@ def second_order(
     """The certificate of a state whose bound `known` proves nothing.
 
     escape : largest growth rate of a dormant unit. spare : the net has units that are not active:
-    a small change can give them any direction, also one that gradient descent never does.
+    a change can give them any direction, also one that gradient descent never does.
     copies : of each active unit (None: one each).
     mask : parameters that exist, unit by unit (None: all). Costs k c/6 gradient evaluations for k
     units of c parameters, which are not counted.
@@ -219,8 +226,8 @@ def second_order(
         kinks = resolve_kinks(units, x, gradient, objective.activation, on)
         if bool(kinks.concave.any()):
             leads.append("a concave kink")
-        if spare:
-            elsewhere = _elsewhere(objective, gradient)
+    if spare and objective.activation.name != "linear":
+        elsewhere = max(escape, _elsewhere(objective, objective.residual(state)))
     second = curvature(units, objective, state.outputs, kinks)
     slope, hessian = second.gradient.flatten(), second.hessian
     if mask is not None:

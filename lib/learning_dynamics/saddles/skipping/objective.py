@@ -7,6 +7,8 @@ only through an `Objective`, so that their costs are counted in one way.
 import copy
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -146,6 +148,15 @@ class Objective:
         if saddle:
             self._saddles.append(len(self._log))
         self._log.append((self.gradients, state.loss, state.outputs))
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """What is tried inside leaves no points on the path."""
+        kept = len(self._log)
+        try:
+            yield
+        finally:
+            del self._log[kept:]
 
     def path(self, weights: Weights, status: str = "finished") -> Path:
         """The path recorded so far."""
