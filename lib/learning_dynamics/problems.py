@@ -104,8 +104,8 @@ class Problem:
     inputs  : X (*runs, m0, n); targets : Y (*runs, m2, n); columns are samples. Tensors, or
               NumPy arrays and lists of real numbers, which become tensors.
     teacher : (*runs, m2, m0), the linear map behind the targets, if there is one.
-    Raises ValueError where XX' or YY' would leave the numbers of their type (1e160 or 1e-160
-    squared): every gradient would be infinite or lost at the start, whatever the step.
+    Raises ValueError where XX' or YY' would leave the numbers of their type (1e160 squared):
+    every gradient would be infinite at the start, whatever the step.
 
     >>> import torch
     >>> problem = Problem(torch.eye(3), torch.ones(2, 3))  # three samples, two outputs
@@ -126,18 +126,26 @@ class Problem:
         for name, t in (("inputs", self.inputs), ("targets", self.targets)):
             if t.is_meta:  # no numbers, where a test lets such tensors pass
                 continue
-            kind, low, high = torch.finfo(t.dtype), *map(float, t.aminmax())
-            largest = max(-low, high)
-            most, least = (kind.max / t.shape[-1]) ** 0.5, (kind.tiny * t.shape[-1]) ** 0.5
-            if largest > most or 0 < largest < least:
+            limit, low, high = torch.finfo(t.dtype).max / t.shape[-1], *map(float, t.aminmax())
+            if max(-low, high) > limit**0.5:
                 raise ValueError(
-                    f"{name}: entries up to {largest:.2g} in size: allowed are {least:.2g} to "
-                    f"{most:.2g} for {t.shape[-1]} samples; choose another unit"
+                    f"{name}: entries up to {max(-low, high):.2g} in size: at most "
+                    f"{limit**0.5:.2g} are allowed for {t.shape[-1]} samples; choose a larger unit"
                 )
 
     def moments(self) -> Moments:
-        """Sigma_xx, Sigma_yx, Sigma_yy, means over samples."""
+        """Sigma_xx, Sigma_yx, Sigma_yy, means over samples.
+
+        Raises ValueError where their numbers would be lost (1e-160 squared).
+        """
         x, y, n = self.inputs, self.targets, self.inputs.shape[-1]
+        for name, t in (("inputs", x), ("targets", y)):
+            largest, least = float(t.abs().max()), (torch.finfo(t.dtype).tiny * n) ** 0.5
+            if 0 < largest < least:
+                raise ValueError(
+                    f"{name}: entries up to {largest:.2g} in size: at least {least:.2g} are needed "
+                    f"for second moments of {n} samples; choose a smaller unit"
+                )
         return Moments(x @ x.mT / n, y @ x.mT / n, y @ y.mT / n)
 
 

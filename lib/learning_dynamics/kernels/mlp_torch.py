@@ -81,6 +81,7 @@ def forward(
     return h, z
 
 
+@torch.no_grad()
 def hidden(
     weights: Sequence[Tensor],
     multipliers: Sequence[float],
@@ -89,7 +90,7 @@ def hidden(
 ) -> list[Tensor]:
     """h_0 = x, h_1, ..., h_{L-1}, and the output f: a list of (runs, n_l, samples).
 
-    inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
+    inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs. No gradient is recorded.
 
     >>> import torch
     >>> weights = [torch.ones(1, 4, 3), torch.ones(1, 2, 4)]

@@ -152,10 +152,11 @@ def first_step(
     acts = (
         [find_activation(activation)] * (depth - 1)
         if isinstance(activation, str | Activation)
-        else [find_activation(a) for a in activation]
+        else list(activation)
     )
     if len(acts) != depth - 1:
         raise ValueError(f"activation: {len(acts)} given, one per hidden layer is needed")
+    acts = [find_activation(a) for a in acts]
 
     g = p.multipliers
     scale = [m * s for m, s in zip(g, p.weight_stds, strict=True)] if drawn else list(g)

@@ -252,7 +252,9 @@ def _dormant(
     check_tensors(starts=(starts, f"_ {m0 + m2}"))
     if not bool((starts != 0).any(1).all()):
         raise ValueError("starts: a row is zero and has no direction")
-    starts = starts.double()[torch.from_numpy(np.lexsort(starts.mT.flip(0).cpu().numpy()))]
+    starts = starts.detach().double()[
+        torch.from_numpy(np.lexsort(starts.detach().mT.flip(0).cpu().numpy()))
+    ]
     return DormantUnits(starts, min(m0, m2), settings.choice, settings.step_size)
 
 
@@ -379,7 +381,8 @@ def certify(
             "known": state.outputs,
         }
         if is_piecewise_linear(objective.activation):
-            state = flow_phase(state.weights, objective, relative=1e-8, **options).state
+            if len(state.weights.w1):
+                state = flow_phase(state.weights, objective, relative=1e-8, **options).state
             followed = follow_dormant(w.units[gone], objective, state)
             escape = float(followed.rates.max()) if bool(gone.any()) else 0.0
         else:
@@ -387,9 +390,8 @@ def certify(
                 state = quasi_newton_phase(state.weights, objective, **options).state
             escape = float(pair_of_linear_unit(objective, state)[1][0]) if bool(gone.any()) else 0.0
         zero = torch.zeros_like(units.problem.targets)
-        fall = float(start.loss - state.loss) / float(
-            objective.loss.value(zero, units.problem.targets)
-        )
+        first = float(objective.loss.value(zero, units.problem.targets)) or float(start.loss)
+        fall = float(start.loss - state.loss) / (first or 1.0)  # targets may all be zero
         if fall > LARGEST_GAP:
             why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
             return units.certificate(replace(known, why=why))

@@ -107,6 +107,7 @@ def _polish(
 
 
 @on_inputs
+@torch.no_grad()
 def extremal_directions(
     inputs: Float[Tensor, "m0 n"],
     residual: Float[Tensor, "m2 n"],
