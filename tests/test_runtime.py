@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
@@ -23,6 +24,12 @@ def test_named_seeds():
 def test_a_seed_is_the_same_on_every_machine():
     """The seed of a named stream, recorded: a change would move every number of the book."""
     assert runtime.generator("rank-k-saddles", 3).initial_seed() == 5968515932878731301
+
+
+def test_numbers_of_numpy_are_numbers(as_users_run):
+    assert torch.equal(draw("plateau", np.int64(3)), draw("plateau", 3))
+    runtime.check_integer("width", np.int64(3))
+    runtime.check_positive("step_size", np.float32(0.5))
 
 
 @pytest.mark.parametrize("seed", [(), (1.5,), (True,), (None,)])

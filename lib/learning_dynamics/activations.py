@@ -8,6 +8,7 @@ Both coincide exactly for positively 1-homogeneous activations.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -106,8 +107,9 @@ def _bent(negative_slope: float, act: Activation) -> Activation:
 
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """Leaky ReLU: z for z > 0, `negative_slope` * z otherwise."""
-    if not isinstance(negative_slope, int | float) or not math.isfinite(negative_slope):
+    if not isinstance(negative_slope, Real) or not math.isfinite(negative_slope):
         raise ValueError(f"negative_slope = {negative_slope!r}: must be a finite number")
+    negative_slope = float(negative_slope)
     return _bent(
         negative_slope,
         Activation(

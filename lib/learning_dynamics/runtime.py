@@ -253,7 +253,7 @@ def check_share(name: str, value: float) -> None:
 
 def check_integer(name: str, value: object, *, least: int = 0) -> None:
     """Raise ValueError unless `value` is an integer >= `least`, of Python or of NumPy."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} = {value!r}: must be an integer >= {least}")
 
 

@@ -426,13 +426,12 @@ def _skip(
             if largest > 0:
                 escape = dormant.next(objective, state, settings.rate_tolerance * largest)
             if escape is None and reached and not diagonal:
-                halved = []
-                if isinstance(dormant, DormantUnits):
-                    halved = [i for i, number in enumerate(dormant.copies) if number > 1]
+                copies = dormant.copies if isinstance(dormant, DormantUnits) else ()
+                halved = [i for i, number in enumerate(copies) if number > 1]
                 lower = _beside(objective, state, halved)
                 if lower is not None:
-                    for i in halved:
-                        dormant.divide(i)
+                    if isinstance(dormant, DormantUnits):
+                        dormant.divide(*halved)
                     state = lower
                     objective.record(state)
                     continue

@@ -426,12 +426,13 @@ class DormantUnits(Dormant):
             self.modes.append(self.exponents[same, 1:].amin(0))
             self.units, self.exponents = self.units[~same], self.exponents[~same]
 
-    def divide(self, unit: int) -> None:
-        """The copies of an active unit go to its two halves; the second is the last unit."""
-        half = self.copies[unit] // 2
-        self.copies[unit] -= half
-        self.copies.append(half)
-        self.modes.append(self.modes[unit])
+    def divide(self, *units: int) -> None:
+        """The copies of active units go to their two halves; the second ones are the last units."""
+        for unit in units:
+            half = self.copies[unit] // 2
+            self.copies[unit] -= half
+            self.copies.append(half)
+            self.modes.append(self.modes[unit])
 
     def removed(self, units: Float[Tensor, "k coordinate"], gone: Tensor) -> None:
         """They join the dormant ones with exponent 0, each with its copies."""

@@ -138,7 +138,7 @@ def extremal_directions(
     m0, m2 = len(inputs), len(residual)
     check_integer("iterations", iterations, least=1)
     check_positive("tolerance", tolerance)
-    if isinstance(starts, int):
+    if not isinstance(starts, Tensor):
         check_integer("starts", starts, least=1)
         if generator is None:
             raise ValueError("generator is None: random starts need a generator")

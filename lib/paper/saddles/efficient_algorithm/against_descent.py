@@ -18,6 +18,7 @@ import xarray as xr
 from scipy.optimize import minimize
 
 from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
 from learning_dynamics.saddles.skipping.settings import Settings
 from learning_dynamics.saddles.two_layer import Weights, gradient
@@ -310,6 +311,33 @@ def certificates(result: xr.Dataset) -> Evidence:
     fall = own.fall.sel(problem=own.fall.notnull())
     details = {"false": int((fall > 1e-6).sum()), "certified": fall.size}
     return Evidence(float(fall.max()), 0.0, 1e-6, fall.problem, details)
+
+
+def at_smaller_scales(
+    result: xr.Dataset, seed: int, scales: Sequence[float] = (1e-14, 1e-30, 1e-60)
+) -> pd.DataFrame:
+    """How many steps a linear net stays at each level, by epsilon: exact reductions.
+
+    The levels are those of the recorded rests and of the algorithm's saddles but for the origin
+    and the end; at a level it is while L/L(0) lies within `SAME` of it. What is a saddle of the
+    limit is left after a number of steps that grows as log(1/epsilon).
+    """
+    task, one = drawn(seed), result.sel(problem=seed)
+    eta = float(one.step_size)
+    levels = {float(v) for v in one.level[one.level.notnull()]}
+    found = [s.loss for s in skip(Reference(seed), eta).saddles]
+    levels |= {v / found[0] for v in found}
+    inner = sorted(levels, reverse=True)
+    inner = [v for i, v in enumerate(inner) if all(abs(v - u) > SAME for u in inner[:i])][1:-1]
+    last, rows = float(one.begin.max()), []
+    for scale in scales:
+        start = start_of(task, seed, scale)
+        steps = int(1.5 * last * math.log(scale) / math.log(Reference(seed).scales[1]))
+        run = linear_descent(start, task.problem, step_size=eta, steps=steps)
+        at, losses = run.steps.numpy(), (run["loss"][0] / run["loss"][0, 0]).numpy()
+        stays = [int(np.ptp(at[abs(losses - v) < SAME])) for v in inner]
+        rows.append([f"{scale:.0e}", *stays])
+    return pd.DataFrame(rows, columns=["epsilon", *(f"steps at {v:.4f} L(0)" for v in inner)])
 
 
 def main() -> None:

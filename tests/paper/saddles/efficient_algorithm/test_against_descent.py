@@ -67,6 +67,14 @@ def test_the_record_is_what_the_algorithm_does():
     assert quick.status.values.tolist() == record.status.values.tolist()
 
 
+def test_smaller_scales_tell_a_saddle_from_a_slow_descent():
+    stays = against_descent.at_smaller_scales(against_descent.run(), 437)
+    slow, saddle = (stays[f"steps at {level} L(0)"].to_numpy() for level in ("0.0560", "0.0386"))
+    assert np.ptp(slow) <= 0.05 * slow.max()  # the step of the record
+    growth = np.diff(saddle) / np.diff(-np.log([1e-14, 1e-30, 1e-60]))
+    assert growth.min() > 10 and growth[1] == pytest.approx(growth[0], rel=0.15)
+
+
 def test_the_recorded_rests_are_those_of_gradient_descent():
     for seed in against_descent.QUICK[:2]:
         given = against_descent.answer(reference(Reference(seed)), SCALES)
