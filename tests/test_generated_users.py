@@ -390,7 +390,7 @@ def sizes_of(u):
 @pytest.mark.parametrize("name", CALLS)
 @settings(max_examples=10, derandomize=True, database=None)
 @given(drawn=USERS, change=st.sampled_from(CHANGES))
-def test_no_silence_and_the_same_in_other_units_axes_orders_and_copies(name, drawn, change):
+def test_other_units_axes_orders_and_copies(name, drawn, change):
     u = made(*drawn)
     found, error = answer(name, u)
     sizes, clear = sizes_of(u)
@@ -425,7 +425,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", CALLS)
-def test_the_form_of_the_data_changes_nothing_or_is_refused_in_words(as_users_run, name, form):
+def test_other_forms_of_the_data(as_users_run, name, form):
     if name == "MLP" and form != "gradients":
         pytest.skip("a module of torch.nn, which refuses in torch's words")
     g = generator("forms")

@@ -23,6 +23,7 @@ def leading_projector(
 
 def _check_projector(p: Tensor) -> None:
     """Raise ValueError unless P = P' = P^2, to rounding."""
+    p = p.detach()
     off = torch.maximum((p - p.mT).abs().amax(), (p @ p - p).abs().amax())
     if float(off) > 1e3 * p.shape[-1] * torch.finfo(p.dtype).eps:
         raise ValueError(f"projector: P^2 or P' differs from P by {float(off):.2g}: must be P")
