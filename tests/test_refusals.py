@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning_dynamics import saddles, scales
+from learning_dynamics import digits_pair, saddles, scales
 from learning_dynamics.kernels import mlp_torch as passes
 from learning_dynamics.kernels import weights
 from learning_dynamics.kernels.weights import initialise
@@ -75,6 +75,18 @@ def follow(moments=None, units=NET.units, step_size=0.1):
 def turns(**options):
     usual = {"step_size": 0.1, "most_steps": 3, "order": (0,)}
     return saddles.layers_in_turn(DEEP, P, **usual | options)
+
+
+def check(**options):
+    usual = {"schemes": ["spectral"], "family": FAMILY, "sizes": [8, 16], "runs": 2}
+    return scales.exponent_check(**usual | options)
+
+
+def scaled(**options):
+    def net(n):
+        return torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in ((4, n), (n, n), (n, 2))))
+
+    return scales.parametrize(net, 8, 4, "spectral", "sgd", **options)
 
 
 def first(x):
@@ -179,6 +191,16 @@ CASES = [
     ("yx: shape", lambda: saddles.arrival_rate(saddles.stack_moments([M]), 1)),
     ("multipliers: 1 values", lambda: passes.hidden(STATE.weights, (1.0,), X[None])),
     ("'t'.: must be a Problem", lambda: sgd(evaluate={"t": (X, Y)})),
+    ("weighted squared", lambda: sgd(loss=squared(Y), batch_size=9)),  # which samples are they of?
+    ("sizes = .*each once", lambda: check(sizes=[8, 8, 16])),
+    ("nothing to check", lambda: check(schemes=[])),
+    ("dtype = torch.float16", lambda: check(dtype=torch.float16)),
+    ("embeddings = .*nope", lambda: scaled(embeddings=("nope",))),
+    ("muon_factor = .*no effect", lambda: scaled(muon_factor="match_rms_adamw")),
+    ("eps = 1e-08", lambda: scaled().param_groups(0.1, eps=1e-8)),
+    ("activation = .*relu", lambda: sgd(activation=["relu"])),
+    ("parametrization: must be", lambda: scales.MLP((4, 5, 3), generator=STREAMS[0])),
+    ("classes = True", lambda: digits_pair(True, 3)),
     ("observe: 't_loss'", lambda: sgd(evaluate={"t": P}, record=(0,), observe=lambda s: LOSS)),
 ]
 

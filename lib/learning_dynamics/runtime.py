@@ -189,7 +189,7 @@ def _tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} = {value!r}: allowed are {', '.join(sorted(allowed))}")
 
 

@@ -416,6 +416,7 @@ def layers_in_turn(
     runs, eta = _check(weights, problem, step_size, criterion)
     check_integer("most_steps", most_steps, least=1)
     check_share("tolerance", tolerance)
+    order = tuple(order)
     for layer in order:
         check_integer("order", layer)
     if not order or not set(order) <= set(range(len(weights))):

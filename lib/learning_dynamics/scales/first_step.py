@@ -10,6 +10,7 @@ dimensions of the weights are independent runs.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.mlp_torch import deltas
 from learning_dynamics.runtime import (
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
     check_shapes,
@@ -138,6 +140,7 @@ def first_step(
     >>> step.outputs.shape, step["contribution"].shape  # a contribution for each layer
     (torch.Size([2, 1]), torch.Size([2]))
     """
+    check_instance("parametrization", parametrization, Parametrization)
     depth, p = parametrization.depth, parametrization
     if len(weights) != depth:
         raise ValueError(
@@ -149,14 +152,11 @@ def first_step(
     check_tensor("inputs", inputs)
     if step_size is not None:
         check_positive("step_size", step_size)
-    acts = (
-        [find_activation(activation)] * (depth - 1)
-        if isinstance(activation, str | Activation)
-        else list(activation)
-    )
+    several = isinstance(activation, list | tuple)
+    acts: list[Any] = list(activation) if several else [activation] * (depth - 1)  # type: ignore
     if len(acts) != depth - 1:
         raise ValueError(f"activation: {len(acts)} given, one per hidden layer is needed")
-    acts = [find_activation(a) for a in acts]
+    psi = [find_activation(a) for a in acts]
 
     g = p.multipliers
     scale = [m * s for m, s in zip(g, p.weight_stds, strict=True)] if drawn else list(g)
@@ -164,8 +164,8 @@ def first_step(
     for k in range(depth):
         z.append((weights[k] @ h[k]).mul_(scale[k]))
         if k < depth - 1:
-            h.append(acts[k](z[k]))
-    slope = [acts[k].derivative(z[k]) for k in range(depth - 1)]
+            h.append(psi[k](z[k]))
+    slope = [psi[k].derivative(z[k]) for k in range(depth - 1)]
 
     top = output_gradient(z[-1])
     check_shapes(output_gradient=(top, "... {} {}".format(*z[-1].shape[-2:])))
@@ -200,7 +200,7 @@ def first_step(
                 upstream = (weights[k] @ moved).mul_(scale[k]).sub_(z[k])
         change = own if upstream is None else own + upstream
         if step_size is not None and k < depth - 1:
-            moved = acts[k](z[k] + change)
+            moved = psi[k](z[k] + change)
         samples, size = z[k].shape[-1], z[k].shape[-2]
         d_norm, c_norm = _norm(delta[k]), _norm(change)
         work = _inner(delta[k], change).abs()

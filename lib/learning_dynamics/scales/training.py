@@ -23,7 +23,7 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.files import write_atomically
 from learning_dynamics.kernels.graph import Replayed, can_capture
 from learning_dynamics.kernels.mlp_torch import Passes, hidden
-from learning_dynamics.losses import Loss, check_labels, classified
+from learning_dynamics.losses import Loss, check_fits, check_labels, classified
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -268,6 +268,8 @@ def sgd(
         )
     for whole in (problem, *(evaluate or {}).values()):
         check_labels(losses, whole.targets)
+        # A loss with weights for certain samples does not know those of a batch.
+        check_fits(losses, 0 * whole.targets[:, :1], whole.targets[:, :1])
     limit = LOSS_LIMIT * max(1.0, float(losses.value(0 * problem.targets, problem.targets)))
     weights = state.weights
     device, dtype = weights[0].device, weights[0].dtype
