@@ -60,12 +60,19 @@ def step_of(task: TwoLayerProblem) -> float:
     return 0.4 / rate if rate > 0 else 1.0
 
 
-def _filled(t: Tensor, rows: int, columns: int) -> Tensor:
-    return torch.nn.functional.pad(t, (0, columns - t.shape[-1], 0, rows - t.shape[-2]))
+def _filled(t: Tensor, rows: int, columns: int, value: float = 0.0) -> Tensor:
+    more = (0, columns - t.shape[-1], 0, rows - t.shape[-2])
+    return torch.nn.functional.pad(t, more, value=value)
 
 
 def _size(m: int) -> int:
     return next(s for s in SIZES if m <= s)
+
+
+def _outputs(task: TwoLayerProblem) -> int:
+    """m2 when filled up; labels are not, for zero is none."""
+    m2 = len(task.problem.targets)
+    return _size(m2) if task.loss.labels is None else m2
 
 
 def _grid(most: int) -> Tensor:
@@ -79,8 +86,8 @@ class _Batch:
     def __init__(self, configs: Sequence[Reference]) -> None:
         self.tasks = [drawn(c.seed) for c in configs]
         shapes = [(*t.problem.inputs.shape, len(t.problem.targets), t.width) for t in self.tasks]
-        m0, n, m2, m1 = (max(column) for column in zip(*shapes, strict=True))
-        m0, m2 = _size(m0), _size(m2)
+        m0, n, _, m1 = (max(column) for column in zip(*shapes, strict=True))
+        m0, m2 = _size(m0), max(map(_outputs, self.tasks))
         self.n = n
         self.first: list[float] = []
         runs = [(c, t, e) for c, t in zip(configs, self.tasks, strict=True) for e in c.scales]
@@ -90,11 +97,12 @@ class _Batch:
             torch.cat([_filled(s.w2, m2, m1) for s in starts]),
         )
         self.x = torch.stack([_filled(t.problem.inputs, m0, n) for _, t, _ in runs])
-        self.y = torch.stack([_filled(t.problem.targets, m2, n) for _, t, _ in runs])
+        label = 0.0 if self.tasks[0].loss.labels is None else 1.0  # of samples x = 0: f = 0
+        self.y = torch.stack([_filled(t.problem.targets, m2, n, label) for _, t, _ in runs])
         # the mean is over n columns, some of them zeros, which cost l(0, 0) each
         self.more = torch.tensor([n / t.problem.inputs.shape[1] for _, t, _ in runs]).double()
         zero = torch.zeros(1, 1, dtype=torch.float64)
-        empty = float(self.tasks[0].loss.value(zero, zero))
+        empty = float(self.tasks[0].loss.value(zero, zero + label))
         self.idle = torch.tensor(
             [empty * (m2 - t.problem.targets.numel() / n) for _, t, _ in runs], dtype=torch.float64
         )
@@ -187,11 +195,12 @@ def reference(config: Reference) -> xr.Dataset:
 def group(config: Reference) -> tuple[str, str, int, int, int]:
     """What problems of one batch share: activation and loss, and about the size."""
     task = drawn(config.seed)
-    m0, m2, n = len(task.problem.inputs), len(task.problem.targets), task.problem.inputs.shape[1]
+    m0, n = task.problem.inputs.shape
     # the compiled kernels want few shapes, PyTorch's large batches of little filling
     compiled = task.activation.negative_slope is not None
-    size = (_size(m0), _size(m2)) if compiled else (0, (task.width * n).bit_length())
-    return task.activation.name, task.loss.name, *size, config.steps
+    size = _size(m0) if compiled else (task.width * n).bit_length()
+    m2 = _outputs(task) if compiled or task.loss.labels is not None else 0
+    return task.activation.name, task.loss.name, size, m2, config.steps
 
 
 EXPERIMENT = Experiment("skip-reference", reference, 1, reference_many, group, largest=12)
