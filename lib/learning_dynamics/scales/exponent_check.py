@@ -212,9 +212,7 @@ def exponent_check(
     check_integer("runs", runs, least=2)
     check_integer("samples", samples, least=1)
     if len(set(sizes)) < max(2, len(sizes)):
-        raise ValueError(
-            f"sizes = {tuple(sizes)}: at least two different sizes are needed, each once"
-        )
+        raise ValueError(f"sizes = {tuple(sizes)}: needs at least two different sizes, each once")
     if not chosen or not quantities:
         raise ValueError(f"schemes = {schemes!r}, quantities = {quantities!r}: nothing to check")
     if dtype not in (torch.float32, torch.float64):
