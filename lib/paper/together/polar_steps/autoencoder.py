@@ -16,13 +16,14 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.step_factors import sign_step_sizes
 from learning_dynamics.scales.training import initialise
+from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.records import read_record
 from paper.sweep import Experiment
 from paper.together.polar_steps.descent import Rule, adam, momentum, muon
 from paper.together.polar_steps.tuned import tune
 
-__all__ = ["AUTOENCODERS", "METHODS", "Cell", "Config", "cells", "join_cells", "run"]
+__all__ = ["AUTOENCODERS", "METHODS", "Cell", "Config", "cells", "join_cells", "run", "transfers"]
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,17 @@ def run(config: Config = Config()) -> xr.Dataset:
     if config == Config():
         return read_record("polar-autoencoder")
     return join_cells(config, [run_cell(cell) for cell in cells(config)])
+
+
+@claim("together/muon-transfers", Config, run)
+def transfers(result: xr.Dataset) -> Evidence:
+    """What the rate that is best at the least n costs Muon at the largest (`lost`), by seed.
+
+    octaves : by which its best rate moves between them; ahead : the least loss of the other
+    optimizers over Muon's, the worst seed, by width.
+    """
+    own, ends = result.sel(optimizer="Muon, Spectral"), result.end.min("lattice")
+    others = ends.drop_sel(optimizer="Muon, Spectral").min("optimizer")
+    details = {"octaves": own.best.isel(wide=-1) - own.best.isel(wide=0)}
+    details["ahead"] = (others / own.end.min("lattice")).min("seed")
+    return Evidence(own.lost, 1.0, 0.05, own.seed, details)
