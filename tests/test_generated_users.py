@@ -274,7 +274,7 @@ CALLS = {
         0,
         0,
         lambda u: saddles.plateau_steps(
-            u.moments, 1e-4 * u.net.units[0], u.eta, float(u.net.units.norm())
+            u.moments, 1e-4 * u.net.units[0], u.eta, float(u.net.units.detach().norm())
         ),
     ),
     "predict_staircase": staircase,
@@ -345,9 +345,12 @@ def answer(name, u):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            torch.set_warn_always(True)  # not only once a process
             found, error = CALLS[name](u), None
     except ValueError as refusal:
         found, error = {}, str(refusal)
+    finally:
+        torch.set_warn_always(False)
     assert all(torch.equal(t, b) for t, b in zip(handed, before, strict=True))
     for key, value in found.items():
         if isinstance(value, tuple) and (name, key) not in INFINITE:
