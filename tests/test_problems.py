@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning_dynamics.problems import (
+    LINEAR_TRAITS,
     TRAITS,
     Moments,
     Problem,
     linear_teacher,
+    random_linear,
     random_orthogonal,
     random_two_layer,
 )
@@ -189,3 +191,40 @@ def test_the_prior_covers_what_it_says():
     assert unexplained >= 200  # no linear map interpolates at least half of them
     assert {task.trait for task in drawn} == set(TRAITS)
     assert len({(task.activation.name, task.loss.name) for task in drawn}) == 12
+
+
+def test_random_linear_problems_are_what_the_prior_says():
+    drawn = [random_linear(generator("prior", i)) for i in range(400)]
+    assert torch.equal(random_linear(generator("prior", 0)).problem.inputs, drawn[0].problem.inputs)
+    sizes = np.array([(*one.problem.inputs.shape, len(one.problem.targets)) for one in drawn])
+    m0, n, m2 = sizes.T
+    assert m0.min() == m2.min() == 1 and m0.max() == m2.max() == 20
+    assert n.max() > 350 and 0.05 < np.mean(n < m0) < 0.3
+    width, share = (np.array([getattr(one, x) for one in drawn]) for x in ("width", "share"))
+    assert width.min() == 2 and 55 < width.max() <= 60 and 0.05 <= share.min() < share.max() <= 0.95
+    assert {one.trait for one in drawn} == set(LINEAR_TRAITS)
+    assert 0.15 < np.mean([one.trait != "none" for one in drawn]) < 0.35
+    for one in drawn:
+        x, y = one.problem.inputs, one.problem.targets
+        moments = one.problem.moments()
+        xx, yx = moments.xx, moments.yx
+        if one.inputs != "generic":
+            form = yx.mT @ yx
+            assert float((xx @ form - form @ xx).abs().max()) < 1e-10
+        if one.inputs == "white":
+            torch.testing.assert_close(xx, torch.eye(len(xx)).double(), atol=1e-10, rtol=0)
+        if one.trait == "tied" and min(yx.shape) > 1:
+            s = torch.linalg.svdvals(yx)
+            assert float(s[1]) < 1e-10 or float(s[0] - s[1]) < 1e-10
+        if one.trait == "zero targets":
+            assert not y.any()
+        if one.trait == "zero feature":
+            assert not x[0].any()
+        if one.trait == "one sample":
+            assert x.shape[1] == 1
+        if one.trait == "duplicates" and x.shape[1] > 1:
+            assert torch.equal(x[:, : x.shape[1] // 2], x[:, -(x.shape[1] // 2) :])
+    assert any(
+        float((one.problem.targets - one.problem.teacher @ one.problem.inputs).norm()) > 0.1
+        for one in drawn
+    )

@@ -20,11 +20,14 @@ from learning_dynamics.runtime import (
 )
 
 __all__ = [
+    "LINEAR_TRAITS",
     "TRAITS",
+    "LinearProblem",
     "Moments",
     "Problem",
     "TwoLayerProblem",
     "linear_teacher",
+    "random_linear",
     "random_orthogonal",
     "random_two_layer",
 ]
@@ -326,3 +329,88 @@ def random_two_layer(generator: torch.Generator) -> TwoLayerProblem:
     if criterion.name == "logistic":
         y = torch.where(y >= 0, 1.0, -1.0).double()
     return TwoLayerProblem(Problem(x, y), act, criterion, width, trait)
+
+
+@dataclass(frozen=True)
+class LinearProblem:
+    """What a two-layer linear net is asked: data, hidden units m1, and how large a step.
+
+    inputs : "generic", "commuting" or "white". share : the step over its limit, 2/sharpness of the
+    saddles passed (`saddles.theory.staircase.sharpness`). trait : one of `LINEAR_TRAITS`.
+    """
+
+    problem: Problem
+    inputs: str
+    width: int
+    share: float
+    trait: str
+
+
+#: Properties that a random linear problem may have; a quarter have one beside "none".
+LINEAR_TRAITS = (
+    "none",
+    "zero targets",
+    "one sample",
+    "zero feature",  # one row of X is zero
+    "duplicates",  # the first half of the samples again, with other noise
+    "tied",  # white inputs, no noise, and the two leading singular values are one number
+)
+
+
+def random_linear(generator: torch.Generator) -> LinearProblem:
+    """A linear problem from a wide prior: sizes, spectra, kinds of inputs, noise, step.
+
+    Sizes      : m0, m2 in 1 .. 20, width in 2 .. 60, n in m0/2 .. 400, all even in the logarithm.
+    Inputs     : generic (half of the problems), commuting with the task or white (a quarter each).
+                 Eigenvalues of Sigma_xx 0.1 .. 1 (log-uniform); the sample has them exactly where
+                 n >= m0. Where n < m0 inputs are generic: Gaussian samples of that covariance.
+    Targets    : a linear map of random rank, singular values 0.3 .. 3 (log-uniform), in half of the
+                 problems with Gaussian noise of 0.1 to 1 of their root mean square. Where inputs
+                 commute only the part of the noise that they do not see is kept.
+    Step       : share of the limit 0.05 .. 0.95 (log-uniform).
+    Degenerate : a quarter of the problems have one of the other `LINEAR_TRAITS`, evenly; their
+                 inputs are generic, those of "tied" white.
+
+    >>> from learning_dynamics import generator
+    >>> drawn = random_linear(generator("example", 0))
+    >>> drawn.problem.inputs.shape[1] == drawn.problem.targets.shape[1]
+    True
+    """
+    g, gaussian = generator, partial(normal, generator=generator, dtype=torch.float64)
+
+    def size(low: float, high: float) -> int:
+        return max(1, round(low * (high / low) ** float(_uniform(0, 1, g))))
+
+    m0, m2, width = size(1, 20), size(1, 20), size(2, 60)
+    n, share = size(m0 / 2, 400), 0.05 * 19 ** float(_uniform(0, 1, g))
+    kind = ("generic", "generic", "commuting", "white")[_choice(4, g)]
+    degenerate, trait = _choice(4, g) == 0, LINEAR_TRAITS[1 + _choice(len(LINEAR_TRAITS) - 1, g)]
+    trait = trait if degenerate else "none"
+    rank = 1 + _choice(min(m0, m2), g)
+    n = 1 if trait == "one sample" else max(n, m0) if trait == "tied" else n
+    if trait == "tied":
+        kind = "white"
+    elif n < m0 or trait != "none":
+        kind = "generic"
+    spectrum = 10 ** _uniform(-1, 0, g, m0) if kind != "white" else torch.ones(m0).double()
+    right, left = random_orthogonal(m0, g), random_orthogonal(m2, g)
+    basis = right if kind == "commuting" else random_orthogonal(m0, g)
+    latent = _white(m0, n, g, torch.float64) if n >= m0 else gaussian(m0, n)
+    x = basis @ (spectrum.sqrt()[:, None] * (basis.mT @ latent))
+    if trait == "zero feature":
+        x[0] = 0
+    if trait == "duplicates" and n > 1:
+        x[:, -(n // 2) :] = x[:, : n // 2]
+    values = 0.3 * 10 ** _uniform(0, 1, g, rank)
+    if trait == "tied":
+        values[:2] = values.max()
+    teacher = (left[:, :rank] * values) @ right[:, :rank].mT
+    y = teacher @ x
+    noise = _choice(2, g) * 10 ** _uniform(-1, 0, g) * y.square().mean().sqrt() * gaussian(m2, n)
+    if kind == "commuting":
+        noise = noise - noise @ torch.linalg.pinv(x) @ x
+    if trait == "zero targets":
+        y, teacher = torch.zeros_like(y), torch.zeros_like(teacher)
+    elif trait != "tied":
+        y = y + noise
+    return LinearProblem(Problem(x, y, teacher), kind, width, share, trait)

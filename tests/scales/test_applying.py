@@ -215,6 +215,12 @@ class Raw(nn.Module):
         self.w, self.out = nn.Parameter(torch.randn(*shape)), nn.Linear(shape[-1], 2)
 
 
+def late(n):
+    """Its second width begins to grow above n = 16 only."""
+    m = max(4, n // 4)
+    return nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Linear(n, m), nn.ReLU(), nn.Linear(m, 2))
+
+
 REFUSED = {
     "a layer of its own": (
         lambda n: nn.Sequential(Own(3, n), nn.Linear(n, 2)),
@@ -233,6 +239,13 @@ REFUSED = {
         "does not grow",
     ),
 }
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_a_width_that_begins_to_grow_later_is_refused():
+    with pytest.raises(ValueError, match="not the same widths grow from 4 to 8 as from 4 to 64"):
+        parametrize(late, 64, 4, "mup-package", "adam")
+    assert parametrize(late, 64, 16, "mup-package", "adam").weights[2].role == "hidden"
 
 
 @pytest.mark.usefixtures("as_users_run")

@@ -72,6 +72,30 @@ def test_another_optimizer_than_the_rates_are_for_is_found():
     assert "differs" in verdicts(rows, quantity="rate")
 
 
+def test_a_layer_that_no_optimizer_has_is_found_and_a_frozen_one_is_left_alone():
+    def forgetful(scaled):
+        groups = [p for name, p in scaled.model.named_parameters() if name != "2.weight"]
+        return torch.optim.Adam(groups, 1e-3)
+
+    def frozen(scaled):
+        scaled.model[2].weight.requires_grad_(False)
+        return scaled
+
+    rows = checked(optimizer_factory=forgetful)
+    assert verdicts(rows, parameter="2.weight", quantity="change") == {"untrained"}
+    assert list(rows[rows.verdict == "untrained"].parameter.unique()) == ["2.weight"]
+    assert "untrained" not in verdicts(checked(wrap=frozen, optimizer_factory=forgetful))
+
+
+def test_a_table_of_positions_that_starts_wrong_is_found():
+    def small(scaled):
+        scaled.model.positions.data *= len(scaled.model.positions[0]) ** -0.5
+        return scaled
+
+    rows = checked("attention", wrap=small)
+    assert verdicts(rows, parameter="positions", quantity="initial") == {"differs"}
+
+
 def test_it_says_which_schemes_it_can_tell_apart():
     """Equal widths: muP, Spectral and DP(1/2) are one. A bottleneck of order n^(1/2): they differ."""
     assert checked().attrs["not rejected"] == ("spectral", "dp(1/2)")
@@ -195,6 +219,14 @@ def test_the_network_and_the_random_stream_are_not_disturbed():
         (
             {"optimizer_factory": lambda m: torch.optim.RMSprop(m.parameters())},
             "gave a RMSprop; known are SGD",
+        ),
+        (
+            {
+                "factory": lambda n: nn.Sequential(nn.Linear(3, max(n, 16)), nn.Linear(n, 2)),
+                "loss": lambda model, x: model[0](x).sum() + model[1].weight.sum(),
+                "sizes": (8, 16, 32),
+            },
+            "other widths grow between some sizes",
         ),
     ],
 )

@@ -68,6 +68,10 @@ class Weight:
         """Whether it has several names."""
         return len(self.names) > 1
 
+    def stands(self) -> tuple[str, bool, tuple[str, ...]]:
+        """What must be the same at every size."""
+        return self.role, self.grows, self.readouts
+
     def as_readout(self) -> "Weight":
         """The readout that a tied embedding is in its second place."""
         return replace(self, role="readout", fan_in=self.fan_out, fan_out=1, readouts=())
@@ -291,8 +295,9 @@ def parametrize(
     draws) times the scheme's ratio. Tensors of equal entries (zeros, gains of one) stay.
     `state_dict()` fits the plain network with the same outputs, unless `multipliers` has entries.
     Raises ValueError for parameters whose sides it cannot tell, layers with a forward() of their
-    own, several possible readouts, attention whose head width grows (torch divides by its root;
-    only "standard" and "ntk" allow that), hidden widths that do not grow under DP(r > 0).
+    own, several possible readouts, widths that begin to grow after the base size, attention whose
+    head width grows (torch divides by its root; only "standard" and "ntk" allow that), hidden
+    widths that do not grow under DP(r > 0).
 
     >>> from torch import nn
     >>> from learning_dynamics import scales
@@ -322,6 +327,12 @@ def parametrize(
     weights = read(model, other)
     if len(weights) != len(base[0]):
         raise ValueError("factory: parameters are tied at one size and not at another")
+    odd = [w.names[0] for w, b in zip(weights, base[0], strict=True) if w.stands() != b.stands()]
+    if odd:
+        raise ValueError(
+            f"factory: {odd}: not the same widths grow from {base_size} to {2 * base_size} as from "
+            f"{base_size} to {size}: let each grow from the base size on, or keep it fixed"
+        )
     _refuse(model, other, rule, weights)
     factors, multipliers = [], {}
     for k, weight in enumerate(weights):

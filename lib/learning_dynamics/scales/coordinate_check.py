@@ -59,7 +59,9 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Forward passes in here leave buffers and random streams as they were, and use stream 0."""
     kept = {name: b.clone() for name, b in model.named_buffers()}
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed is slow where no GPU is in use
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(0)
         yield
         for name, b in model.named_buffers():
             b.copy_(kept[name])
@@ -175,8 +177,7 @@ def _measure(
             return _response(module, own, value, seen[module])
 
     for name, w in uses:
-        table = isinstance(owners[name][0], nn.Embedding)
-        if (w.fan_in > 1 or table) and bool((w.value != w.value.flatten()[0]).any()):
+        if w.value.ndim > 1 and bool((w.value != w.value.flatten()[0]).any()):
             g = response(name, start[name])[1]
             found[name, "initial", 0] = g * math.sqrt(w.fan_in) * _rms(start[name])
     for step in range(1, steps + 1):
@@ -194,7 +195,10 @@ def _measure(
         largest = max(map(_rms, gradients.values()), default=0.0)
         for name, w in uses:
             kind = kinds.get(id(w.value))
-            if kind is None or name not in gradients:
+            if name not in gradients:
+                continue
+            if kind is None:
+                found[name, "change", step] = 0.0
                 continue
             moved = w.value.detach() - start[name]
             # Rounding errors alone, as of a bias that normalisation takes away again: no signal.
@@ -322,7 +326,7 @@ def coordinate_check(
     beyond the tolerance and an interval that all rows keep together (at most three intervals);
     "sizes too small" if such a difference falls as sizes grow, with the size that would be
     `enough`; "unclear" between these; "no rule" where the scheme predicts nothing; "still" if
-    nothing moved; "diverged".
+    nothing moved; "untrained" if it has a gradient and no optimizer; "diverged".
     `rejects` names the other schemes that this row excludes; `attrs["not rejected"]` those that no
     row does, which the check therefore cannot tell from the one asked for.
     Predictions are for the first steps; row for row, later steps are measured against them.
@@ -375,6 +379,9 @@ def coordinate_check(
                     table.setdefault(key, []).append(value)
             for name, w in uses:
                 widths.setdefault(name, []).append(w)
+        odd = [name for name, ws in widths.items() if len({w.stands() for w in ws}) > 1]
+        if odd:
+            raise ValueError(f"factory: {odd}: other widths grow between some sizes than others")
     if tolerance is None:
         tolerance = TOLERANCES.get(uses[0][1].value.dtype, 0.15)
     ends = [[w.narrow, w.wide] for w in widths[uses[0][0]]]
@@ -391,6 +398,8 @@ def coordinate_check(
         measured, exact = np.array(values).reshape(len(sizes), runs), quantity == "schedule"
         allowed = 1e-3 if exact else tolerance
         line = _verdict(grid, measured, numbers(rule, name, quantity), allowed, len(table))
+        if quantity == "change" and name not in kinds:
+            line["verdict"] = "untrained"
         line["rejects"] = ()
         if "exponent" in line and not exact:
             reach = line["interval"] + tolerance

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 
 from learning_dynamics.scales.exponent_check import Check
@@ -18,6 +19,7 @@ __all__ = [
     "ends_of_r",
     "exponents",
     "layer_profile",
+    "planted",
     "published_slopes",
     "valleys",
 ]
@@ -195,3 +197,28 @@ def valleys(
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
     axes[0, 0].set_ylabel("loss")
     axes[0, 0].legend(loc="upper left")
+
+
+def planted(caught: xr.DataArray) -> Axes:
+    """Faults by networks, a mark an optimizer: filled if caught, open if missed, else none."""
+    _, ax = plt.subplots(figsize=(6.4, 5.2))
+    shifts = 0.22 * (np.arange(caught.optimizer.size) - (caught.optimizer.size - 1) / 2)
+    for j, (optimizer, shift) in enumerate(zip(caught.optimizer.values, shifts, strict=True)):
+        table = caught.sel(optimizer=optimizer).transpose("fault", "network").values
+        for hit, face in ((1, COLOURS[j]), (0, "none")):
+            y, x = np.nonzero(table == hit)
+            ax.scatter(
+                x + shift,
+                y,
+                22,
+                marker=MARKERS[j],
+                edgecolors=COLOURS[j],
+                facecolors=face,
+                label=optimizer if hit else None,
+            )
+    ax.set_xticks(range(caught.network.size), caught.network.values)
+    ax.set_yticks(range(caught.fault.size), caught.fault.values)
+    ax.invert_yaxis()
+    ax.grid(axis="x", visible=False)
+    ax.legend(ncols=caught.optimizer.size, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    return ax

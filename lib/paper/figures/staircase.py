@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -9,8 +10,15 @@ from paper.figures.style import COLOURS
 from paper.saddles.descent.constrained_phase import Phases
 from paper.saddles.descent.staircase_times import Times
 from paper.saddles.descent.window import Window
+from paper.saddles.over_the_prior.laws import errors
 
-__all__ = ["plot_descent_window", "plot_error_decay", "plot_phases", "plot_staircases"]
+__all__ = [
+    "plot_descent_window",
+    "plot_error_decay",
+    "plot_over_the_prior",
+    "plot_phases",
+    "plot_staircases",
+]
 
 
 def plot_descent_window(result: Window) -> Axes:
@@ -104,4 +112,26 @@ def plot_phases(generic: Phases, isotropic: Phases) -> Figure:
         ax.set_xlabel(f"phase k, {name} inputs")
     axes[0].set_ylabel("excess loss / height of drop k")
     axes[0].legend()
+    return figure
+
+
+def plot_over_the_prior(result: xr.Dataset) -> Figure:
+    """Exponents and times over random problems: measured and predicted; error and what is allowed.
+
+    result : `paper.saddles.over_the_prior.laws.run()`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4))
+    error, floor = errors(result), 1e-8
+    for i, start in enumerate(result.start.values):
+        off, style = error.exponent.sel(start=start), {"color": COLOURS[i], "markersize": 2.5}
+        left.plot(result.exponent, result.exponent + off, ".", label=f"{start} start", **style)
+        right.loglog(result.slope, np.maximum(abs(off), floor), ".", **style)
+    late = abs(error.time.sel(start="Gaussian"))
+    right.loglog(result.slope, np.maximum(late, floor), "+", color="0.5", markersize=3)
+    for ax, ends in ((left, (0, 1)), (right, (1e-4, 1))):
+        ax.plot(ends, ends, color="black", linewidth=0.6)
+    left.set(xlabel="predicted exponent", ylabel="measured exponent")
+    right.set(xlabel="allowed error", ylabel="error", ylim=(0.5 * floor, 1))
+    handles = [left.lines[0], left.lines[result.sizes["drop"]], right.lines[-2]]
+    left.legend(handles, [*(f"{s} start" for s in result.start.values), "times of drops"])
     return figure

@@ -2,7 +2,7 @@
 
 import torch
 
-from paper.saddles.saddle_to_saddle import step_limit
+from paper.saddles.saddle_to_saddle import assumptions, step_limit
 from paper.saddles.saddle_to_saddle.rank_k_saddles import RankKSaddles, run
 
 
@@ -38,3 +38,12 @@ def test_balance_is_lost_at_the_limit_of_the_step():
     assert jump.min() > 2 > steady.max()
     assert above.diverged.sel(share=2.0).mean() > 0.9
     assert (below.beyond == 0).all() and (above.beyond == 1).all()
+
+
+def test_earlier_predictions_need_their_assumptions():
+    found = abs(assumptions.run(problems=2)).max(["problem", "drop"])
+    with_all = found.sel(setting="all assumptions")
+    assert with_all.alone < 0.06 and found.ours.max() < 0.12
+    for missing in ("finite step", "none of them"):
+        assert found.alone.sel(setting=missing) > 2 * with_all.alone
+    assert found.greedy.min() > 0.2

@@ -15,6 +15,7 @@ from learning_dynamics.saddles.theory.staircase import (
     predict_staircase,
     rank_k_map,
     residual_correlation,
+    visited_map,
 )
 from learning_dynamics.saddles.two_layer import initialise
 
@@ -148,3 +149,25 @@ def test_targets_that_are_zero_are_never_left():
     problem = linear_teacher(generator=stream("none"))
     stairs = predict_staircase(Problem(problem.inputs, 0 * problem.targets).moments(), 0.1)
     assert stairs.times.isinf().all() and (stairs.levels == 0).all()
+
+
+def test_modes_at_rest_and_ties_have_their_exponents():
+    eye, s = torch.eye(3, dtype=torch.float64), torch.tensor([2.0, 1.0, 0.0]).double()
+    # A square task of rank two: at drop 2 the next mode is one at rest, not one that shrinks.
+    low = predict_staircase(Moments(eye, torch.diag(s), torch.diag(s**2)), 0.1)
+    assert low.exponents[1] == 1
+    tied = torch.diag(torch.tensor([2.0, 2.0, 1.0]).double())
+    found = predict_staircase(Moments(eye, tied, tied @ tied), 0.1)
+    assert found.exponents[0] == 0 and found.times[0] == found.times[1] < found.times[2]
+    nothing = predict_staircase(Moments(eye, 0 * eye, 0 * eye), 0.1)
+    assert (nothing.sharpness == 0).all() and not nothing.beyond.any()
+    assert nothing.times.isinf().all()
+
+
+def test_the_visited_map_of_commuting_inputs_is_that_of_the_first_to_escape():
+    # The weaker correlation has the larger gain: the best map of rank 1 is not visited.
+    s, gain = torch.tensor([2.4, 1.5]).double(), torch.tensor([1.44, 4.5]).double()
+    moments = Moments(torch.diag(s**2 / gain), torch.diag(s), torch.diag(gain))
+    visited = visited_map(moments, 1, 0.1)
+    torch.testing.assert_close(visited, torch.diag(torch.tensor([2.4 * 1.44 / 2.4**2, 0]).double()))
+    assert not torch.allclose(visited, rank_k_map(moments, 1))

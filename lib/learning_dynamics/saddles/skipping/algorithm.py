@@ -21,6 +21,7 @@ from learning_dynamics.activations import Activation, kinks
 from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
+    Diverged,
     check_choice,
     check_instance,
     check_integer,
@@ -58,6 +59,8 @@ from learning_dynamics.saddles.two_layer import State, Weights
 __all__ = ["Saddle", "Skipped", "certify", "skip_plateaus"]
 
 DEFAULTS = Settings()
+#: How often an end is left for a lower one beside it; after that it is no minimum that is found.
+MOST_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -405,6 +408,7 @@ def certify(
         )
         if found.status == "second-order" and _beside(objective, state) is not None:
             found = replace(found, status="saddle", why="a descent from beside it ends lower")
+        found = _tried(found, objective, state)
     return units.certificate(found)
 
 
@@ -418,21 +422,21 @@ def _skip(
     """`skip_plateaus` in the problem's own units."""
     state = objective(no_units(objective.problem))
     saddles: list[Saddle] = []
-    removed, reached = 0, True
+    removed, reached, tries = 0, True, 0
     while True:
         certificate, escape = bound(objective, state.outputs, diagonal=diagonal), None
         if certificate.status != "global":
             largest = objective.largest_rate(state)
             if largest > 0:
                 escape = dormant.next(objective, state, settings.rate_tolerance * largest)
-            if escape is None and reached and not diagonal:
+            if escape is None and reached and not diagonal and tries < MOST_TRIES:
                 copies = dormant.copies if isinstance(dormant, DormantUnits) else ()
                 halved = [i for i, number in enumerate(copies) if number > 1]
                 lower = _beside(objective, state, halved)
                 if lower is not None:
                     if isinstance(dormant, DormantUnits):
                         dormant.divide(*halved)
-                    state = lower
+                    state, tries = lower, tries + 1
                     objective.record(state)
                     continue
         objective.record(state, saddle=True)
@@ -462,6 +466,8 @@ def _skip(
                 mask=mask,
                 known=certificate,
             )
+            if not diagonal:
+                certificate = _tried(certificate, objective, state)
             status = certificate.status
             if ended and status != "no-minimum":
                 status = "stages-exhausted"
@@ -487,7 +493,23 @@ def _skip(
     return Skipped(tuple(saddles), objective.path(state.weights, status), status, certificate)
 
 
-def _beside(objective: Objective, state: State, halved: Sequence[int] = ()) -> State | None:
+def _tried(certificate: Certificate, objective: Objective, state: State) -> Certificate:
+    """A second-order certificate, or none if a quasi-Newton descent from beside it ends lower.
+
+    It follows flat valleys that lead away, such as those of labels that can partly be separated,
+    faster than a flow does.
+    """
+    if certificate.status != "second-order" or not is_piecewise_linear(objective.activation):
+        return certificate  # of other nets the descents are quasi-Newton anyway
+    if _beside(objective, state, newton=True) is None:
+        return certificate
+    why = "a quasi-Newton descent from beside it ends lower"
+    return replace(certificate, status="unknown", why=why)
+
+
+def _beside(
+    objective: Objective, state: State, halved: Sequence[int] = (), *, newton: bool = False
+) -> State | None:
     """Where a descent from beside a point ends at which nothing escapes; None if not lower.
 
     Units with copies, `halved`, are halved, and all moved by a hundredth of themselves: what the
@@ -507,11 +529,15 @@ def _beside(objective: Objective, state: State, halved: Sequence[int] = ()) -> S
     shift = torch.cat([phases.cos() @ x.mT, phases.sin() @ y.mT], dim=1)
     rows = rows + 0.01 * rows.norm(dim=1, keepdim=True) * shift / shift.norm(dim=1, keepdim=True)
     start = Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous())
-    with objective.unrecorded():
-        if is_piecewise_linear(objective.activation):
-            done = flow_phase(start, objective, tolerance=0.0, relative=1e-8, max_steps=2000)
-        else:
-            done = quasi_newton_phase(start, objective, tolerance=0.0, max_steps=2000)
+    try:
+        with objective.unrecorded():
+            if is_piecewise_linear(objective.activation) and not newton:
+                done = flow_phase(start, objective, tolerance=0.0, relative=1e-8, max_steps=2000)
+            else:
+                done = quasi_newton_phase(start, objective, tolerance=0.0, max_steps=2000)
+    except Diverged:  # a step that was tried was too long: this says nothing of the end
+        objective.gradients = before
+        return None
     zero = torch.zeros_like(objective.problem.targets)
     first = float(objective.loss.value(zero, objective.problem.targets))
     if float(state.loss - done.state.loss) <= 0.5 * LARGEST_GAP * first:

@@ -15,7 +15,7 @@ from learning_dynamics.saddles.theory.staircase import (
     Staircase,
     finite_step_rate,
     input_whitener,
-    rank_k_map,
+    visited_map,
 )
 
 __all__ = [
@@ -143,12 +143,17 @@ def find_stages(
 
 @torch.no_grad()
 def find_drops(
-    losses: Float[Tensor, " records"], steps: Int[Tensor, " records"], prominence: float = 1.0
+    losses: Float[Tensor, " records"],
+    steps: Int[Tensor, " records"],
+    prominence: float = 1.0,
+    accuracy: float | None = None,
 ) -> tuple[Int[Tensor, " drops"], Int[Tensor, " plateaus"]]:
     """Drops and plateaus of one loss curve whose levels are not known.
 
     A drop is a peak of log |dL/dt| that stands out by `prominence` (1 = a factor e in speed);
     a plateau is the slowest record before the first, between two, or after the last drop.
+    accuracy : of the losses, relative to the largest (default: rounding of one number; a loss from
+    moments has some hundred times more).
     Returns indices into `losses`: drops, and one plateau more than drops.
 
     >>> import torch
@@ -160,10 +165,12 @@ def find_drops(
     check_tensors(losses=(losses, "records"), steps=(steps, "int records"))
     check_positive("prominence", prominence)
     _check_steps(steps)
+    accuracy = torch.finfo(losses.dtype).eps if accuracy is None else accuracy
+    check_positive("accuracy", accuracy)
     t = steps.to(losses.dtype)
     speed = torch.gradient(losses, spacing=(t,), dim=0)[0].abs()
     # Below this speed the difference of two losses is rounding.
-    floor = torch.finfo(losses.dtype).eps * losses.abs().max() / t.diff().min()
+    floor = accuracy * losses.abs().max() / t.diff().min()
     log_speed = torch.log(speed.clamp_min(floor)).cpu().numpy()
     peaks, _ = find_peaks(np.pad(log_speed, 1, mode="minimum"), prominence=prominence)
     drops = peaks - 1
@@ -179,7 +186,7 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     """Rate at which the slowest active mode reaches the rank-k saddle of one problem.
 
     The least positive eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
-    the balanced factors of the rank-k map. Zero are k^2 directions that leave W2 W1 as it is, and
+    the balanced factors of the visited map. Zero are k^2 directions that leave W2 W1 as it is, and
     k (m0 - rank Sigma_xx) that change it on inputs that never occur. With a step size:
     -log(max |1 - eta h|)/eta over the positive eigenvalues, of which the stiffest can be the
     slowest; valid below 2/max h.
@@ -193,10 +200,8 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     """
     check_tensors(moments=(moments, Moments))
     check_tensors(yx=(moments.yx, "m2 m0"))
-    target = rank_k_map(moments, k)
     check_integer("k", k, least=1)
-    if step_size is not None:
-        check_positive("step_size", step_size)
+    target = visited_map(moments, k, step_size)
     u, s, vt = torch.linalg.svd(target)
     rank = int((s > s[0] * max(target.shape) * torch.finfo(s.dtype).eps).sum())
     if k > rank:
@@ -204,12 +209,14 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     root = s[:k].sqrt()
     w1, w2 = root[:, None] * vt[:k], u[:, :k] * root
 
-    def loss(parameters: Tensor) -> Tensor:
-        a, b = parameters.split((w1.numel(), w2.numel()))
-        w = b.reshape(w2.shape) @ a.reshape(w1.shape)
-        return 0.5 * torch.trace(w @ moments.xx @ w.mT - 2 * w @ moments.yx.mT)
-
-    hessian = torch.autograd.functional.hessian(loss, torch.cat([w1.flatten(), w2.flatten()]))
+    inputs, outputs = w1.numel(), w2.numel()
+    every = torch.eye(inputs + outputs, dtype=w1.dtype, device=w1.device)
+    d1, d2 = every[:, :inputs].reshape(-1, *w1.shape), every[:, inputs:].reshape(-1, *w2.shape)
+    moved = d2 @ w1 + w2 @ d1
+    # Second order: the change of W2 W1 seen by the inputs, and of both factors seen by R.
+    first = (moved @ moments.xx).flatten(1) @ moved.flatten(1).mT
+    second = ((moments.yx - target @ moments.xx).mT @ d2).mT.flatten(1) @ d1.flatten(1).mT
+    hessian = first - second - second.mT
     unseen = int((input_whitener(moments.xx) == 0).all(0).sum())
     values = torch.linalg.eigvalsh(hessian)
     values = values[values.abs().argsort()][k * (k + unseen) :]

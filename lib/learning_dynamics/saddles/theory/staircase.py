@@ -39,6 +39,7 @@ __all__ = [
     "recursion",
     "residual_correlation",
     "sharpness",
+    "visited_map",
 ]
 
 
@@ -120,7 +121,10 @@ def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
     outputs, inputs = yx.shape
     rank = min(outputs, inputs)
     seen = torch.finfo(yx.dtype).eps * max(yx.shape) * yx.norm()
-    none, spare = yx.new_zeros(rank), outputs + inputs - 2 * rank
+    none, spare = (
+        yx.new_zeros(rank),
+        outputs,
+    )  # modes at rest: outputs and inputs in no block's task
     parts, tops = [(yx.new_zeros(outputs, rank), none, none + torch.inf)], []
     for basis in independent_blocks(xx, yx):
         part = yx @ basis
@@ -130,12 +134,14 @@ def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
             rates = _deflated_rates(part, u)
             own = basis.shape[1] - len(c)  # directions of this block's inputs that carry nothing
             times, left = recursion(rates, eta, spare=own)
-            spare -= own
+            spare -= len(c)
             parts.append((u, c.square(), times))
             ends = torch.nn.functional.pad(times, (1, 0))
             first = torch.nn.functional.pad(left, (1, 0), value=1.0)
             growth = torch.nn.functional.pad(finite_step_rate(rates[:, 0], eta), (0, 1))
             tops.append((ends, first, growth))
+        else:
+            spare += basis.shape[1]
     u, gains, times = (torch.cat(part, -1) for part in zip(*parts, strict=True))
     index = times.sort(stable=True).indices[:rank]
     times = times[index]
@@ -144,6 +150,8 @@ def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
         at = (times[:, None] >= ends).sum(-1) - 1
         waited = torch.where(growth[at] == 0, 0.0, growth[at] * (times - ends[at]))
         exponents = torch.minimum(exponents, first[at] - waited)
+    tied = torch.nn.functional.pad(times[1:] == times[:-1], (0, 1)) & times.isfinite()
+    exponents = torch.where(tied, 0.0, exponents)  # both escape at once
     gains = gains[index] * (unit_y / unit_x) * unit_y
     return _Order(u[:, index], gains, times / unit_y, exponents)
 
@@ -217,6 +225,18 @@ def rank_k_optimum(
     w = rank_k_map(moments, k)
     inner = moments.yy - 2 * w @ moments.yx.mT + w @ moments.xx @ w.mT
     return w, 0.5 * inner.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def visited_map(
+    moments: Moments, k: int, step_size: float | Tensor | None = None
+) -> Float[Tensor, "*runs m2 m0"]:
+    """The map at the k-th visited saddle: `rank_k_map` for generic inputs; where inputs fall into
+    independent blocks the first k modes to escape, which need not be the k largest."""
+    check_integer("k", k)
+    if k > min(moments.yx.shape[-2:]):
+        raise ValueError(f"k = {k}: must be at most {min(moments.yx.shape[-2:])}, min(m0, m2)")
+    u = _order(moments, step_size).directions[..., :k]
+    return u @ (u.mT @ least_squares(moments))
 
 
 def residual_correlation(

@@ -9,11 +9,9 @@ from torch import Tensor
 from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.stages import crossing_steps
-from paper.claims import Evidence
-from paper.fits import fit_slope
 from paper.saddles.random_linear import problems_with_gaps, unit_starts
 
-__all__ = ["Config", "Times", "evidence", "run", "without_recursion"]
+__all__ = ["Config", "Times", "run", "without_recursion"]
 
 
 @dataclass(frozen=True)
@@ -89,32 +87,4 @@ def run(config: Config | None = None) -> Times:
         naive=naive,
         levels=theory.levels,
         track=track,
-    )
-
-
-def evidence(quick: bool = False) -> Evidence:
-    """For `saddles/staircase-times`: relative errors at epsilon = 1e-14, and that they vanish.
-
-    `decay` is the power of log(1/epsilon) with which the root mean square error falls (-1 is
-    what an offset of a constant number of steps gives).
-    """
-    scales = (1e-8, 1e-14, 1e-20, 1e-32)
-    config = Config(problems=4, scales=scales) if quick else Config(problems=20)
-    found = run(config)
-    at = config.scales.index(1e-14)
-    spread = found.error.square().mean((0, 2)).sqrt()
-    decay = fit_slope((-found.scales.log()).log(), spread.log()).slope
-    naive = found.measured[:, -1] / found.naive[:, -1] - 1
-    return Evidence(
-        measured=[round(float(x), 3) for x in found.measured[:, at].flatten()],
-        predicted=[round(float(x), 3) for x in found.predicted[:, at].flatten()],
-        tolerance=0.05,
-        seeds=list(range(config.problems)),
-        details={
-            "relative_error": [round(float(x), 6) for x in found.error[:, at].flatten()],
-            "worst_error": float(found.error[:, at].abs().max()),
-            "error_by_scale": found.error.abs().amax((0, 2)).tolist(),
-            "decay": float(decay),
-            "worst_error_without_recursion": float(naive.abs().max()),
-        },
     )

@@ -25,7 +25,7 @@ from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps, unit_starts
 
-__all__ = ["ESCAPES", "Config", "alignment", "controls", "length", "ratio", "run", "step_table"]
+__all__ = ["ESCAPES", "Config", "alignment", "controls", "ratio", "run", "step_table"]
 
 ESCAPES = [1, 2, 3]
 
@@ -177,11 +177,3 @@ def alignment(result: xr.Dataset, table: xr.Dataset, controls: xr.Dataset) -> Ev
         "delta_power_error": abs(table.measured - table.predicted),
     }
     return Evidence(result.measured, result.predicted, 0.015, result.problem, details)
-
-
-@claim("saddles/plateau-length", Config, run)
-def length(result: xr.Dataset) -> Evidence:
-    """Steps per unit of log(1/epsilon), measured / predicted."""
-    half_width = (result.growth_half_width / result.growth_predicted).max()
-    share = result.growth / result.growth_predicted
-    return Evidence(share, 1.0, 0.02, result.problem, {"half_width_95": half_width})

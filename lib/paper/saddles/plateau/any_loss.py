@@ -17,16 +17,16 @@ from learning_dynamics.saddles.theory.alignment import correlation
 from learning_dynamics.saddles.theory.stages import find_drops
 from learning_dynamics.saddles.theory.staircase import recursion
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
-from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.saddles.plateau.alignment import ratio
 
-__all__ = ["CASES", "Config", "any_loss", "run"]
+__all__ = ["CASES", "Config", "one_hot", "run"]
 
 RANK, SAMPLES = 4, 60  # m2, the rank of the task, and n; m0 = 6
 
 
-def _one_hot(targets: Tensor) -> Tensor:
+def one_hot(targets: Tensor) -> Tensor:
+    """The class of each column, its largest entry, as a column of zeros and a one."""
     classes = torch.nn.functional.one_hot(targets.argmax(-2), targets.shape[-2])
     return classes.mT.to(targets.dtype).contiguous()
 
@@ -41,7 +41,7 @@ def _weighted() -> Loss:
 CASES: dict[str, tuple[Callable[[], Loss], float, Callable[[Tensor], Tensor]]] = {
     "Huber": (lambda: huber(1.0), 0.3, lambda y: y),
     "logistic": (logistic, 2.0, torch.sign),
-    "cross-entropy": (cross_entropy, 1.5, _one_hot),
+    "cross-entropy": (cross_entropy, 1.5, one_hot),
     "weighted squares": (_weighted, 0.0, lambda y: y),
 }
 
@@ -149,16 +149,3 @@ def run(config: Config = Config()) -> xr.Dataset:
     power = fit_slope(np.log(result.scale), np.log(result.ratio))
     result = result.assign(measured=power.slope, half_width=power.half_width)
     return result.assign_coords(loss=list(CASES))
-
-
-@claim("saddles/any-loss", Config, run)
-def any_loss(result: xr.Dataset) -> Evidence:
-    """Exponents at the first escape; later drops against the recursion."""
-    drops, theory = result.drops[..., 1:], result.theory[..., 1:]
-    defined = drops.notnull().values
-    details = {
-        "half_width_95": result.half_width.max(),
-        "later_drop_errors": abs(drops / theory - 1).values[defined],
-        "later_drops_per_loss": defined.sum((1, 2)),
-    }
-    return Evidence(result.measured, result.predicted, 0.015, result.problem, details)

@@ -12,12 +12,11 @@ from torch import Generator, Tensor
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory import staircase
-from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.saddles.plateau.alignment import ESCAPES, ratio
 from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps
 
-__all__ = ["STARTS", "Config", "any_start", "near_saddle", "run"]
+__all__ = ["STARTS", "Config", "near_saddle", "run"]
 
 SIZE = (10, 10)  # units, and coordinates of a unit: 6 inputs, 4 outputs
 
@@ -110,13 +109,3 @@ def run(config: Config = Config()) -> xr.Dataset:
     result = xr.Dataset(variables, coords | {"scale": list(scales)})
     power = fit_slope(np.log(result.scale), np.log(result.ratio))
     return result.assign(measured=power.slope, half_width=power.half_width)
-
-
-@claim("saddles/any-initialisation", Config, run)
-def any_start(result: xr.Dataset) -> Evidence:
-    """All exponents, all starts."""
-    defined = result.predicted.notnull().values
-    error = abs(result.measured - result.predicted).max(["problem", "escape"])
-    details = {"worst_error_by_start": error}
-    measured, predicted = result.measured.values[defined], result.predicted.values[defined]
-    return Evidence(measured, predicted, 0.015, result.problem, details)

@@ -8,11 +8,10 @@ import xarray as xr
 from learning_dynamics.saddles.linear_nets.modes import stack_moments
 from learning_dynamics.saddles.theory.alignment import escape, worst_angle
 from learning_dynamics.saddles.theory.stages import first_record
-from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps, unit_starts
 
-__all__ = ["Config", "run", "window"]
+__all__ = ["Config", "run"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,3 @@ def run(config: Config = Config()) -> xr.Dataset:
     result["best_power"] = xr.concat(powers, "problem")
     result["end_power"] = fit_slope(np.log(small.scale), np.log(small)).slope
     return result
-
-
-@claim("saddles/plateau-window", Config, run)
-def window(result: xr.Dataset) -> Evidence:
-    """Exponent of the best ratio with a fixed direction; at the escape the ratio stops falling."""
-    judged = result.sel(problem=result.clear)
-    details = {"rotation_free": judged.law, "slope_at_escape": abs(judged.end_power).max()}
-    return Evidence(judged.best_power, judged.best_predicted, 0.01, result.problem, details)

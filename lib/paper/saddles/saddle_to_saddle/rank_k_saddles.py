@@ -12,10 +12,9 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.stages import Stages, find_drops, find_stages, log_excess
 from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
-from paper.claims import Evidence
 from paper.saddles.random_linear import stack_problems
 
-__all__ = ["RankKSaddles", "Rests", "measure", "measure_three_drops", "run"]
+__all__ = ["RankKSaddles", "Rests", "run"]
 
 #: A plateau counts as strong if its predicted excess is below this: the 1 % of the claim, less a
 #: factor of ten for the constants that the leading order leaves out.
@@ -123,44 +122,4 @@ def run(config: RankKSaddles = RankKSaddles()) -> Rests:
         ranks=(values > 0.01 * values[..., :1]).sum(-1),
         final=(losses[:, -1] - levels[:, -1]) / losses[:, 0],
         drops=torch.tensor([len(find_drops(c, trajectory.steps)[0]) for c in losses]),
-    )
-
-
-def measure(*, quick: bool = False) -> Evidence:
-    """`saddles/rank-k-saddles`: distance from the rank-k level at the slowest step of plateau k.
-
-    measured: seed 0 plateau 1, seed 0 plateau 2, seed 1 plateau 1, ...; strong: 1 where theory
-    says that the plateau can be rested on; rank: that of W2 W1 at the same steps.
-    """
-    rests = run(RankKSaddles())
-    expected = torch.tensor([1, 2]).expand_as(rests.strong)
-    return Evidence(
-        measured=rests.excess.flatten().tolist(),
-        predicted=0.0,
-        tolerance=0.01,
-        seeds=list(range(rests.config.seeds)),
-        details={
-            "strong": rests.strong.flatten().double().tolist(),
-            "log_excess": rests.log_excess.flatten().tolist(),
-            "rank": rests.ranks[:, :2].flatten().double().tolist(),
-            "expected_rank": expected.flatten().double().tolist(),
-            "final_rank": rests.ranks[:, 2].double().tolist(),
-            "final": rests.final.tolist(),
-        },
-    )
-
-
-def measure_three_drops(*, quick: bool = False) -> Evidence:
-    """`saddles/three-drops`: drops found without knowing the levels, one number per seed.
-
-    merged: 1 for seeds of which theory says that plateau 1 or 2 is too weak to rest on.
-    """
-    rests = run(RankKSaddles())
-    merged = (~rests.strong).any(-1)
-    return Evidence(
-        measured=rests.drops.double().tolist(),
-        predicted=float(len(rests.config.target_spectrum)),
-        tolerance=0.0,
-        seeds=list(range(rests.config.seeds)),
-        details={"merged": merged.double().tolist()},
     )

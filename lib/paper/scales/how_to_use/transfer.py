@@ -1,4 +1,4 @@
-"""Does the best rate of a narrow autoencoder serve a wide one, with each optimizer?
+"""Does the best rate of a narrow network serve a wide one, by optimizer and by architecture?
 
 A *case* is a scheme with an optimizer. Every case is trained at every width on a grid of rates,
 each a factor of two from the next; the best rate has the lowest loss at the end, the geometric mean
@@ -14,29 +14,40 @@ import xarray as xr
 from learning_dynamics import generator
 from learning_dynamics.scales import parametrize
 from paper.claims import Evidence, claim
-from paper.records import read_record
+from paper.records import provenance, read_record, write_record
 from paper.scales.how_to_use.architectures import ARCHITECTURES
 
-__all__ = ["Case", "Config", "best_rates", "measure", "optimizer_budgets", "run"]
+__all__ = [
+    "Architectures",
+    "Case",
+    "Config",
+    "architectures",
+    "best_rates",
+    "measure",
+    "optimizer_budgets",
+    "run",
+]
 
 
 @dataclass(frozen=True)
 class Case:
     """A scheme with an optimizer ("sgd" has momentum 0.9); rates are 2^low to 2^(low + 6).
 
-    rule : the optimizer whose rates the scheme is asked for.
+    rule : the optimizer whose rates the scheme is asked for. network : of `ARCHITECTURES`.
     """
 
     scheme: str
     optimizer: str
     rule: str
     low: int
+    network: str = "autoencoder"
 
     @property
     def name(self) -> str:
-        """Scheme and optimizer in words."""
+        """Network, unless it is the autoencoder, scheme and optimizer in words."""
         odd = "" if self.rule == self.optimizer else f" by the rates of {self.rule}"
-        return f"{self.scheme}, {self.optimizer}{odd}"
+        where = "" if self.network == "autoencoder" else f"{self.network}, "
+        return f"{where}{self.scheme}, {self.optimizer}{odd}"
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,31 @@ class Config:
         return replace(self, cases=self.cases[:3], sizes=self.sizes[::3], seeds=(0,), record="")
 
 
+@dataclass(frozen=True)
+class Architectures(Config):
+    """Residual blocks and attention with Adam: DP(1/2), then standard scales."""
+
+    cases: tuple[Case, ...] = tuple(
+        Case(scheme, "adam", "adam", low, network)
+        for scheme, low in (("dp(1/2)", -10), ("standard", -11))
+        for network in ("residual", "attention")
+    )
+    record: str = "transfer-architectures"
+
+    def quick(self) -> "Architectures":
+        """One seed of the residual network, at two widths."""
+        return replace(
+            self, cases=self.cases[::2], sizes=self.sizes[:3:2], seeds=self.seeds[:1], record=""
+        )
+
+
 def _train(case: Case, n: int, rate: float, seed: int, config: Config) -> float:
     """Loss on unseen samples after training; infinite for a run that diverged."""
-    network = ARCHITECTURES["autoencoder"]
+    network, words = ARCHITECTURES[case.network], ARCHITECTURES[case.network].embeddings
     with torch.random.fork_rng():
-        torch.manual_seed(generator("transfer", "autoencoder", n, seed).initial_seed())
-        scaled = parametrize(network.build, n, config.sizes[0], case.scheme, case.rule)
+        torch.manual_seed(generator("transfer", case.network, n, seed).initial_seed())
+        base = config.sizes[0]
+        scaled = parametrize(network.build, n, base, case.scheme, case.rule, embeddings=words)
         groups = scaled.param_groups(rate)
         momentum = torch.optim.SGD(groups, momentum=0.9)
         optimizer = momentum if case.optimizer == "sgd" else torch.optim.Adam(groups)
@@ -125,3 +155,35 @@ def optimizer_budgets(result: xr.Dataset) -> Evidence:
         seeds=result.seed,
         details={"standard": float(best[2, -1] - best[2, 0]), "at_the_edge": float(ends[:2].sum())},
     )
+
+
+@claim("scales/transfer-architectures", Architectures, run)
+def architectures(result: xr.Dataset) -> Evidence:
+    """log2 of the best rate at the largest width (measured) and at the base, under DP(1/2).
+
+    details: the differences under standard scales, and how many optima of DP lie at an end of their
+    grid.
+    """
+    best = best_rates(result).astype(float)
+    half = best["case"].size // 2
+    ends = (best == result.rate.min("place")) | (best == result.rate.max("place"))
+    return Evidence(
+        measured=best[:half, -1],
+        predicted=best[:half, 0],
+        tolerance=[1.0] * half,
+        seeds=result.seed,
+        details={
+            "standard": best[half:, -1] - best[half:, 0],
+            "at_the_edge": float(ends[:half].sum()),
+        },
+    )
+
+
+def main() -> None:
+    """Measure the architectures and write their record."""
+    config = Architectures()
+    write_record(config.record, measure(config).assign_attrs(provenance()))
+
+
+if __name__ == "__main__":
+    main()

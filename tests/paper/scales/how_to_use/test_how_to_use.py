@@ -1,8 +1,21 @@
-"""The transfer of rates that the page on one's own networks shows."""
+"""Planted faults and transfer of rates, as the page on one's own networks shows them."""
 
 import numpy as np
+import xarray as xr
 
-from paper.scales.how_to_use import transfer
+from paper.scales.how_to_use import planted_faults, transfer
+
+
+def test_faults_are_caught_and_sound_networks_pass():
+    """The record holds runs of this code; each fault has a place, and is found in one."""
+    config = planted_faults.Config()
+    record = planted_faults.run(config)
+    again = planted_faults.measure(config.quick())
+    stored = record.sel({k: again[k] for k in ("fault", "scheme", "optimizer", "network")})
+    xr.testing.assert_equal(again, stored.isel(repeat=[0]).drop_attrs())
+    assert list(record.fault.values) == list(planted_faults.FAULTS)
+    assert (record.caught.max(["optimizer", "network"]) == 1).all()
+    assert (record.alarm.mean(["scheme", "repeat", "optimizer"]) <= 0.1).all()
 
 
 def test_budgets_keep_the_best_rate_and_one_rate_does_not():
@@ -16,3 +29,12 @@ def test_budgets_keep_the_best_rate_and_one_rate_does_not():
     shift = (best.isel(size=-1) - best.isel(size=0)).sel(case=["standard, adam"])
     assert float(shift.item()) <= -2
     assert np.isfinite(record.loss.isel(place=0)).all()
+
+
+def test_the_record_of_architectures_holds_runs_of_this_code():
+    config = transfer.Architectures()
+    record = transfer.run(config)
+    again = transfer.measure(config.quick()).loss
+    stored = record.loss.sel(case=again.case, size=again["size"], seed=again.seed)
+    np.testing.assert_allclose(again, stored, rtol=0.05)  # another processor rounds otherwise
+    assert [c.name for c in config.cases] == list(record.case.values)

@@ -1,0 +1,1 @@
+"""The laws of Part I over random problems: sizes, spectra, samples, noise and steps drawn."""
