@@ -147,7 +147,7 @@ def test_arrays_and_lists_become_tensors():
     x[0] = 5.0
     assert float(problem.inputs.max()) == 1.0  # a copy: changing the array changes no problem
     assert Problem([[1.0, 2.0]], [[3.0, 4.0]]).targets.dtype == torch.float64
-    with pytest.raises(ValueError, match=r"inputs: an array of int64.*astype"):
+    with pytest.raises(ValueError, match=r"inputs: an array of int64.*asarray"):
         Problem(np.ones((2, 3), dtype=int), torch.ones(1, 3))
     kept = torch.ones(2, 3, requires_grad=True)
     assert not Problem(kept, torch.ones(1, 3)).inputs.requires_grad

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
+from learning_dynamics import digits_pair, saddles, scales
 from learning_dynamics.kernels import mlp_torch as passes
 from learning_dynamics.kernels import weights
 from learning_dynamics.kernels.weights import initialise
@@ -50,6 +53,47 @@ ZERO = replace(parametrizations.scheme("spectral")((4, 8, 3)), init_stds=(1e-60,
 FAMILY = parametrizations.WidthFamily((0, 1, 0), (8, 1, 2))
 F32, F64 = "torch.float32", "torch.float64"
 
+M, UNITS, ONE = P.moments(), NET.units[0], weights.Weights(NET.w1[0], NET.w2[0])
+NONE = weights.Weights(0 * ONE.w1, ONE.w2)
+TWO = weights.Weights(*(torch.cat([w, w]) for w in NET))
+SIGNS, LOSS = torch.where(Y[:1] > 0.5, 1.0, -1.0).double(), {"t_loss": torch.zeros(1)}
+
+
+def probe(labels, **options):
+    return scales.linear_probe(X[None], labels, X[None], labels, **options)
+
+
+def skip(problem=P, **options):
+    return saddles.skip_plateaus(problem, width=2, **options)
+
+
+def follow(moments=None, units=NET.units, step_size=0.1):
+    stacked = moments or saddles.stack_moments([M])
+    return saddles.follow_modes(stacked, units, step_size=step_size, steps=2)
+
+
+def turns(**options):
+    usual = {"step_size": 0.1, "most_steps": 3, "order": (0,)}
+    return saddles.layers_in_turn(DEEP, P, **usual | options)
+
+
+def check(**options):
+    usual = {"schemes": ["spectral"], "family": FAMILY, "sizes": [8, 16], "runs": 2}
+    return scales.exponent_check(**usual | options)
+
+
+def scaled(**options):
+    def net(n):
+        return torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in ((4, n), (n, n), (n, 2))))
+
+    return scales.parametrize(net, 8, 4, "spectral", "sgd", **options)
+
+
+def first(x):
+    p = scales.scheme("ntk")((4, 6, 3))
+    return scales.first_step([w[0] for w in STATE.weights], p, x, lambda f: f - Y)
+
+
 #: (what the message says, the call): each was once taken in silence.
 CASES = [
     ("observables", lambda: descend(observables=("loss", "w1", "loss"))),
@@ -91,6 +135,73 @@ CASES = [
     ("loss weighted squared: ", lambda: deep(loss=squared(Y[:, :8]))),
     (r"seed = 'a\\x00b'", lambda: generator("a\0b")),
     ("seed = '-1'", lambda: generator("runs", "-1")),
+    # What labels mean.
+    ("test_targets: must name", lambda: probe(SIGNS.clamp(0))),
+    ("test_targets: must name", lambda: probe(torch.ones(2, 9).double())),
+    ("loss logistic allows", lambda: skip(Problem(X, SIGNS.clamp(0)), loss="logistic")),
+    ("cross_entropy allows", lambda: saddles.certify(P, ONE, loss="cross_entropy")),
+    # Data and records that say nothing.
+    ("steps = .*increase", lambda: saddles.find_drops(X[0], torch.arange(9).flip(0))),
+    ("steps = .*increase", lambda: saddles.find_drops(X[0, :1], torch.arange(1))),
+    ("steps = .*increase", lambda: saddles.find_stages(X[:1], X[:1, :2], torch.zeros(9).long())),
+    ("levels = .*fall", lambda: saddles.find_stages(X[:1], X[:1, :1], torch.arange(9))),
+    ("projector: ", lambda: saddles.growth_bound(torch.eye(3), 2 * torch.eye(3))),
+    ("starts: a row is zero", lambda: skip(activation="relu", starts=torch.zeros(3, 7).double())),
+    ("sigma.0. is not 0", lambda: saddles.unit_matrix(NONE, P, activation="sigmoid")),
+    # Ranges.
+    ("units: .*below threshold", lambda: saddles.plateau_steps(M, 10 * UNITS, 0.1)),
+    ("init_scale = 10.0", lambda: skip().saddles[0].plateau_steps(10.0, 0.1)),
+    ("tolerance = 10.0", lambda: linear_descent(NET, P, tolerance=10.0, **ONE_STEP)),
+    ("tolerance = 2.0", lambda: turns(tolerance=2.0)),
+    ("rate_tolerance = 2.0", lambda: saddles.Settings(rate_tolerance=2.0)),
+    ("multiply to less", lambda: deep(tuple(1e-200 * w for w in DEEP))),
+    ("ridge = 1e-300", lambda: probe(Y, ridge=1e-300)),
+    ("targets: .*smaller unit", lambda: Problem(X, 1e-170 * Y).moments()),
+    ("layer 1 .*another unit", lambda: first(1e-100 * X)),
+    ("layer 1 .*another unit", lambda: first(1e100 * X)),
+    # Words of the library that others do not know.
+    ("weights: must be a Weights", lambda: descend(tuple(NET))),
+    ("problem: must be a Problem", lambda: weights.gradient(NET, (X, Y))),
+    ("settings: must be a Settings", lambda: skip(settings={})),
+    ("stop: must be a Stop", lambda: descend(stop=0.5)),
+    ("residual: .*ndarray.*as_tensor", lambda: saddles.escape(X.numpy())),
+    ("inputs: .*int64.*double", lambda: saddles.forward(ONE, torch.ones(4, 9).long())),
+    ("dtype = 'float32'", lambda: initialise((4, 5, 3), 0.1, STREAMS, dtype="float32")),
+    ("generators: must be a Generator", lambda: initialise((4, 5, 3), 0.1, [0])),
+    ("generators = ", lambda: initialise((4, 5, 3), 0.1, generator(0))),
+    ("masked", lambda: Problem(np.ma.array(X.numpy(), mask=X > 0.5), Y)),
+    ("inputs: no array", lambda: Problem([[1.0, 2.0], [3.0]], Y)),
+    ("16|32 or 64", lambda: Problem(X.half(), Y.half())),
+    # Arguments without effect, or with another than they say.
+    ("record_at = 2.7", lambda: descend(record_at=[0, 2.7])),
+    ("record_at = False", lambda: descend(record_at=torch.tensor([False, True]))),
+    (r"record_at = \[0, 3\]", lambda: linear_descent(NET, P, record_at=[[0, 3]], **ONE_STEP)),
+    ("record_at = 0.5", lambda: deep(record_at=[0.5])),
+    ("stop.loss = nan", lambda: descend(stop=two_layer.Stop(loss=NAN))),
+    ("stop.gradient_norm = -1", lambda: descend(stop=two_layer.Stop(gradient_norm=-1.0))),
+    ("layers = True", lambda: deep(layers=(True,))),
+    ("order = 0.0", lambda: turns(order=(0.0,))),
+    ("batch: the problems differ", lambda: saddles.stack_moments([M, P32.moments()])),
+    ("batch: pass a list", lambda: saddles.stack_moments(M)),
+    ("moments: 2 problems for 1", lambda: follow(saddles.stack_moments([M, M]))),
+    ("units: shape", lambda: follow(units=NET.units[..., :6])),
+    ("step_size: shape", lambda: follow(step_size=X[0])),
+    ("step_size: shape", lambda: saddles.levels(M, X[0])),
+    ("leading dimensions", lambda: saddles.forward(TWO, torch.stack([X, X, X]))),
+    ("yx: shape", lambda: saddles.arrival_rate(saddles.stack_moments([M]), 1)),
+    ("multipliers: 1 values", lambda: passes.hidden(STATE.weights, (1.0,), X[None])),
+    ("'t'.: must be a Problem", lambda: sgd(evaluate={"t": (X, Y)})),
+    ("weighted squared", lambda: sgd(loss=squared(Y), batch_size=9)),  # which samples are they of?
+    ("sizes = .*each once", lambda: check(sizes=[8, 8, 16])),
+    ("nothing to check", lambda: check(schemes=[])),
+    ("dtype = torch.float16", lambda: check(dtype=torch.float16)),
+    ("embeddings = .*nope", lambda: scaled(embeddings=("nope",))),
+    ("muon_factor = .*no effect", lambda: scaled(muon_factor="match_rms_adamw")),
+    ("eps = 1e-08", lambda: scaled().param_groups(0.1, eps=1e-8)),
+    ("activation = .*relu", lambda: sgd(activation=["relu"])),
+    ("parametrization: must be", lambda: scales.MLP((4, 5, 3), generator=STREAMS[0])),
+    ("classes = True", lambda: digits_pair(True, 3)),
+    ("observe: 't_loss'", lambda: sgd(evaluate={"t": P}, record=(0,), observe=lambda s: LOSS)),
 ]
 
 
@@ -127,3 +238,35 @@ def test_a_checkpoint_holds_what_fits(as_users_run, tmp_path):
     gone = replace(STATE, diverged_at=torch.tensor([3]), **lost)
     training.save(gone, tmp_path / "run.npz")
     assert training.load(tmp_path / "run.npz").diverged_at.tolist() == [3]
+
+
+def test_right_where_it_was_wrong_or_refused(as_users_run):
+    steps = descend(steps=np.int64(4))["loss"]
+    torch.testing.assert_close(descend(record_at=[0, 4])["loss"], steps[:, [0, 4]])
+    torch.testing.assert_close(descend(step_size=Fraction(1, 10))["loss"], steps)
+    assert generator(np.int64(3)).initial_seed() == generator(3).initial_seed()
+    # One row of labels -1 and 1: a probe that always answers -1 is right as often as -1 is.
+    assert 0 < float(probe(-SIGNS.abs().index_fill(1, torch.tensor([0]), -1))) <= 1
+    flat = scales.linear_probe(0 * X[None], SIGNS, 0 * X[None], SIGNS)
+    assert float(flat) == max(float((s == SIGNS).double().mean()) for s in (-1, 1))
+    # A net whose outputs are all equal is right nowhere, whatever the order of the classes.
+    for k in range(3):
+        one = Problem(0 * X, torch.eye(3).double()[:, [k] * 9])
+        assert float(sgd(problem=one, evaluate={"t": one}, record=(0,))["t_accuracy"]) == 0
+    # Scales of any size; nothing there is no rank, no gap and no curvature.
+    for size in (1e-170, 1e170):
+        torch.testing.assert_close(
+            scales.effective_rank(size * X[None]), scales.effective_rank(X[None])
+        )
+    assert float(scales.effective_rank(torch.full((1, 3, 7), 1 / 3).double())) == 0
+    assert saddles.rank_ratios((0 * X[None],)).tolist() == [[0.0]]
+    assert float(saddles.escape(0 * X).gap) == 1
+    assert saddles.predict_staircase(Problem(X, 0 * Y).moments(), 0.1).sharpness.tolist() == [0] * 4
+    # Beyond eta s = 1 the mode that shrinks changes its sign: |1 - eta s|.
+    square = Problem(X[:3], Y).moments()
+    rate = saddles.theory.staircase.finite_step_rate(torch.tensor([-3.0]), 1.0)
+    assert float(rate) == pytest.approx(math.log(2))
+    assert torch.isfinite(saddles.predict_staircase(square, 50.0).exponents).all()
+    # Products of moments with no room in the numbers.
+    far = Problem(1e-140 * X, 1e-130 * Y).moments()
+    torch.testing.assert_close(1e260 * saddles.levels(far), saddles.levels(M))

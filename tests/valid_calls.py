@@ -38,7 +38,7 @@ MORE = [
     (theory.alignment.worst_angle, UNITS, rand(1, 10)),
     (theory.alignment.modes_at_escape, FALLING[None], 1, 0.1),
     (theory.growth_bound.leading_projector, UNITS, 1),
-    (theory.growth_bound.outside_norm, UNITS, rand(1, 10, 10)),
+    (theory.growth_bound.outside_norm, UNITS, theory.growth_bound.leading_projector(UNITS)),
     (theory.staircase.finite_step_rate, rand(3), 0.1),
     (theory.staircase.recursion, rand(1, 3), 0.05, 2),
     (theory.staircase.rank_k_optimum, MOMENTS, 2),

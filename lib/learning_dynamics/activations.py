@@ -16,7 +16,7 @@ from torch import Tensor
 
 from learning_dynamics.runtime import check_choice
 
-__all__ = ["ACTIVATIONS", "Activation", "activation", "leaky_relu"]
+__all__ = ["ACTIVATIONS", "Activation", "activation", "kinks", "leaky_relu", "slopes_at_zero"]
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,99 @@ ACTIVATIONS: dict[str, Activation] = {
 } | {"leaky_relu": leaky_relu()}
 
 
-def activation(name: str | Activation) -> Activation:
+def activation(name: str | Activation | Callable[[Tensor], Tensor]) -> Activation:
     """The activation called `name`; an `Activation` is passed through.
 
-    Raises ValueError that lists the known names for an unknown one.
+    A function of tensors or a module (`torch.nn.Mish()`) becomes one that is differentiated by
+    autograd, if it acts on each number alone; it is tried at numbers between -8e6 and 7e6.
+    Raises ValueError that lists the known names for an unknown one, and for a function that has
+    parameters of its own, is random, changes its argument, mixes numbers, or has no derivative.
+
+    >>> import torch
+    >>> activation(torch.nn.ELU()).homogeneous, activation(torch.nn.LeakyReLU(0.2)).negative_slope
+    (False, 0.2)
     """
     if isinstance(name, Activation):
         return name
+    if callable(name):
+        return _of_function(name)
     check_choice("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
+
+
+#: What is known of torch's own; `Activation`s that kernels recognise.
+_KNOWN = {torch.relu: "relu", torch.nn.functional.relu: "relu", torch.nn.ReLU: "relu"}
+_KNOWN |= {torch.tanh: "tanh", torch.nn.Tanh: "tanh", torch.nn.Identity: "linear"}
+_KNOWN |= {torch.sigmoid: "sigmoid", torch.nn.Sigmoid: "sigmoid"}
+_TRIED = [-8.0, -2.5, -0.7, -0.3, -1e-3, 0.0, 1e-3, 0.2, 0.4, 1.9, 3.3, 7.0]
+
+
+def _of_function(function: Callable[[Tensor], Tensor]) -> Activation:
+    name = " ".join(str(getattr(function, "__name__", function)).split())
+    if known := _KNOWN.get(function) or _KNOWN.get(type(function)):
+        return ACTIVATIONS[known]
+    if type(function) is torch.nn.LeakyReLU:
+        return leaky_relu(function.negative_slope)
+
+    def derivative(z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = z if z.requires_grad else z.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(function(at).sum(), at, create_graph=z.requires_grad)
+        return slope
+
+    def refuse(why: str) -> None:
+        raise ValueError(f"activation = {name}: {why}")
+
+    if any(True for _ in getattr(function, "parameters", tuple)()):
+        refuse("has parameters of its own, which nothing here would train")
+    z = torch.tensor(_TRIED, dtype=torch.float64)
+    kept, factors = z.clone(), torch.tensor([[1e-6], [0.01], [1.0], [3.0], [1e6]]).double()
+    try:
+        value, again, alone = function(z), function(z), function(z[3:4])
+        many, single = function(factors * z), function(z.float())
+        slope = derivative(z)
+    except Exception as error:
+        raise ValueError(f"activation = {name}: fails at a tensor of numbers: {error}") from None
+    if not torch.equal(z, kept):
+        refuse("changes its argument in place")
+    if not isinstance(value, Tensor) or (value.shape, value.dtype) != (z.shape, z.dtype):
+        refuse("gives no tensor of the shape and dtype of its argument")
+    if single.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
+        refuse("leaves the finite numbers of its argument's dtype")
+    if not torch.equal(value, again):
+        refuse("two calls differ: it is random")
+    if not torch.equal(alone, value[3:4]) or not torch.allclose(many[2], value, 1e-12, 1e-15):
+        refuse("a result depends on other numbers than its own: it is not elementwise")
+    near = 1e-5 * z.abs().clamp(1e-3)
+    quotient = (function(z + near) - function(z - near)) / (2 * near)
+    smooth = z != 0
+    if not torch.allclose(slope[smooth], quotient[smooth], 1e-4, 1e-7):
+        refuse("what autograd gives is not its derivative")
+    homogeneous = torch.allclose(many, factors * value, 1e-12, 0.0)
+    return Activation(name, function, derivative, homogeneous)
+
+
+def slopes_at_zero(act: Activation) -> tuple[float, float]:
+    """sigma'(0-) and sigma'(0+): what sigma is to a unit of infinitesimal size."""
+    sides = torch.tensor([-1e-30, 1e-30], dtype=torch.float64)
+    left, right = (0.0 if abs(s) < 1e-12 else s for s in act.derivative(sides).tolist())
+    return left, right
+
+
+def kinks(act: Activation) -> list[float]:
+    """Where the slope of sigma jumps between -20 and 20, by more than a hundredth of the largest.
+
+    Found between points 1/1000 apart, and kept if the jump is still there at 1e-9.
+    """
+    z = torch.linspace(-20.0005, 20.0005, 40002, dtype=torch.float64)
+    slope = act.derivative(z)
+    least = 0.01 * slope.abs().max()
+    jumps = (slope.diff().abs() > least).nonzero()[:, 0]
+    low, high = z[jumps], z[jumps + 1]
+    for _ in range(20):
+        middle = (low + high) / 2
+        left, inner, right = (act.derivative(p) for p in (low, middle, high))
+        below = (inner - left).abs() > (right - inner).abs()
+        low, high = torch.where(below, low, middle), torch.where(below, middle, high)
+    still = (act.derivative(high) - act.derivative(low)).abs() > least
+    return [round(p, 6) + 0.0 for p in ((low + high) / 2)[still].tolist()]

@@ -20,6 +20,7 @@ __all__ = [
     "Loss",
     "check_fits",
     "check_labels",
+    "classified",
     "cross_entropy",
     "huber",
     "logistic",
@@ -165,6 +166,25 @@ def _probabilities(y: Tensor) -> Tensor:
     """To a few roundings of the sum; one class has nothing to learn."""
     good = (y.sum(-2, keepdim=True) - 1).abs() <= 8 * y.shape[-2] * torch.finfo(y.dtype).eps
     return (y >= 0) & good & (y.shape[-2] > 1)
+
+
+def classified(
+    outputs: Float[Tensor, "... m2 n"], targets: Float[Tensor, "... m2 n"]
+) -> Tensor | None:
+    """Which samples are classified rightly, (..., n) bool; None where targets name no classes.
+
+    A class is named by the largest of several targets, or by the sign of one that is -1 or 1. A
+    sample is right if the output of its class is above all others, or of that sign: a net whose
+    outputs are all equal says nothing, and is right nowhere.
+    """
+    if targets.shape[-2] == 1:
+        named = bool((targets.abs() == 1).all())
+        return (outputs.sign() == targets.sign()).squeeze(-2) if named else None
+    largest = targets.amax(-2, keepdim=True) == targets
+    if bool((largest.sum(-2) > 1).any()):
+        return None
+    others = outputs.masked_fill(largest, -torch.inf).amax(-2)
+    return outputs.masked_fill(~largest, -torch.inf).amax(-2) > others
 
 
 def check_labels(criterion: Loss, targets: Tensor) -> None:

@@ -12,6 +12,7 @@ from learning_dynamics.activations import Activation, activation, leaky_relu
 from learning_dynamics.losses import Loss, loss
 from learning_dynamics.runtime import (
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
     check_tensors,
@@ -37,11 +38,18 @@ def _as_tensors(holder: "Moments | Problem", *names: str) -> None:
     for name in names:
         value = getattr(holder, name)
         if isinstance(value, np.ndarray | list | tuple):
-            array = np.asarray(value)
-            if array.dtype not in (np.float16, np.float32, np.float64):
+            try:
+                array = np.asarray(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: no array of numbers: {error}") from None
+            if np.ma.is_masked(value):
                 raise ValueError(
-                    f"{name}: an array of {array.dtype}: allowed are real numbers of 16, 32 or 64 "
-                    "bits; convert with .astype(float)"
+                    f"{name}: has masked entries: fill them or leave their samples out"
+                )
+            if array.dtype not in (np.float32, np.float64):
+                raise ValueError(
+                    f"{name}: an array of {array.dtype}: allowed are real numbers of 32 or 64 "
+                    f"bits; convert with np.asarray({name}, float)"
                 )
             value = torch.from_numpy(array.copy())
         if isinstance(value, Tensor):
@@ -121,8 +129,7 @@ class Problem:
         for name, t in (("inputs", self.inputs), ("targets", self.targets)):
             if t.is_meta:  # no numbers, where a test lets such tensors pass
                 continue
-            wide = torch.promote_types(t.dtype, torch.float32)  # half precision sums wider
-            limit, low, high = torch.finfo(wide).max / t.shape[-1], *map(float, t.aminmax())
+            limit, low, high = torch.finfo(t.dtype).max / t.shape[-1], *map(float, t.aminmax())
             if max(-low, high) > limit**0.5:
                 raise ValueError(
                     f"{name}: entries up to {max(-low, high):.2g} in size: at most "
@@ -130,8 +137,18 @@ class Problem:
                 )
 
     def moments(self) -> Moments:
-        """Sigma_xx, Sigma_yx, Sigma_yy, means over samples."""
+        """Sigma_xx, Sigma_yx, Sigma_yy, means over samples.
+
+        Raises ValueError where their numbers would be lost (1e-160 squared).
+        """
         x, y, n = self.inputs, self.targets, self.inputs.shape[-1]
+        for name, t in (("inputs", x), ("targets", y)):
+            largest, least = float(t.abs().max()), (torch.finfo(t.dtype).tiny * n) ** 0.5
+            if 0 < largest < least:
+                raise ValueError(
+                    f"{name}: entries up to {largest:.2g} in size: at least {least:.2g} are needed "
+                    f"for second moments of {n} samples; choose a smaller unit"
+                )
         return Moments(x @ x.mT / n, y @ x.mT / n, y @ y.mT / n)
 
 
@@ -181,6 +198,7 @@ def linear_teacher(
     >>> problem.inputs.shape, problem.targets.shape
     (torch.Size([6, 40]), torch.Size([4, 40]))
     """
+    check_instance("generator", generator, torch.Generator)
     check_choice("covariance", covariance, ("isotropic", "commuting", "generic"))
     check_integer("samples", samples, least=1)
     check_integer("output_dim", output_dim, least=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, is_dataclass
 from fractions import Fraction
 from functools import cache, wraps
 from multiprocessing.connection import wait
-from numbers import Integral
+from numbers import Integral, Rational
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -29,10 +29,13 @@ __all__ = [
     "check_alive",
     "check_choice",
     "check_choices",
+    "check_generators",
     "check_held",
+    "check_instance",
     "check_integer",
     "check_positive",
     "check_shapes",
+    "check_share",
     "check_tensor",
     "check_tensors",
     "end_with_parent",
@@ -179,12 +182,14 @@ def _device(values: Iterable[Any]) -> torch.device | None:
 
 def _tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
     """`torch.as_tensor`, on the CPU for what is no tensor, whatever the default device is."""
+    if isinstance(value, Rational) and not isinstance(value, Integral):
+        value = float(value)
     return torch.as_tensor(value, dtype=dtype, device=getattr(value, "device", "cpu"))
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} = {value!r}: allowed are {', '.join(sorted(allowed))}")
 
 
@@ -224,12 +229,14 @@ def as_positive(
     Raises ValueError unless it is > 0 and finite in this dtype too: 1e-60 is 0 in float32.
     """
     check_positive(name, value)
-    if isinstance(value, Tensor) and value.shape not in ((), (1,), (runs,)):
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype = {dtype!r}: allowed are torch.float32 and torch.float64")
+    made, limits = _tensor(value, dtype).detach(), torch.finfo(dtype)
+    if made.shape not in ((), (1,), (runs,)):
         raise ValueError(
-            f"{name}: shape {tuple(value.shape)}: allowed is one number, or one for "
+            f"{name}: shape {tuple(made.shape)}: allowed is one number, or one for "
             f"each of {runs} runs"
         )
-    made, limits = _tensor(value, dtype), torch.finfo(dtype)
     if bool(((made < limits.tiny) | (made > limits.max)).any()):
         raise ValueError(
             f"{name} = {value!r}: in {dtype} allowed are {limits.tiny:.3g} to {limits.max:.3g}"
@@ -237,10 +244,31 @@ def as_positive(
     return made.to(device)
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is a number above 0 and below 1."""
+    check_positive(name, value)
+    if not float(value) < 1:
+        raise ValueError(f"{name} = {value!r}: must be below 1")
+
+
 def check_integer(name: str, value: object, *, least: int = 0) -> None:
-    """Raise ValueError unless `value` is an integer >= `least`."""
+    """Raise ValueError unless `value` is an integer >= `least`, of Python or of NumPy."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} = {value!r}: must be an integer >= {least}")
+
+
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Raise ValueError unless `value` is one of `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: must be a {kind.__name__}, got {type(value).__name__}")
+
+
+def check_generators(generators: object) -> None:
+    """Raise ValueError unless these are random generators of torch, at least one."""
+    if not isinstance(generators, Sequence) or not generators:
+        raise ValueError(f"generators = {generators!r}: pass a list, one generator per run")
+    for one in generators:
+        check_instance("generators", one, torch.Generator)
 
 
 def all_finite(value: Tensor) -> bool:
@@ -259,12 +287,16 @@ def check_held(name: str, value: Tensor) -> None:
 def check_tensor(name: str, value: Any, *, finite: bool = True) -> None:
     """Raise ValueError unless `value` is a dense floating tensor that holds (finite) numbers."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = getattr(value, "dtype", type(value).__name__)
-        raise ValueError(f"{name}: must be a floating-point tensor, got {kind}")
-    if value.layout != torch.strided or value.is_meta or value.element_size() < 2:
+        kind = f"{type(value).__name__} {getattr(value, 'dtype', '')}".strip()
         raise ValueError(
-            f"{name}: must be a dense tensor of numbers in 16, 32 or 64 bits, got "
-            f"{value.dtype}, {value.layout}, on {value.device}"
+            f"{name}: must be a floating-point tensor, got {kind}; torch.as_tensor makes tensors, "
+            ".double() floating-point ones"
+        )
+    least = 4 if finite else 2  # no linear algebra in 16 bits
+    if value.layout != torch.strided or value.is_meta or value.element_size() < least:
+        raise ValueError(
+            f"{name}: must be a dense tensor of numbers in {'' if finite else '16, '}32 or 64 "
+            f"bits, got {value.dtype}, {value.layout}, on {value.device}"
         )
     check_held(name, value)
     if finite and not all_finite(value):
@@ -277,8 +309,8 @@ def check_tensors(**tensors: tuple[Any, str | type]) -> None:
 
     tensors : name = (tensor, its dimensions), e.g. `units=(units, "*runs m1 coordinate")`: equal
         words stand for equal sizes, numbers for themselves, _ for any size >= 1, a first word
-        with a star for leading dimensions, "..." for any of these. "int records" is a tensor of
-        integers. All others have the dtype and the device of the first.
+        with a star for leading dimensions, "..." for any of these, which broadcast together.
+        "int records" is a tensor of integers. All others have the dtype and device of the first.
         name = (object, class): an instance, whose annotated tensors are checked like that.
     """
     _check_tensors(tensors, finite=True)
@@ -293,13 +325,12 @@ def _check_tensors(tensors: Mapping[str, tuple[Any, str | type]], finite: bool) 
     sizes: dict[str, tuple[object, str]] = {}
     parts: dict[str, tuple[Any, str]] = {}
     like: tuple[str, Tensor] | None = None
+    leads: dict[str, tuple[int, ...]] = {}
     for name, (value, allowed) in tensors.items():
         if isinstance(allowed, str):
             parts[name] = value, allowed
             continue
-        if not isinstance(value, allowed):
-            kind = type(value).__name__
-            raise ValueError(f"{name}: must be a {allowed.__name__}, got {kind}")
+        check_instance(name, value, allowed)
         for part, kind in allowed.__annotations__.items():
             if hasattr(kind, "dim_str"):
                 words = kind.dim_str.replace("*runs", "...")
@@ -320,6 +351,7 @@ def _check_tensors(tensors: Mapping[str, tuple[Any, str | type]], finite: bool) 
         lead, tail = shape[: len(shape) - count], shape[len(shape) - count :]
         if len(shape) < count or (lead and not free) or 0 in tail:
             raise ValueError(f"{name}: shape {shape} must be ({', '.join(words)}), all >= 1")
+        leads |= {name: lead} if words[0] == "..." and len(words) > 1 else {}
         for word, size in zip(words, (lead, *tail) if free else tail, strict=True):
             if word in ("_", "..."):
                 continue
@@ -334,6 +366,10 @@ def _check_tensors(tensors: Mapping[str, tuple[Any, str | type]], finite: bool) 
                     f"{name}: {value.dtype} on {value.device}: allowed is {other.dtype} on "
                     f"{other.device}, as {first}; convert with .to()"
                 )
+    try:
+        torch.broadcast_shapes(*leads.values())
+    except RuntimeError:
+        raise ValueError(f"leading dimensions {leads} do not fit: one run, or as many") from None
 
 
 def address(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> int:

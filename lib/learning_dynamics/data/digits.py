@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import check_choice, generator
+from learning_dynamics.runtime import check_choice, check_integer, generator
 
 __all__ = ["SOURCES", "Split", "digits", "digits_pair", "small_digits"]
 
@@ -67,6 +67,8 @@ def digits(
     check_choice("source", source, SOURCES)
     check_choice("targets", targets, ("one-hot", "signed"))
     chosen = tuple(classes)
+    for one in chosen:
+        check_integer("classes", one)
     if len(set(chosen)) != len(chosen) or len(chosen) < 2 or not set(chosen) <= set(range(10)):
         raise ValueError(f"classes = {classes!r}: must be two or more distinct digits 0..9")
     chosen = tuple(map(int, chosen))

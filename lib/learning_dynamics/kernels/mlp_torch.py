@@ -81,6 +81,7 @@ def forward(
     return h, z
 
 
+@torch.no_grad()
 def hidden(
     weights: Sequence[Tensor],
     multipliers: Sequence[float],
@@ -89,13 +90,15 @@ def hidden(
 ) -> list[Tensor]:
     """h_0 = x, h_1, ..., h_{L-1}, and the output f: a list of (runs, n_l, samples).
 
-    inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs.
+    inputs : (runs, n_0, samples), or (1, n_0, samples) shared by all runs. No gradient is recorded.
 
     >>> import torch
     >>> weights = [torch.ones(1, 4, 3), torch.ones(1, 2, 4)]
     >>> [tuple(h.shape) for h in hidden(weights, (1.0, 0.5), torch.ones(1, 3, 5))]
     [(1, 3, 5), (1, 4, 5), (1, 2, 5)]
     """
+    if len(multipliers) != len(weights):
+        raise ValueError(f"multipliers: {len(multipliers)} values for {len(weights)} weights")
     named = {f"weights[{k}]": (w, f"runs n{k + 1} n{k}") for k, w in enumerate(weights)}
     check_shapes(**named, inputs=(inputs, "_ n0 samples"))
     found, _ = forward(weights, multipliers, inputs.mT, find_activation(activation))

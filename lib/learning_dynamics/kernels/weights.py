@@ -17,6 +17,8 @@ from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     as_positive,
+    check_generators,
+    check_instance,
     check_integer,
     check_shapes,
     check_tensors,
@@ -101,8 +103,7 @@ def starting_scale(
     init_scale: float | Tensor, generators: Sequence[torch.Generator], dtype: torch.dtype
 ) -> Tensor:
     """`init_scale`, (runs or 1, 1, 1). Raises ValueError unless it is one, or one per generator."""
-    if not generators:
-        raise ValueError("generators is empty: pass one generator per run")
+    check_generators(generators)
     return as_positive("init_scale", init_scale, len(generators), dtype).reshape(-1, 1, 1)
 
 
@@ -138,6 +139,8 @@ def gradient(
     torch.Size([1, 10, 6])
     """
     act, criterion = find_activation(activation), find_loss(loss)
+    check_instance("weights", weights, Weights)
+    check_instance("problem", problem, Problem)
     check_shapes(w1=(weights.w1, "..."), w2=(weights.w2, "..."), inputs=(problem.inputs, "..."))
     check_labels(criterion, problem.targets)
     return state_of(weights, problem.inputs, problem.targets, act, criterion)

@@ -6,6 +6,7 @@ layer-wise gradient descent; *simultaneous*: all layers step at once, ordinary g
 every tensor is the run.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,13 +26,16 @@ from learning_dynamics.runtime import (
     as_positive,
     check_alive,
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
     check_shapes,
+    check_share,
     check_tensors,
     normal,
     on_inputs,
 )
+from learning_dynamics.saddles.two_layer import record_grid
 
 __all__ = [
     "SCHEDULES",
@@ -117,16 +121,18 @@ def layer_gradient(
 
 
 def rank_ratios(weights: Layers) -> Float[Tensor, "runs layer"]:
-    """sigma_2(W_l) / sigma_1(W_l) of every layer with at least two rows and columns (else 0).
+    """sigma_2(W_l) / sigma_1(W_l) of every layer; 0 of one row, one column, or zero.
 
     >>> import torch
     >>> rank_ratios((torch.diag(torch.tensor([2.0, 1.0]))[None], torch.ones(1, 1, 2)))
     tensor([[0.5000, 0.0000]])
     """
+    check_tensors(**_named(weights))
     ratios = []
     for w in weights:
         s = torch.linalg.svdvals(w)
-        ratios.append(s[..., 1] / s[..., 0] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0]))
+        second = s[..., 1] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0])
+        ratios.append(torch.where(s[..., 0] > 0, second / s[..., 0], 0.0))
     return torch.stack(ratios, dim=-1)
 
 
@@ -159,12 +165,20 @@ def _check(
     """How many runs, and their step sizes."""
     if not weights:
         raise ValueError("weights is empty: needs W_1, ..., W_L")
+    check_instance("problem", problem, Problem)
     x, y = problem.inputs, problem.targets
     check_tensors(
         **{f"W_{k}": (w, f"runs m{k} m{k - 1}") for k, w in enumerate(weights, 1)},
         inputs=(x, "... m0 n"),
         targets=(y, f"... m{len(weights)} n"),
     )
+    sizes = torch.stack([w.abs().amax((-2, -1)).double() for w in weights])
+    lost = (sizes > 0).all(0) & (sizes.log().sum(0) < math.log(torch.finfo(x.dtype).tiny))
+    if bool(lost.any()):
+        raise ValueError(
+            f"weights: of run {int(lost.nonzero()[0])} the largest entries multiply to less than "
+            f"the numbers of {x.dtype} can hold: every gradient would be lost; start larger"
+        )
     runs = len(weights[0])
     if tuple(x.shape[:-2]) not in ((), (1,), (runs,)):
         raise ValueError(f"inputs: {len(x)} problems for {runs} runs: pass one, or one per run")
@@ -172,6 +186,7 @@ def _check(
     return runs, as_positive("step_size", step_size, runs, x.dtype, x.device).reshape(-1, 1, 1)
 
 
+@torch.no_grad()
 def layerwise_descent(
     weights: Layers,
     problem: Problem,
@@ -183,7 +198,7 @@ def layerwise_descent(
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
     stop_loss: float | Float[Tensor, " runs"] | None = None,
-    record_at: Int[Tensor, " records"] | None = None,
+    record_at: Int[Tensor, " records"] | Sequence[int] | None = None,
 ) -> Trajectory:
     """Layer-wise or simultaneous gradient descent; the trajectory's steps are sweeps.
 
@@ -206,14 +221,11 @@ def layerwise_descent(
     check_integer("sweeps", sweeps)
     runs, eta = _check(weights, problem, step_size, criterion)
     trained = tuple(range(len(weights))) if layers is None else tuple(layers)
+    for layer in trained:
+        check_integer("layers", layer)
     if not trained or list(trained) != sorted(set(trained) & set(range(len(weights)))):
         raise ValueError(f"layers = {layers}: must increase within 0..{len(weights) - 1}")
-    if record_at is None:
-        every = max(1, sweeps // 200)
-        record_at = torch.tensor(sorted({*range(0, sweeps + 1, every), sweeps}), device="cpu")
-    grid = record_at.tolist()
-    if grid != sorted(set(grid)) or not grid or grid[0] < 0 or grid[-1] > sweeps:
-        raise ValueError(f"record_at must increase strictly within 0..{sweeps}")
+    grid = record_grid(record_at, sweeps, most=200)
     w = list(weights)
     x, y = problem.inputs, problem.targets
     level = x.new_tensor(-torch.inf)
@@ -376,6 +388,7 @@ class InTurn:
     final: Layers
 
 
+@torch.no_grad()
 def layers_in_turn(
     weights: Layers,
     problem: Problem,
@@ -402,7 +415,10 @@ def layers_in_turn(
     act, criterion = find_activation(activation), find_loss(loss)
     runs, eta = _check(weights, problem, step_size, criterion)
     check_integer("most_steps", most_steps, least=1)
-    check_positive("tolerance", tolerance)
+    check_share("tolerance", tolerance)
+    order = tuple(order)
+    for layer in order:
+        check_integer("order", layer)
     if not order or not set(order) <= set(range(len(weights))):
         raise ValueError(f"order = {order}: layers are 0..{len(weights) - 1}")
     w = list(weights)

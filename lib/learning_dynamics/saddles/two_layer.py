@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -34,7 +35,9 @@ from learning_dynamics.runtime import (
     as_positive,
     check_choice,
     check_choices,
+    check_instance,
     check_integer,
+    check_positive,
     check_tensors,
 )
 
@@ -103,6 +106,12 @@ class Stop(NamedTuple):
     loss: float | None = None
     gradient_norm: float | None = None
 
+    def check(self) -> None:
+        """Raise ValueError for a level that no run can reach."""
+        for name, level in self._asdict().items():
+            if level is not None:
+                check_positive(f"stop.{name}", level, zero=True)
+
     def met(self, state: State) -> Tensor:
         """Whether each run may stop, (runs,) bool."""
         met = torch.zeros_like(state.loss, dtype=torch.bool)
@@ -147,7 +156,7 @@ def gradient_descent(
     steps: int,
     activation: str | Activation = "linear",
     loss: str | Loss = "squared",
-    record_at: Int[Tensor, " records"] | None = None,
+    record_at: Int[Tensor, " records"] | Sequence[int] | None = None,
     observables: Sequence[str] = ("loss",),
     stop: Stop | None = None,
     on_divergence: str = "raise",
@@ -182,6 +191,7 @@ def gradient_descent(
     True
     """
     act, criterion = find_activation(activation), find_loss(loss)
+    check_instance("weights", weights, Weights)
     check_tensors(
         w1=(weights.w1, "runs m1 m0"), w2=(weights.w2, "runs m2 m1"), problem=(problem, Problem)
     )
@@ -193,6 +203,9 @@ def gradient_descent(
     check_choices("observables", observables, OBSERVABLES)
     check_choice("backend", backend, ("auto", "torch", "native", "triton", "graph"))
     grid = record_grid(record_at, steps)
+    if stop is not None:
+        check_instance("stop", stop, Stop)
+        stop.check()
     if x.ndim == 3 and len(x) == 1:
         x, y = x[0], y[0]
     if x.ndim > 2 and tuple(x.shape[:-2]) != (runs,):
@@ -217,11 +230,15 @@ def gradient_descent(
     return replace(trajectory, step_size=step_size, backend=taken)
 
 
-def record_grid(record_at: Tensor | None, steps: int) -> list[int]:
-    """The recorded steps as a list; default: about 1000 evenly spaced. Raises ValueError."""
+def record_grid(
+    record_at: Tensor | Sequence[int] | None, steps: int, most: int = 1000
+) -> list[int]:
+    """The recorded steps as a list; default: about `most` evenly spaced. Raises ValueError."""
     if record_at is None:
-        record_at = uniform_grid(steps, max(1, steps // 1000))
-    grid = record_at.tolist()
-    if not grid or grid != sorted(set(grid)) or grid[0] < 0 or grid[-1] > steps:
-        raise ValueError(f"record_at must increase strictly within 0..{steps}")
+        record_at = uniform_grid(steps, max(1, steps // most))
+    grid = record_at.tolist() if isinstance(record_at, Tensor | np.ndarray) else [*record_at]
+    for step in grid:
+        check_integer("record_at", step)
+    if not grid or grid != sorted(set(grid)) or grid[-1] > steps:
+        raise ValueError(f"record_at = {grid}: must increase strictly within 0..{steps}")
     return grid

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.runtime import check_choice, check_instance, check_integer, check_positive
 from learning_dynamics.scales.parametrizations import SCHEMES, Scheme
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
 
@@ -160,7 +160,10 @@ def weights_of(
 
     readouts, embeddings : as in `parametrize`, with the errors that it raises for networks.
     """
+    check_instance("factory", model, nn.Module)
     mine, theirs = _owned(model), _owned(other)
+    if not set(embeddings) <= set(mine):
+        raise ValueError(f"embeddings = {sorted(embeddings)}: must be among {sorted(mine)}")
     if list(mine) != list(theirs):
         odd = sorted(set(mine) ^ set(theirs))[:3]
         raise ValueError(f"factory: only widths may grow, but {odd} are in one of two sizes only")
@@ -245,6 +248,10 @@ class Parametrized:
         """
         check_positive("lr", lr)
         check_positive("weight_decay", weight_decay, zero=True)
+        if eps is not None:
+            check_positive("eps", eps, zero=True)
+            if self.optimizer == "sgd":
+                raise ValueError(f"eps = {eps!r}: gradient descent has none")
         if rest and self.optimizer != "muon":
             raise ValueError(f"rest = True: all parameters belong to {self.optimizer}")
         groups: dict[tuple[float, ...], dict[str, Any]] = {}
@@ -304,6 +311,8 @@ def parametrize(
     check_integer("base_size", base_size, least=1)
     check_choice("optimizer", optimizer, OPTIMIZERS)
     check_choice("muon_factor", muon_factor, MUON_FACTORS)
+    if muon_factor != "original" and optimizer != "muon":
+        raise ValueError(f"muon_factor = {muon_factor!r}: has no effect on {optimizer}")
     rule = find_scheme(scheme)
     with torch.random.fork_rng():
         bases = []

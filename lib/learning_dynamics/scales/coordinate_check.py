@@ -115,6 +115,8 @@ def _response(
     for name, p in own_parameters.items():  # in place: a forward() may read attributes of these
         p.copy_(value) if name == own else p.zero_()
     answer = _rms(module(inputs[0]))
+    if not isinstance(module, nn.Embedding) and not _rms(inputs[0]):
+        raise ValueError(f"batch: what {type(module).__name__} sees of it is zero: no response")
     for name, p in own_parameters.items():
         p.copy_(kept[name])
     if isinstance(module, nn.Embedding):

@@ -211,8 +211,12 @@ def exponent_check(
     check_choices("quantities", quantities, QUANTITIES)
     check_integer("runs", runs, least=2)
     check_integer("samples", samples, least=1)
-    if len(set(sizes)) < 2:
-        raise ValueError(f"sizes = {tuple(sizes)}: at least two different sizes are needed")
+    if len(set(sizes)) < max(2, len(sizes)):
+        raise ValueError(f"sizes = {tuple(sizes)}: needs at least two different sizes, each once")
+    if not chosen or not quantities:
+        raise ValueError(f"schemes = {schemes!r}, quantities = {quantities!r}: nothing to check")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype = {dtype}: allowed are torch.float32 and torch.float64")
     found: dict[str, dict[str, list[Tensor]]]
     found = {s.name: {q: [] for q in quantities} for s in chosen}
     options = {"samples": samples, "dtype": dtype, "device": device}

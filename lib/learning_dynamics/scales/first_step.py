@@ -10,6 +10,7 @@ dimensions of the weights are independent runs.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.mlp_torch import deltas
 from learning_dynamics.runtime import (
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
     check_shapes,
@@ -36,7 +38,8 @@ class FirstStep:
     """What the first step does at each layer.
 
     quantities : name (see `orders.QUANTITIES`) -> (*runs, L); norms run over units and samples,
-                 NaN where a quantity does not exist (upstream change of layer 1).
+                 NaN where a quantity does not exist (upstream change of layer 1; the cosine of
+                 what is zero).
     outputs    : (*runs, n_L, n), f before the step. output_gradient : the same shape, dL/df.
     """
 
@@ -112,7 +115,7 @@ def first_step(
     inputs: Float[Tensor, "... m0 n"],
     output_gradient: Callable[[Tensor], Tensor],
     *,
-    activation: str | Activation | Sequence[Activation] = "relu",
+    activation: str | Activation | Sequence[str | Activation] = "relu",
     step_size: float | None = None,
     drawn: bool = False,
     norms: Sequence[Tensor] | None = None,
@@ -137,6 +140,7 @@ def first_step(
     >>> step.outputs.shape, step["contribution"].shape  # a contribution for each layer
     (torch.Size([2, 1]), torch.Size([2]))
     """
+    check_instance("parametrization", parametrization, Parametrization)
     depth, p = parametrization.depth, parametrization
     if len(weights) != depth:
         raise ValueError(
@@ -148,13 +152,11 @@ def first_step(
     check_tensor("inputs", inputs)
     if step_size is not None:
         check_positive("step_size", step_size)
-    acts = (
-        [find_activation(activation)] * (depth - 1)
-        if isinstance(activation, str | Activation)
-        else list(activation)
-    )
+    several = isinstance(activation, list | tuple)
+    acts: list[Any] = list(activation) if several else [activation] * (depth - 1)  # type: ignore
     if len(acts) != depth - 1:
         raise ValueError(f"activation: {len(acts)} given, one per hidden layer is needed")
+    psi = [find_activation(a) for a in acts]
 
     g = p.multipliers
     scale = [m * s for m, s in zip(g, p.weight_stds, strict=True)] if drawn else list(g)
@@ -162,8 +164,8 @@ def first_step(
     for k in range(depth):
         z.append((weights[k] @ h[k]).mul_(scale[k]))
         if k < depth - 1:
-            h.append(acts[k](z[k]))
-    slope = [acts[k].derivative(z[k]) for k in range(depth - 1)]
+            h.append(psi[k](z[k]))
+    slope = [psi[k].derivative(z[k]) for k in range(depth - 1)]
 
     top = output_gradient(z[-1])
     check_shapes(output_gradient=(top, "... {} {}".format(*z[-1].shape[-2:])))
@@ -174,6 +176,18 @@ def first_step(
     nothing = torch.full_like(_norm(delta[-1]), torch.nan)
     moved, change = inputs, None
     grams_h, grams_d = [v.mT @ v for v in h], [v.mT @ v for v in delta]
+    for k, pair in enumerate(zip(grams_h, grams_d, strict=True)):
+        # What is measured are products of two of these.
+        one, two = (gram.abs().amax((-2, -1)) for gram in pair)
+        product, kind = one * two, torch.finfo(one.dtype)
+        low, high = kind.tiny**0.5, kind.max**0.5
+        lost = (one > 0) & (two > 0) & ~((product > low) & (product < high))
+        if bool(lost.any()):
+            raise ValueError(
+                f"inputs or output_gradient: in layer {k + 1} the squares of signals and gradients "
+                f"multiply to {float(product[lost].flatten()[0]):.2g}: allowed are {low:.2g} to "
+                f"{high:.2g} in {product.dtype}; choose another unit"
+            )
     for k in range(depth):
         gram_h, gram_d = grams_h[k], grams_d[k]
         if step_size is None:
@@ -186,7 +200,7 @@ def first_step(
                 upstream = (weights[k] @ moved).mul_(scale[k]).sub_(z[k])
         change = own if upstream is None else own + upstream
         if step_size is not None and k < depth - 1:
-            moved = acts[k](z[k] + change)
+            moved = psi[k](z[k] + change)
         samples, size = z[k].shape[-1], z[k].shape[-2]
         d_norm, c_norm = _norm(delta[k]), _norm(change)
         work = _inner(delta[k], change).abs()
@@ -204,7 +218,7 @@ def first_step(
             "change_rms": c_norm / (size * samples) ** 0.5,
             "own_contribution": _inner(delta[k], own).abs(),
             "contribution": work,
-            "cosine": work / (d_norm * c_norm),
+            "cosine": work / d_norm / c_norm,
             "gradient_norm": g[k] * _inner(gram_d, gram_h).clamp(min=0).sqrt(),
             "weight_norm": scale[k] * largest.expand_as(d_norm),
             "update_norm": rate[k] * g[k] ** 2 * _rank_norm(gram_d, gram_h),

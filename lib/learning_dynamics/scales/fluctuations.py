@@ -24,7 +24,7 @@ __all__ = [
 
 
 def _check_widths(hidden_widths: Sequence[int]) -> None:
-    if not hidden_widths:
+    if len(hidden_widths) == 0:
         raise ValueError("hidden width: hidden_widths is empty: at least one is needed")
     for n in hidden_widths:
         check_integer("hidden width", n, least=1)

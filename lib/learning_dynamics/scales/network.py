@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
-from learning_dynamics.runtime import as_positive, check_positive, normal
+from learning_dynamics.runtime import as_positive, check_instance, check_positive, normal
 from learning_dynamics.scales.parametrizations import Parametrization
 
 __all__ = ["MLP", "ScaledLinear", "initial_weights", "standard_normal_weights"]
@@ -41,6 +41,8 @@ def initial_weights(
 
     The generator's device is the weights' device.
     """
+    check_instance("parametrization", parametrization, Parametrization)
+    check_instance("generator", generator, torch.Generator)
     for std in parametrization.weight_stds:
         as_positive("weight_stds", std, 1, dtype)
     draws = standard_normal_weights(parametrization.widths, generator, dtype=dtype)
@@ -94,9 +96,9 @@ class MLP(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        weights = initial_weights(parametrization, generator, dtype=dtype)
         self.parametrization = parametrization
         self.activation = find_activation(activation)
-        weights = initial_weights(parametrization, generator, dtype=dtype)
         self.layers = nn.ModuleList(
             ScaledLinear(w, g) for w, g in zip(weights, parametrization.multipliers, strict=True)
         )

@@ -7,24 +7,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.kernels.mlp_torch import hidden
+from learning_dynamics.losses import classified
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_positive, check_tensors
 
 __all__ = ["effective_rank", "linear_alignment", "linear_probe", "summarise"]
 
 
+def _at_unit_size(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Features of each run divided by their largest, in double precision; and what by, or 1."""
+    h = features.double()
+    size = h.abs().amax((-2, -1), keepdim=True)
+    size = torch.where(size > 0, size, 1.0)
+    return h / size, size
+
+
 def effective_rank(features: Float[Tensor, "runs width samples"]) -> Float[Tensor, " runs"]:
     """exp of the entropy of the normalised eigenvalues of the features' covariance.
 
-    Between 1 (a line) and min(width, samples); features are centred over samples. Zero features
-    (all units off) give 0. Independent of scale and of rotations.
+    Between 1 (a line) and min(width, samples); features are centred over samples. Features that
+    no sample changes (all units off) give 0. Independent of scale and of rotations.
 
     >>> import torch
     >>> round(float(effective_rank(torch.tensor([[[1.0, -1.0], [2.0, -2.0]]]))), 6)  # a line
     1.0
     """
     check_tensors(features=(features, "runs width samples"))
-    centred = features.double() - features.double().mean(-1, keepdim=True)
+    h = _at_unit_size(features)[0]
+    centred = h - h.mean(-1, keepdim=True)
+    rounding = 8 * torch.finfo(h.dtype).eps * h.abs().amax(-1, keepdim=True)
+    centred = torch.where(centred.abs() > rounding, centred, 0.0)
     values = torch.linalg.svdvals(centred).square()
     total = values.sum(-1, keepdim=True)
     share = values / total.clamp_min(torch.finfo(values.dtype).tiny)
@@ -57,20 +69,28 @@ def linear_probe(
         test_targets=(test_targets, "classes tests"),
     )
     check_positive("ridge", ridge)
-    h = features.double()
-    scale = h.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-30)
+    if ridge < 1e-12:
+        raise ValueError(f"ridge = {ridge!r}: must be at least 1e-12, above rounding")
+    h, size = _at_unit_size(features)
+    scale = h.square().mean((1, 2), keepdim=True).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
 
     def extended(x: Tensor) -> Tensor:
-        x = x.double() / scale
+        x = x / scale
         return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
 
-    a, b = extended(features), extended(test_features)
+    a, b = extended(h), extended(test_features.double() / size)
     gram = a @ a.mT / a.shape[-1]
     gram = gram + ridge * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
     moment = a @ targets.double().mT / a.shape[-1]
     read_out = torch.linalg.solve(gram, moment)
-    predicted = (read_out.mT @ b).argmax(1)
-    return (predicted == test_targets.argmax(0)).double().mean(-1)
+    right = classified(read_out.mT @ b, test_targets)
+    if right is None:
+        raise ValueError(
+            "test_targets: must name a class for each sample: one largest entry a column, or one "
+            "row of -1 and 1"
+        )
+    return right.double().mean(-1)
 
 
 def linear_alignment(
@@ -84,7 +104,8 @@ def linear_alignment(
     check_tensors(a=(a, "runs _ samples"), b=(b, "runs _ samples"))
 
     def gram(x: Tensor) -> Tensor:
-        x = x.double() - x.double().mean(-1, keepdim=True)
+        x = _at_unit_size(x)[0]
+        x = x - x.mean(-1, keepdim=True)
         return x.mT @ x
 
     k, q = gram(a), gram(b)

@@ -23,7 +23,7 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.files import write_atomically
 from learning_dynamics.kernels.graph import Replayed, can_capture
 from learning_dynamics.kernels.mlp_torch import Passes, hidden
-from learning_dynamics.losses import Loss, check_labels
+from learning_dynamics.losses import Loss, check_fits, check_labels, classified
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
@@ -31,6 +31,7 @@ from learning_dynamics.runtime import (
     all_finite,
     as_positive,
     check_held,
+    check_instance,
     check_integer,
     check_shapes,
     check_tensor,
@@ -175,6 +176,7 @@ def _check(problems: Mapping[str, Problem], state: State, runs: int) -> None:
     check_state(state)
     first, last = state.weights[0], state.weights[-1]
     for name, one in problems.items():
+        check_instance(name, one, Problem)
         data = {f"{name}.inputs": (one.inputs, "n0 n"), f"{name}.targets": (one.targets, "nL n")}
         layers = {"weights[0]": (first, "_ _ n0"), "weights[-1]": (last, "_ nL _")}
         check_shapes(**layers, **data)
@@ -225,10 +227,9 @@ def sgd(
     seeds       : one per run, the order of its batches; every pass visits each sample once.
     momentum    : mu in [0, 1), v <- mu v + gradient, W <- W - step_size v; needs velocities.
     evaluate    : name -> whole set on which loss ("<name>_loss") and accuracy
-                  ("<name>_accuracy": share of samples whose largest output is at the largest
-                  target; of one output with labels -1 and 1, whose signs agree; of one output
-                  with other targets there is none) are recorded at the steps in `record`, each in
-                  state.step..steps.
+                  ("<name>_accuracy": share of samples that are right, see `losses.classified`;
+                  none where the targets name no classes) are recorded at the steps in `record`,
+                  each in state.step..steps.
     observe     : further observables of the state, each (runs, ...), at the same steps.
     progress    : called with the step at each record.
     Returns a Trajectory; `final` is the state reached. A run has diverged when the loss on a batch
@@ -267,6 +268,8 @@ def sgd(
         )
     for whole in (problem, *(evaluate or {}).values()):
         check_labels(losses, whole.targets)
+        # A loss with weights for certain samples does not know those of a batch.
+        check_fits(losses, 0 * whole.targets[:, :1], whole.targets[:, :1])
     limit = LOSS_LIMIT * max(1.0, float(losses.value(0 * problem.targets, problem.targets)))
     weights = state.weights
     device, dtype = weights[0].device, weights[0].dtype
@@ -297,7 +300,7 @@ def sgd(
         for name, whole in (evaluate or {}).items():
             f = hidden(weights, multipliers, whole.inputs[None], psi)[-1]
             value = losses.value(f, whole.targets.expand_as(f))
-            right = _right(f, whole.targets)
+            right = classified(f, whole.targets)
             gone = gone | ~(value <= limit)
             found[f"{name}_loss"] = value.masked_fill(gone, torch.inf)
             if right is not None:
@@ -306,6 +309,8 @@ def sgd(
         if observe is not None:
             now = replace(state, step=step, diverged_at=diverged_at)
             for name, value in observe(now).items():
+                if name in found:
+                    raise ValueError(f"observe: {name!r} is the name of what `evaluate` records")
                 found[name] = torch.where(
                     gone.reshape(-1, *(1,) * (value.ndim - 1)), torch.nan, value
                 )
@@ -325,14 +330,6 @@ def sgd(
             if bool((diverged_at >= 0).all()):
                 break
     return _trajectory(state, wanted, taken, seen, diverged_at, step_size, step)
-
-
-def _right(outputs: Tensor, targets: Tensor) -> Tensor | None:
-    """Which samples are classified rightly; None where the targets name no classes."""
-    if targets.shape[-2] > 1:
-        return outputs.argmax(-2) == targets.argmax(-2)
-    signs = bool((targets.abs() == 1).all())
-    return (outputs.sign() == targets.sign()).squeeze(-2) if signs else None
 
 
 def _trajectory(

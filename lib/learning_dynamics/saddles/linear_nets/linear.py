@@ -19,8 +19,9 @@ from learning_dynamics.runtime import (
     as_positive,
     check_alive,
     check_choices,
+    check_instance,
     check_integer,
-    check_positive,
+    check_share,
     check_tensors,
 )
 from learning_dynamics.saddles.linear_nets.fast_forward import Plateau
@@ -101,13 +102,14 @@ class _Run:
         self.rows, self.rotation = rotate_rows(self.rows, self.rotation)
 
 
+@torch.no_grad()
 def linear_descent(
     weights: Weights,
     problem: Problem,
     *,
     step_size: float | Float[Tensor, " runs"],
     steps: int,
-    record_at: Int[Tensor, " records"] | None = None,
+    record_at: Int[Tensor, " records"] | Sequence[int] | None = None,
     observables: Sequence[str] = ("loss",),
     tolerance: float | None = 1e-10,
 ) -> Trajectory:
@@ -133,7 +135,8 @@ def linear_descent(
     check_choices("observables", observables, LINEAR_OBSERVABLES)
     check_integer("steps", steps)
     if tolerance is not None:
-        check_positive("tolerance", tolerance)
+        check_share("tolerance", tolerance)
+    check_instance("weights", weights, Weights)
     check_tensors(
         w1=(weights.w1, "runs m1 m0"), w2=(weights.w2, "runs m2 m1"), problem=(problem, Problem)
     )

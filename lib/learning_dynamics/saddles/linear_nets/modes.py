@@ -20,8 +20,10 @@ from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import (
+    as_positive,
     check_alive,
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
     check_tensors,
@@ -92,6 +94,13 @@ def stack_moments(batch: Sequence[Moments], repeat: int = 1) -> Moments:
     if not batch:
         raise ValueError("batch is empty: pass at least one Moments")
     check_integer("repeat", repeat, least=1)
+    if isinstance(batch, Moments):
+        raise ValueError("batch: pass a list of Moments, one for each problem")
+    for m in batch:
+        check_instance("batch", m, Moments)
+    kinds = {(m.yx.shape, m.yx.dtype, m.yx.device) for m in batch}
+    if len(kinds) > 1:
+        raise ValueError(f"batch: the problems differ in shape, dtype or device: {kinds}")
     parts = zip(*((m.xx, m.yx, m.yy) for m in batch), strict=True)
     return Moments(*(torch.stack(p).repeat_interleave(repeat, 0) for p in parts))
 
@@ -131,6 +140,7 @@ def mode_values(units: Float[Tensor, "runs row coordinate"]) -> Float[Tensor, "r
     return torch.where(values > 1e-9 * values[..., :1], values, rows)
 
 
+@torch.no_grad()
 def follow_modes(
     moments: Moments,
     units: Float[Tensor, "runs m1 coordinate"],
@@ -156,16 +166,18 @@ def follow_modes(
     >>> run.modes.shape
     torch.Size([1, 201, 10])
     """
-    check_tensors(moments=(moments, Moments), units=(units, "runs m1 coordinate"))
-    check_positive("step_size", step_size)
+    check_tensors(moments=(moments, Moments), units=(units, "runs m1 _"))
+    xx, yx = moments.xx, moments.yx
+    runs, m0 = len(units), xx.shape[-1]
+    check_tensors(units=(units, f"runs m1 {sum(yx.shape[-2:])}"))
+    if tuple(yx.shape[:-2]) not in ((), (1,), (runs,)):
+        raise ValueError(f"moments: {len(yx)} problems for {runs} runs: pass one, or one per run")
+    eta = as_positive("step_size", step_size, runs, units.dtype, units.device).reshape(-1, 1, 1)
     for name, value in (("steps", steps), ("every", every), ("rotate_every", rotate_every or 1)):
         check_integer(name, value, least=1)
     for name in keep:
         check_choice("keep", name, ("modes", "units"))
     check_range(units=units)
-    xx, yx = moments.xx, moments.yx
-    m0 = xx.shape[-1]
-    eta = torch.as_tensor(step_size, dtype=units.dtype, device=units.device).reshape(-1, 1, 1)
     constant = moments.yy.diagonal(dim1=-2, dim2=-1).sum(-1)
     s = grade_rows(units) if rotate_every else units
     losses, modes, kept = [], [], []

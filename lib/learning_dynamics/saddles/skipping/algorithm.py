@@ -17,14 +17,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.activations import Activation
+from learning_dynamics.activations import Activation, kinks
 from learning_dynamics.losses import LOSSES, Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import (
     Diverged,
     check_choice,
+    check_instance,
     check_integer,
     check_positive,
+    check_share,
     check_tensors,
     normal,
     on_inputs,
@@ -89,7 +91,7 @@ class Saddle:
         nothing escapes. The finite-step growth is included if the path was computed with that
         step_size.
         """
-        check_positive("init_scale", init_scale)
+        check_share("init_scale", init_scale)
         check_positive("step_size", step_size)
         if self.escape is None:
             return math.inf
@@ -216,6 +218,11 @@ def _check(objective: Objective, architecture: str) -> None:
             f"activation = {act.name!r}: sigma'(0+) must not be 0, or units do "
             "not leave a saddle exponentially"
         )
+    if not act.homogeneous and (at := kinks(act)):
+        raise ValueError(
+            f"activation = {act.name!r}: its slope jumps at z = {at[0]:g}: kinks are known of "
+            "positively homogeneous activations only, at zero"
+        )
     check_choice("architecture", architecture, ("dense", "diagonal"))
     if architecture == "diagonal" and (
         act.negative_slope != 1 or objective.problem.targets.shape[-2] != 1
@@ -244,9 +251,13 @@ def _dormant(
             )
         x = objective.problem.inputs
         starts = normal(width, m0 + m2, generator=generator, dtype=x.dtype, device=x.device)
-    if tuple(starts.shape)[1:] != (m0 + m2,):
-        raise ValueError(f"starts: shape {tuple(starts.shape)} must be (units, {m0 + m2})")
-    starts = starts.double()[torch.from_numpy(np.lexsort(starts.mT.flip(0).cpu().numpy()))]
+    check_tensors(inputs=(objective.problem.inputs, "_ _"))
+    check_tensors(starts=(starts, f"_ {m0 + m2}"))
+    if not bool((starts != 0).any(1).all()):
+        raise ValueError("starts: a row is zero and has no direction")
+    starts = starts.detach().double()[
+        torch.from_numpy(np.lexsort(starts.detach().mT.flip(0).cpu().numpy()))
+    ]
     return DormantUnits(starts, min(m0, m2), settings.choice, settings.step_size)
 
 
@@ -307,6 +318,7 @@ def skip_plateaus(
     'global'
     """
     given = Objective(problem, activation=activation, loss=loss)
+    check_instance("settings", settings, Settings)
     check_integer("width", width, least=1)
     _check(given, architecture)
     with _one_thread():
@@ -348,6 +360,8 @@ def certify(
     """
     given = Objective(problem, activation=activation, loss=loss)
     _check(given, "dense")
+    check_instance("settings", settings, Settings)
+    check_instance("weights", weights, Weights)
     check_tensors(
         w1=(weights.w1, "m1 m0"),
         w2=(weights.w2, "m2 m1"),
@@ -357,7 +371,7 @@ def certify(
     with _one_thread():
         units = _Standard.of(given)
         factor = math.sqrt(units.inputs) / math.sqrt(units.targets)
-        w = Weights(factor * weights.w1.double(), factor * weights.w2.double())
+        w = Weights(*(factor * part.detach().double() for part in weights))
         objective = Objective(units.problem, activation=activation, loss=loss)
         state = start = objective(w)
         known = bound(objective, state.outputs)
@@ -370,7 +384,8 @@ def certify(
             "known": state.outputs,
         }
         if is_piecewise_linear(objective.activation):
-            state = flow_phase(state.weights, objective, relative=1e-8, **options).state
+            if len(state.weights.w1):
+                state = flow_phase(state.weights, objective, relative=1e-8, **options).state
             followed = follow_dormant(w.units[gone], objective, state)
             escape = float(followed.rates.max()) if bool(gone.any()) else 0.0
         else:
@@ -378,9 +393,8 @@ def certify(
                 state = quasi_newton_phase(state.weights, objective, **options).state
             escape = float(pair_of_linear_unit(objective, state)[1][0]) if bool(gone.any()) else 0.0
         zero = torch.zeros_like(units.problem.targets)
-        fall = float(start.loss - state.loss) / float(
-            objective.loss.value(zero, units.problem.targets)
-        )
+        first = float(objective.loss.value(zero, units.problem.targets)) or float(start.loss)
+        fall = float(start.loss - state.loss) / (first or 1.0)  # targets may all be zero
         if fall > LARGEST_GAP:
             why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
             return units.certificate(replace(known, why=why))

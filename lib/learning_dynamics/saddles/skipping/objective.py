@@ -18,10 +18,10 @@ from torch import Tensor
 from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.weights import state_of
-from learning_dynamics.losses import Loss
+from learning_dynamics.losses import Loss, check_labels
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import Diverged, check_shapes
+from learning_dynamics.runtime import Diverged, check_instance, check_shapes
 from learning_dynamics.saddles.two_layer import State, Weights
 
 __all__ = ["Objective", "Path", "add_unit", "no_units"]
@@ -71,6 +71,7 @@ class Objective:
         activation: str | Activation = "linear",
         loss: str | Loss = "squared",
     ) -> None:
+        check_instance("problem", problem, Problem)
         if problem.inputs.ndim != 2:
             raise ValueError(
                 f"problem: inputs have shape {tuple(problem.inputs.shape)}: one run, (m0, n), "
@@ -79,6 +80,7 @@ class Objective:
         self.problem = problem
         self.activation = find_activation(activation)
         self.loss = find_loss(loss)
+        check_labels(self.loss, problem.targets)
         self.gradients = 0
         self.svds = 0
         self._moment: Tensor | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from learning_dynamics.runtime import check_choice, check_integer, check_positive
+from learning_dynamics.runtime import check_choice, check_integer, check_positive, check_share
 
 __all__ = ["Settings"]
 
@@ -42,8 +42,9 @@ class Settings:
     def __post_init__(self) -> None:
         check_choice("phase", self.phase, ("gradient_descent", "fast"))
         check_choice("choice", self.choice, ("gradient_descent", "best"))
-        for name in ("jump", "tolerance", "rate_tolerance", "dormant_tolerance"):
-            check_positive(name, getattr(self, name))
+        check_positive("jump", self.jump)
+        for name in ("tolerance", "rate_tolerance", "dormant_tolerance"):
+            check_share(name, getattr(self, name))
         check_integer("max_steps", self.max_steps, least=1)
         if self.max_stages is not None:
             check_integer("max_stages", self.max_stages)

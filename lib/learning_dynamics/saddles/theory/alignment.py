@@ -33,7 +33,7 @@ class Escape:
 
     rate      : (*runs,), sigma_1(R): a unit grows by 1 + eta rate per step.
     direction : (*runs, m0 + m2), the unit vector (v, u)/sqrt(2), up to sign.
-    gap       : (*runs,), sigma_2(R)/sigma_1(R); Theorem 1 needs it below 1.
+    gap       : (*runs,), sigma_2(R)/sigma_1(R), 1 for R = 0; Theorem 1 needs it below 1.
     """
 
     rate: Float[Tensor, " *runs"]
@@ -63,7 +63,7 @@ def escape(residual: Float[Tensor, "*runs m2 m0"]) -> Escape:
     u, s, vh = torch.linalg.svd(residual, full_matrices=False)
     second = s[..., 1] if s.shape[-1] > 1 else torch.zeros_like(s[..., 0])
     direction = torch.cat([vh[..., 0, :], u[..., :, 0]], dim=-1) / math.sqrt(2)
-    return Escape(s[..., 0], direction, second / s[..., 0])
+    return Escape(s[..., 0], direction, torch.where(s[..., 0] > 0, second / s[..., 0], 1.0))
 
 
 def update_matrix(
@@ -126,7 +126,8 @@ def plateau_steps(
     """Steps from `units` near the origin until the top mode of S reaches `threshold`.
 
     log(threshold/|S p|)/log(1 + eta s_1), p the escape direction at the origin, s_1 the top
-    singular value of Sigma_yx: linear in log(1/epsilon) with slope 1/log(1 + eta s_1).
+    singular value of Sigma_yx: linear in log(1/epsilon) with slope 1/log(1 + eta s_1). Infinite
+    where nothing grows. Raises ValueError for units that are beyond the threshold.
 
     >>> from learning_dynamics import generator, linear_teacher, saddles
     >>> moments = linear_teacher(generator=generator(0)).moments()
@@ -139,10 +140,15 @@ def plateau_steps(
     >>> bool(long > 2 * short)
     True
     """
-    check_tensors(moments=(moments, Moments), units=(units, "*runs m1 coordinate"))
+    check_tensors(moments=(moments, Moments), units=(units, "... m1 _"))
+    m0_m2 = sum(moments.yx.shape[-2:])
+    check_tensors(yx=(moments.yx, "... m2 m0"), units=(units, f"... m1 {m0_m2}"))
     check_positive("threshold", threshold)
     check_positive("step_size", step_size)
     first = escape(moments.yx)
     start = (units @ first.direction[..., None]).flatten(-2).norm(dim=-1)
+    if bool((start >= threshold).any()):
+        size = float(start.max())
+        raise ValueError(f"units: {size:g} along the escape: must be below {threshold = :g}")
     growth = torch.log1p(step_size * first.rate)
     return (threshold / start).log() / growth

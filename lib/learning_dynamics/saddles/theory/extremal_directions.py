@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import lsq_linear
 from torch import Tensor
 
-from learning_dynamics.activations import Activation
+from learning_dynamics.activations import Activation, slopes_at_zero
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.runtime import (
@@ -53,23 +53,25 @@ class ExtremalDirections:
 
 
 def dormant_activation(activation: str | Activation) -> Activation:
-    """What sigma is to an infinitesimal unit: itself if 1-homogeneous, else sigma'(0) z.
+    """What sigma is to an infinitesimal unit: itself if 1-homogeneous, else its slopes at zero.
 
-    Raises ValueError if sigma(0) != 0 or sigma'(0) = 0: then the origin is no saddle of the
+    Raises ValueError if sigma(0) != 0 or both slopes are 0: then the origin is no saddle of the
     kind treated here.
     """
     act = find_activation(activation)
     if act.homogeneous:
         return act
-    zero = torch.zeros((), dtype=torch.float64)
-    slope = float(act.derivative(zero))
-    if float(act(zero)) != 0 or slope == 0:
+    left, right = slopes_at_zero(act)
+    if float(act(torch.zeros((), dtype=torch.float64))) != 0 or left == right == 0:
         raise ValueError(
             f"activation = {act.name!r}: needs sigma(0) = 0 and sigma'(0) != 0, or homogeneity"
         )
-    return Activation(
-        f"{slope:g} z", lambda z: slope * z, lambda z: torch.full_like(z, slope), homogeneous=True
-    )
+
+    def slope(z: Tensor) -> Tensor:
+        return torch.where(z > 0, torch.full_like(z, right), left)
+
+    name = f"{right:g} z" if left == right else f"{right:g} z, {left:g} z below 0"
+    return Activation(name, lambda z: slope(z) * z, slope, homogeneous=True)
 
 
 def _unit(w: Tensor) -> Tensor:
@@ -105,6 +107,7 @@ def _polish(
 
 
 @on_inputs
+@torch.no_grad()
 def extremal_directions(
     inputs: Float[Tensor, "m0 n"],
     residual: Float[Tensor, "m2 n"],

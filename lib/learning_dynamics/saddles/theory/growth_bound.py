@@ -21,6 +21,14 @@ def leading_projector(
     return v.mT @ v
 
 
+def _check_projector(p: Tensor) -> None:
+    """Raise ValueError unless P = P' = P^2, to rounding."""
+    p = p.detach()
+    off = torch.maximum((p - p.mT).abs().amax(), (p @ p - p).abs().amax())
+    if float(off) > 1e3 * p.shape[-1] * torch.finfo(p.dtype).eps:
+        raise ValueError(f"projector: P^2 or P' differs from P by {float(off):.2g}: must be P")
+
+
 def growth_bound(
     update: Float[Tensor, "*runs coordinate coordinate"],
     projector: Float[Tensor, "*runs coordinate coordinate"],
@@ -41,6 +49,7 @@ def growth_bound(
     """
     square = "*runs coordinate coordinate"
     check_tensors(update=(update, square), projector=(projector, square))
+    _check_projector(projector)
     size = update.shape[-1]
     outside = torch.eye(size, dtype=update.dtype, device=update.device) - projector
     return torch.linalg.matrix_norm(update @ outside, ord=2)
@@ -53,4 +62,5 @@ def outside_norm(
     """|(I - P) w_i| for each unit, the quantity of Lemma 2."""
     square = "*runs coordinate coordinate"
     check_tensors(units=(units, "*runs m1 coordinate"), projector=(projector, square))
+    _check_projector(projector)
     return (units - units @ projector).norm(dim=-1)

@@ -10,7 +10,7 @@ from scipy.signal import find_peaks
 from torch import Tensor
 
 from learning_dynamics.problems import Moments
-from learning_dynamics.runtime import check_integer, check_positive, check_tensors
+from learning_dynamics.runtime import check_integer, check_positive, check_share, check_tensors
 from learning_dynamics.saddles.theory.staircase import (
     Staircase,
     finite_step_rate,
@@ -63,6 +63,12 @@ def first_record(reached: Bool[Tensor, "*runs records"]) -> Int[Tensor, "*runs"]
     return reached.long().argmax(-1)
 
 
+def _check_steps(steps: Tensor, least: int = 2) -> None:
+    """Raise ValueError unless there are so many steps and they increase."""
+    if len(steps) < least or not bool((steps.diff() > 0).all()):
+        raise ValueError(f"steps = {steps.tolist()}: must be {least} or more that increase")
+
+
 def crossing_steps(
     values: Float[Tensor, "runs records"],
     thresholds: Float[Tensor, "runs thresholds"],
@@ -77,6 +83,7 @@ def crossing_steps(
         thresholds=(thresholds, "runs thresholds"),
         steps=(steps, "int records"),
     )
+    _check_steps(steps, least=1)
     below = values[:, None, :] < thresholds[..., None]  # (runs, thresholds, records)
     index = below.long().argmax(-1)
     before = (index - 1).clamp_min(0)
@@ -108,11 +115,10 @@ def find_stages(
         levels=(levels, "runs levels"),
         steps=(steps, "int records"),
     )
-    if losses.shape[1] < 2:
-        raise ValueError(f"losses: {losses.shape[1]} record, must be at least 2")
+    _check_steps(steps)
     heights = levels.diff(dim=1)
-    if not bool((heights < 0).all()):
-        raise ValueError(f"levels = {levels.tolist()}: must fall strictly")
+    if levels.shape[1] < 2 or not bool((heights < 0).all()):
+        raise ValueError(f"levels = {levels.tolist()}: must be two or more that fall strictly")
     drops = crossing_steps(losses, (levels[:, 1:] + levels[:, :-1]) / 2, steps)
 
     t = steps.to(losses.dtype)
@@ -135,6 +141,7 @@ def find_stages(
     )
 
 
+@torch.no_grad()
 def find_drops(
     losses: Float[Tensor, " records"],
     steps: Int[Tensor, " records"],
@@ -157,6 +164,7 @@ def find_drops(
     """
     check_tensors(losses=(losses, "records"), steps=(steps, "int records"))
     check_positive("prominence", prominence)
+    _check_steps(steps)
     accuracy = torch.finfo(losses.dtype).eps if accuracy is None else accuracy
     check_positive("accuracy", accuracy)
     t = steps.to(losses.dtype)
@@ -190,6 +198,8 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     >>> round(float(arrival_rate(Moments(torch.eye(2), s, s @ s), 1)), 6)
     2.0
     """
+    check_tensors(moments=(moments, Moments))
+    check_tensors(yx=(moments.yx, "m2 m0"))
     check_integer("k", k, least=1)
     target = visited_map(moments, k, step_size)
     u, s, vt = torch.linalg.svd(target)
@@ -232,9 +242,7 @@ def log_excess(moments: Moments, staircase: Staircase, k: int, init_scale: float
     check_integer("k", k, least=1)
     if k >= rank:
         raise ValueError(f"k = {k}: must be below {rank}")
-    check_positive("init_scale", init_scale)
-    if init_scale >= 1:
-        raise ValueError(f"init_scale = {init_scale!r}: must be below 1")
+    check_share("init_scale", init_scale)
     a = float(arrival_rate(moments, k, staircase.step_size))
     s = float(finite_step_rate(staircase.rates[k, :1], staircase.step_size))
     length = float(staircase.times[k] - staircase.times[k - 1]) * math.log(1 / init_scale)

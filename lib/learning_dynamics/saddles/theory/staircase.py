@@ -17,8 +17,10 @@ from torch import Tensor
 
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import (
+    as_positive,
     check_integer,
     check_positive,
+    check_share,
     check_tensors,
     generator,
     normal,
@@ -44,7 +46,7 @@ __all__ = [
 def finite_step_rate(
     rates: Float[Tensor, "*runs mode"], step_size: float | Tensor | None
 ) -> Float[Tensor, "*runs mode"]:
-    """log(1 + eta s)/eta: the growth per unit of time of a factor 1 + eta s per step.
+    """log|1 + eta s|/eta: the growth per unit of time of a factor 1 + eta s per step.
 
     `step_size` eta: one for all, one per run, or None for gradient flow (the rates themselves).
     Raises ValueError for eta <= 0.
@@ -54,7 +56,8 @@ def finite_step_rate(
         return rates
     check_positive("step_size", step_size)
     eta = torch.as_tensor(step_size, dtype=rates.dtype, device=rates.device)[..., None]
-    return torch.log1p(eta * rates) / eta
+    change = eta * rates
+    return torch.where(change > -1, torch.log1p(change), (1 + change).abs().log()) / eta
 
 
 def input_whitener(xx: Float[Tensor, "*runs m0 m0"]) -> Float[Tensor, "*runs m0 m0"]:
@@ -112,6 +115,9 @@ class _Order(NamedTuple):
 
 def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
     """Each block has a staircase of its own; together they are sorted by the times of escape."""
+    unit_x, unit_y = (4.0 ** round(math.log(float(p.abs().max()) or 1.0, 4)) for p in (xx, yx))
+    # Powers of four divide exactly; the squares of some moments have no room in the numbers.
+    xx, yx, eta = xx / unit_x, yx / unit_y, None if eta is None else eta * unit_y
     outputs, inputs = yx.shape
     rank = min(outputs, inputs)
     seen = torch.finfo(yx.dtype).eps * max(yx.shape) * yx.norm()
@@ -146,7 +152,8 @@ def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
         exponents = torch.minimum(exponents, first[at] - waited)
     tied = torch.nn.functional.pad(times[1:] == times[:-1], (0, 1)) & times.isfinite()
     exponents = torch.where(tied, 0.0, exponents)  # both escape at once
-    return _Order(u[:, index], gains[index], times, exponents)
+    gains = gains[index] * (unit_y / unit_x) * unit_y
+    return _Order(u[:, index], gains, times / unit_y, exponents)
 
 
 def _order(moments: Moments, step_size: float | Tensor | None = None) -> _Order:
@@ -158,8 +165,8 @@ def _order(moments: Moments, step_size: float | Tensor | None = None) -> _Order:
     xx, yx = (part.reshape(-1, *part.shape[-2:]) for part in (moments.xx, moments.yx))
     etas: Sequence[Tensor | None] = [None] * len(yx)
     if step_size is not None:
-        check_positive("step_size", step_size)
-        etas = list(torch.as_tensor(step_size, dtype=yx.dtype, device=yx.device).expand(len(yx)))
+        eta = as_positive("step_size", step_size, len(yx), yx.dtype, yx.device)
+        etas = list(eta.expand(len(yx)))
     found = [_order_of_one(*one) for one in zip(xx, yx, etas, strict=True)]
     parts = (torch.stack(part) for part in zip(*found, strict=True))
     return _Order(*(part.reshape(*runs, *part.shape[1:]) for part in parts))
@@ -298,9 +305,10 @@ def sharpness(
     start = normal(m0 + m2, rank, generator=generator("sharpness"), dtype=torch.float64)
     both = start.to(w).expand(*w.shape[:-2], -1, -1)
     value = shift
+    tiny = torch.finfo(both.dtype).tiny
     for _ in range(iterations):
-        size = both.square().sum((-2, -1), keepdim=True).sqrt()
-        both = both / size.clamp_min(torch.finfo(u.dtype).tiny)  # nothing to learn: all is zero
+        both = both / both.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
+        both = both / both.square().sum((-2, -1), keepdim=True).sqrt().clamp_min(tiny)
         d1, d2 = both[..., :m0, :].mT, both[..., m0:, :]
         seen = (d2 @ w1 + w2 @ d1) @ xx
         new = torch.cat([(w2.mT @ seen - d2.mT @ residual).mT, seen @ w1.mT - residual @ d1.mT], -2)
@@ -348,9 +356,7 @@ class Staircase:
         """Predicted number of steps to each drop from initial scale epsilon = `init_scale`."""
         if self.step_size is None:
             raise ValueError("step_size = None: a prediction for gradient flow has no steps")
-        check_positive("init_scale", init_scale)
-        if init_scale >= 1:
-            raise ValueError(f"init_scale = {init_scale!r}: must be below 1")
+        check_share("init_scale", init_scale)
         eta = torch.as_tensor(self.step_size, dtype=self.times.dtype, device=self.times.device)
         return self.times * math.log(1 / init_scale) / eta[..., None]
 

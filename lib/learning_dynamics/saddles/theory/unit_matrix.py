@@ -62,6 +62,11 @@ def unit_matrix(
     g = criterion.gradient(weights.w2 @ act(z), problem.targets)
     slope = act.derivative(z)
     secant = slope if form == "printed" else act.secant(z)
+    if not bool(torch.isfinite(secant).all()):
+        raise ValueError(
+            f"activation = {act.name!r}: sigma(0) is not 0 and a unit has z = 0, where sigma(z)/z "
+            "does not exist; form='printed' has no such quotient"
+        )
     x, g = problem.inputs[..., None, :, :], g[..., None, :, :]  # a dimension for the unit
     # The law's own matrix, not a gradient: what is claimed is that it gives the gradient.
     upper = (x * slope[..., None, :]) @ g.mT  # (*runs, m1, m0, m2)
