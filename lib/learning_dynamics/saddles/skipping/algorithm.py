@@ -103,8 +103,8 @@ class Skipped:
     """saddles : visited ones in order, the origin first, the end last. path : what was recorded.
 
     status : "global", "second-order" or "no-minimum", proved by `certificate`; "saddle": something
-    leads down that the algorithm cannot follow; "stalled": a descent did not reach its tolerance;
-    "stages-exhausted": max_stages reached.
+    leads down that the algorithm cannot follow; "stalled": a descent did not reach its tolerance,
+    or a better one ends lower; "stages-exhausted": max_stages reached.
     certificate : the numbers that decided.
     """
 
