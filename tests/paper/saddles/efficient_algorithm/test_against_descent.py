@@ -67,6 +67,14 @@ def test_the_record_is_what_the_algorithm_does():
     assert quick.status.values.tolist() == record.status.values.tolist()
 
 
+def test_the_fair_trial_is_what_the_algorithm_does():
+    quick, record = against_descent.further(Config().quick()), against_descent.further()
+    stored = record.sel(problem=quick.problem)
+    assert quick.status.values.tolist() == stored.status.values.tolist()
+    assert ((quick.fall > 1e-6).values == (stored.fall > 1e-6).values).all()
+    assert record.problem.values.tolist() == list(against_descent.FURTHER)
+
+
 def test_smaller_scales_tell_a_saddle_from_a_slow_descent():
     stays = against_descent.at_smaller_scales(against_descent.run(), 437)
     slow, saddle = (stays[f"steps at {level} L(0)"].to_numpy() for level in ("0.0560", "0.0386"))
