@@ -7,27 +7,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
-from paper.saddles.saddle_to_saddle.rank_k_saddles import STRONG, Rests
+from paper.saddles.saddle_to_saddle.rank_k_saddles import STRONG
 
 __all__ = ["plot_excess", "plot_step_limit"]
 
 
-def plot_excess(rests: Rests, ax: Axes, floor: float = 1e-12) -> Axes:
+def plot_excess(rests: xr.Dataset, ax: Axes, floor: float = 1e-12) -> Axes:
     """Measured distance from the level against its prediction, both relative to the level.
 
     One point per problem and plateau; values below `floor` (rounding) are drawn at it.
     """
-    predicted = np.exp(rests.log_excess.numpy())
-    measured = rests.excess.numpy()
-    for k, marker in enumerate("os"):
-        ax.loglog(
-            np.maximum(predicted[:, k], floor),
-            np.maximum(measured[:, k], floor),
-            marker,
-            color=COLOURS[k],
-            label=f"plateau {k + 1}",
-            alpha=0.8,
-        )
+    rests = rests.clip(min=floor)
+    for (k, one), marker, colour in zip(rests.groupby("plateau"), "os", COLOURS, strict=False):
+        style = {"color": colour, "label": f"plateau {k}", "alpha": 0.8}
+        ax.loglog(one.expected.squeeze(), one.excess.squeeze(), marker, **style)
     diagonal = np.array([floor, 1.0])
     ax.plot(diagonal, diagonal, color="black", linewidth=0.8, label="equal")
     ax.axhline(0.01, color="black", linewidth=0.7, linestyle=":")

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -10,7 +10,6 @@ from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from paper.figures.style import COLOURS, DROP, PLATEAU
-from paper.saddles.saddle_to_saddle.path import Picture
 
 #: Where a point's name stands, in units of the axes.
 _LABEL_OFFSETS = ((0.1, -0.3, 0.12), (0.1, 0.1, -0.16), (-1.1, 0, 0.06), (-0.95, 0, 0.02))
@@ -21,24 +20,22 @@ __all__ = ["phases", "plot_loss", "plot_path", "plot_picture", "plot_singular_va
 PLATEAU_LINE, DROP_LINE = "#C2528B", "#2A7AB5"
 
 
-def phases(picture: Picture, share: float = 0.02) -> list[tuple[str, int, int]]:
+def phases(picture: xr.Dataset, share: float = 0.02) -> list[tuple[str, int, int]]:
     """("plateau" or "drop", first record, last record), in order.
 
     Plateau k is the stretch around its slowest step on which the loss is within `share` of the
     neighbouring drops' heights of level k.
     """
-    loss = picture.trajectory["loss"][0]
-    steps = picture.trajectory.steps
-    levels = picture.staircase.levels[: len(picture.stages.drop_steps[0]) + 1]
-    heights = -levels.diff()
+    loss, steps, levels = picture.loss.values, picture.step.values, picture.level.values
+    heights = -np.diff(levels)
     result: list[tuple[str, int, int]] = []
     edge = 0
-    for k, step in enumerate(picture.stages.plateau_steps[0].tolist()):
-        centre = int(torch.searchsorted(steps, int(step)))
+    for k, step in enumerate(picture.plateau_step.values):
+        centre = int(np.searchsorted(steps, int(step)))
         above = share * float(heights[max(k - 1, 0)])
         below = share * float(heights[min(k, len(heights) - 1)])
         inside = (loss <= levels[k] + above) & (loss >= levels[k] - below)
-        outside = (~inside).nonzero()[:, 0]
+        outside = (~inside).nonzero()[0]
         left = outside[outside < centre]
         right = outside[outside > centre]
         first = int(left[-1]) + 1 if len(left) else 0
@@ -50,17 +47,16 @@ def phases(picture: Picture, share: float = 0.02) -> list[tuple[str, int, int]]:
     return result
 
 
-def plot_path(picture: Picture, ax: Axes3D) -> Axes3D:
+def plot_path(picture: xr.Dataset, ax: Axes3D) -> Axes3D:
     """The path in the three directions that its saddles span."""
-    x = picture.coordinates.numpy()
+    x = picture.position.values
     for phase, first, last in phases(picture):
         piece = x[first : last + 1]
         segments = np.stack([piece[:-1], piece[1:]], axis=1)
         colour = PLATEAU_LINE if phase == "plateau" else DROP_LINE
         width = 4 if phase == "plateau" else 1.8
         ax.add_collection3d(Line3DCollection(segments, colors=colour, linewidths=width))
-    at = torch.searchsorted(picture.trajectory.steps, picture.stages.plateau_steps[0].long())
-    points = x[at]
+    points = x[np.searchsorted(picture.step, picture.plateau_step.astype(int))]
     points[0] = 0
     for k, point in enumerate(points):
         last = k == len(points) - 1
@@ -85,27 +81,27 @@ def plot_path(picture: Picture, ax: Axes3D) -> Axes3D:
     return ax
 
 
-def plot_loss(picture: Picture, ax: Axes, *, levels: bool = True) -> Axes:
+def plot_loss(picture: xr.Dataset, ax: Axes, *, levels: bool = True) -> Axes:
     """The loss against steps, plateaus and drops shaded, reduced-rank levels dashed.
 
     The loss axis shows square roots, so that the lower levels stand apart.
     """
     ax.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-    steps = picture.trajectory.steps.numpy()
+    steps = picture.step.values
     for phase, first, last in phases(picture):
         colour = PLATEAU if phase == "plateau" else DROP
         ax.axvspan(steps[first], steps[last], color=colour, linewidth=0)
     if levels:
-        for k, level in enumerate(picture.staircase.levels[:4].tolist()):
+        for k, level in enumerate(picture.level.values):
             ax.axhline(level, color="black", linewidth=0.7, linestyle="--")
             ax.text(steps[-1] * 0.99, level, f"rank {k}", fontsize=8, va="bottom", ha="right")
-    ax.plot(steps, picture.trajectory["loss"][0].numpy(), color="black")
+    ax.plot(steps, picture.loss, color="black")
     ax.set(xlabel="step", ylabel="loss (square-root axis)", xlim=(0, steps[-1]))
-    ax.set_ylim(0, 1.1 * float(picture.staircase.levels[0]))
+    ax.set_ylim(0, 1.1 * float(picture.level[0]))
     return ax
 
 
-def plot_picture(picture: Picture) -> Figure:
+def plot_picture(picture: xr.Dataset) -> Figure:
     """Both halves of figure 1."""
     figure = plt.figure(figsize=(7.4, 3.4))
     grid = figure.add_gridspec(1, 2, width_ratios=(1.1, 1))
@@ -114,15 +110,15 @@ def plot_picture(picture: Picture) -> Figure:
     return figure
 
 
-def plot_singular_values(picture: Picture, ax: Axes) -> Axes:
+def plot_singular_values(picture: xr.Dataset, ax: Axes) -> Axes:
     """Singular values of S = [W1, W2'] against steps (log), plateaus and drops shaded."""
-    steps = picture.trajectory.steps.numpy()
+    steps = picture.step.values
     for phase, first, last in phases(picture):
         colour = PLATEAU if phase == "plateau" else DROP
         ax.axvspan(steps[first], steps[last], color=colour, linewidth=0)
-    values = picture.trajectory["unit_singular_values"][0].numpy()
     for k, colour in zip(range(4), COLOURS, strict=False):
-        ax.plot(steps, values[:, k], color=colour, label=rf"$\sigma_{k + 1}(S)$")
+        values = picture.singular_value.isel(mode=k)
+        ax.plot(steps, values, color=colour, label=rf"$\sigma_{k + 1}(S)$")
     ax.set(xlabel="step", ylabel="singular values of $S$", yscale="log", xlim=(0, steps[-1]))
     ax.legend(loc="lower right")
     return ax

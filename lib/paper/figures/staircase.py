@@ -7,9 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
-from paper.saddles.descent.constrained_phase import Phases
-from paper.saddles.descent.staircase_times import Times
-from paper.saddles.descent.window import Window
 from paper.saddles.over_the_prior.laws import errors
 
 __all__ = [
@@ -21,42 +18,35 @@ __all__ = [
 ]
 
 
-def plot_descent_window(result: Window) -> Axes:
+def plot_descent_window(result: xr.Dataset) -> Axes:
     """One run: what grows outside the leading direction, and three bounds on it."""
     ax = plt.subplots()[1]
-    curve = result.curves
-    step = curve["step"]
-    ax.semilogy(step, curve["bound"], color=COLOURS[0], linewidth=4, alpha=0.35, label="our bound")
-    ax.semilogy(step, curve["second"], color=COLOURS[0], label=r"$\sigma_2(S)$")
-    ax.semilogy(step, curve["outside"], color=COLOURS[1], label=r"$\|S(I - P_1)\|$, $P_1$ fixed")
-    ax.semilogy(step, curve["fixed"], "--", color=COLOURS[1], label="its bound without forcing")
-    shown = curve["printed"] < 10
-    ax.semilogy(step[shown], curve["printed"][shown], ":", color="black", label="printed bound")
+    own, other = COLOURS[:2]
+    ax.semilogy(result.our_bound, color=own, linewidth=4, alpha=0.35, label="our bound")
+    ax.semilogy(result.second, color=own, label=r"$\sigma_2(S)$")
+    ax.semilogy(result.outside, color=other, label=r"$\|S(I - P_1)\|$, $P_1$ fixed")
+    ax.semilogy(result.own_bound, "--", color=other, label="its bound without forcing")
+    shown = result.printed_bound[result.printed_bound < 10]
+    ax.semilogy(shown, ":", color="black", label="printed bound")
     ax.set_xlabel("steps after the first escape")
     ax.set_ylabel("size outside the leading direction")
     ax.legend()
     return ax
 
 
-def plot_staircases(result: Times, problem: int = 5, scales: tuple[int, ...] = (0, 1, 2)) -> Axes:
+def plot_staircases(
+    result: xr.Dataset, problem: int = 5, scales: tuple[int, ...] = (0, 1, 2)
+) -> Axes:
     """Loss against steps/log(1/epsilon): runs at several scales close in on the predicted jumps."""
     ax = plt.subplots()[1]
-    count = len(result.scales)
-    levels = result.levels[problem]
+    one = result.isel(problem=problem)
+    exponents = np.log10(one.scale.values).round().astype(int)
     for colour, i in zip(COLOURS, scales, strict=False):
-        scale = result.scales[i]
-        size = float(result.predicted[problem, i, 0] / result.predicted[problem, 0, 0])
-        steps = result.track.steps / size
-        exponent = round(float(scale.log10()))
-        ax.plot(
-            steps,
-            result.track.losses[problem * count + i],
-            color=colour,
-            label=rf"$\epsilon = 10^{{{exponent}}}$",
-        )
-    jumps = result.predicted[problem, 0]
+        steps = one.step * float(one.predicted[0, 0] / one.predicted[i, 0])
+        ax.plot(steps, one.loss[i], color=colour, label=rf"$\epsilon = 10^{{{exponents[i]}}}$")
+    jumps = one.predicted.values[0]
     ax.stairs(
-        levels,
+        one.level,
         [0.0, *jumps.tolist(), float(1.3 * jumps[-1])],
         baseline=None,
         color="black",
@@ -65,22 +55,21 @@ def plot_staircases(result: Times, problem: int = 5, scales: tuple[int, ...] = (
         label="predicted",
     )
     ax.set_xlim(0, 1.3 * float(jumps[-1]))
-    exponent = round(float(result.scales[0].log10()))
-    ax.set_xlabel(rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponent}}}$")
+    ax.set_xlabel(rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponents[0]}}}$")
     ax.set_ylabel("loss")
     ax.legend()
     return ax
 
 
-def plot_error_decay(result: Times) -> Axes:
+def plot_error_decay(result: xr.Dataset) -> Axes:
     """Relative error of every drop time against log(1/epsilon); the grey line falls like 1/log."""
     ax = plt.subplots()[1]
-    logs = -result.scales.log()
-    for k in range(result.error.shape[-1]):
-        error = result.error[..., k].abs()
-        ax.loglog(logs, error.T, "o-", color=COLOURS[k], linewidth=0.4, alpha=0.6)
-        ax.plot([], [], "o", color=COLOURS[k], label=f"drop {k + 1}")
-    rms = result.error.square().mean((0, 2)).sqrt()
+    logs = -np.log(result.scale)
+    for colour, k in zip(COLOURS, result["drop"].values, strict=False):
+        error = abs(result.error.sel({"drop": k}))
+        ax.loglog(logs, error.T, "o-", color=colour, linewidth=0.4, alpha=0.6)
+        ax.plot([], [], "o", color=colour, label=f"drop {k}")
+    rms = np.sqrt((result.error**2).mean(["problem", "drop"]))
     ax.loglog(logs, rms, color="black", label="root mean square")
     ax.loglog(logs, rms[0] * logs[0] / logs, "--", color="0.5", label=r"$1/\log(1/\epsilon)$")
     ax.set_ylim(5e-4, 0.2)
@@ -90,11 +79,11 @@ def plot_error_decay(result: Times) -> Axes:
     return ax
 
 
-def plot_phases(generic: Phases, isotropic: Phases) -> Figure:
+def plot_phases(generic: xr.Dataset, isotropic: xr.Dataset) -> Figure:
     """Excess loss over the rank-k optimum of the run and of the printed constrained problem."""
     figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7.2, 3.0))
     for ax, phases, name in zip(axes, (isotropic, generic), ("isotropic", "generic"), strict=True):
-        k = np.arange(1, phases.reached.shape[1] + 1)
+        k = phases.phase.values
         for shift, values, label, colour in (
             (-0.08, phases.confined, "printed problem", COLOURS[1]),
             (0.08, phases.reached, "gradient descent", COLOURS[0]),
@@ -102,7 +91,7 @@ def plot_phases(generic: Phases, isotropic: Phases) -> Figure:
             x = np.broadcast_to(k + shift, values.shape)
             ax.semilogy(
                 x.ravel(),
-                values.abs().clamp_min(1e-12).flatten(),
+                np.maximum(abs(values), 1e-12).values.ravel(),
                 "o",
                 color=colour,
                 fillstyle="none",

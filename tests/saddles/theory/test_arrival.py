@@ -50,6 +50,20 @@ def test_arrival_rate_is_the_decay_of_a_run_of_width_k():
     assert slope == pytest.approx(-2 * float(arrival_rate(moments, k, eta)), rel=1e-3)
 
 
+@pytest.mark.parametrize("turn", range(8))
+def test_tied_saddles_do_not_slow_the_arrival(turn):
+    # White inputs, s = (2, 2, .5): at k = 1 the modes of the Hessian are 2 s, s_j, s - s_j and s + s_j,
+    # and s - s_j is 0 for the tie, up to rounding of either sign.
+    g = torch.Generator().manual_seed(turn)
+    u, v = (torch.linalg.qr(torch.randn(3, 3, generator=g, dtype=torch.float64))[0] for _ in "uv")
+    yx = u @ torch.diag(torch.tensor([2.0, 2.0, 0.5], dtype=torch.float64)) @ v
+    tied = Moments(torch.eye(3, dtype=torch.float64), yx, yx @ yx.mT)
+    assert float(arrival_rate(tied, 1)) == pytest.approx(1.5, rel=1e-9)
+    assert float(arrival_rate(tied, 1, 0.01)) == pytest.approx(
+        -math.log(1 - 0.015) / 0.01, rel=1e-9
+    )
+
+
 def test_the_stiffest_mode_can_be_the_slowest():
     # 2s = 2.6: at eta = 0.7 a step multiplies by 1 - 1.82 = -0.82, seen in a run too.
     eta = 0.7

@@ -186,8 +186,9 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     """Rate at which the slowest active mode reaches the rank-k saddle of one problem.
 
     The least positive eigenvalue h of the Hessian of the squared loss in (W1, W2) of width k, at
-    the balanced factors of the visited map. Zero are k^2 directions that leave W2 W1 as it is, and
-    k (m0 - rank Sigma_xx) that change it on inputs that never occur. With a step size:
+    the balanced factors of the visited map. Zero are k^2 directions that leave W2 W1 as it is,
+    k (m0 - rank Sigma_xx) that change it on inputs that never occur, and those that lead from one
+    of several tied saddles to another. With a step size:
     -log(max |1 - eta h|)/eta over the positive eigenvalues, of which the stiffest can be the
     slowest; valid below 2/max h.
     moments : of one problem (no leading dimension); 1 <= k <= rank of the least-squares map.
@@ -220,7 +221,9 @@ def arrival_rate(moments: Moments, k: int, step_size: float | None = None) -> Fl
     unseen = int((input_whitener(moments.xx) == 0).all(0).sum())
     values = torch.linalg.eigvalsh(hessian)
     values = values[values.abs().argsort()][k * (k + unseen) :]
-    h = values[values > 0].sort().values
+    # Where modes tie, the saddle is one of many: directions to the others are as flat as rounding.
+    flat = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    h = values[values > flat].sort().values
     if step_size is None:
         return h[0]
     slowest = (1 - step_size * h).abs().max()

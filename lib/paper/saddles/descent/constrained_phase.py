@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from paper.saddles.random_linear import kept, problems_with_gaps, unit_starts
 
 __all__ = [
     "Config",
-    "Phases",
     "confined_map",
     "evidence",
     "in_order",
@@ -36,24 +36,6 @@ class Config:
     covariance: str = "generic"
     threshold: float = 0.1
     phases: tuple[int, ...] = (1, 2, 3)
-
-
-@dataclass(frozen=True)
-class Phases:
-    """(problem, phase). Losses are in excess of the rank-k optimum, relative to drop k.
-
-    reached  : of gradient descent at its slowest step after drop k, before escape k + 1.
-    confined : of the printed problem, units confined to the span P_k they have at escape k.
-    chosen   : the same, confined to the span they have at the end; the print allows it.
-    angle_reached, angle_confined : largest angle, in degrees, between the row space or the
-               column space of W and that of the rank-k optimum.
-    """
-
-    reached: Float[Tensor, "problem phase"]
-    confined: Float[Tensor, "problem phase"]
-    chosen: Float[Tensor, "problem phase"]
-    angle_reached: Float[Tensor, "problem phase"]
-    angle_confined: Float[Tensor, "problem phase"]
 
 
 def map_loss(moments: Moments, w: Float[Tensor, "*runs m2 m0"]) -> Float[Tensor, " *runs"]:
@@ -116,8 +98,16 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
     return ((rest * record).sum(-1) / rest.sum(-1)).long()
 
 
-def run(config: Config | None = None) -> Phases:
-    """Losses and angles at the end of each phase."""
+def run(config: Config | None = None) -> xr.Dataset:
+    """Losses and angles at the end of each phase, (problem, phase). Losses are in excess of the
+    rank-k optimum, relative to drop k.
+
+    reached  : of gradient descent at its slowest step after drop k, before escape k + 1.
+    confined : of the printed problem, units confined to the span P_k they have at escape k.
+    chosen   : the same, confined to the span they have at the end; the print allows it.
+    angle_reached, angle_confined : largest angle, in degrees, between the row space or the
+               column space of W and that of the rank-k optimum.
+    """
     config = config or Config()
     batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
     each = stack_moments(batch)
@@ -133,7 +123,7 @@ def run(config: Config | None = None) -> Phases:
     )
     maps = track.units[..., 6:].mT @ track.units[..., :6]
     rows = torch.arange(len(batch))
-    found: dict[str, list[Tensor]] = {name: [] for name in Phases.__annotations__}
+    phases = []
     for k in config.phases:
         active_from = first_record(track.modes[..., k - 1] >= config.threshold)
         at = rest_record(track, k, config.threshold)
@@ -145,12 +135,18 @@ def run(config: Config | None = None) -> Phases:
         )
         confined, chosen = (confined_map(each, v) for v in spans)
         reached = maps[rows, at]
-        found["reached"].append((map_loss(each, reached) - level) / drop)
-        found["confined"].append((map_loss(each, confined) - level) / drop)
-        found["chosen"].append((map_loss(each, chosen) - level) / drop)
-        found["angle_reached"].append(largest_angle(reached, best, k))
-        found["angle_confined"].append(largest_angle(confined, best, k))
-    return Phases(**{name: torch.stack(values, dim=-1) for name, values in found.items()})
+        excess = {
+            name: (map_loss(each, w) - level) / drop
+            for name, w in (("reached", reached), ("confined", confined), ("chosen", chosen))
+        }
+        angles = {
+            "angle_reached": largest_angle(reached, best, k),
+            "angle_confined": largest_angle(confined, best, k),
+        }
+        values = {name: ("problem", x.numpy()) for name, x in (excess | angles).items()}
+        phases.append(xr.Dataset(values))
+    found = xr.concat(phases, "phase").assign_coords(phase=list(config.phases))
+    return found.transpose("problem", "phase")
 
 
 def in_order(moments: Moments) -> Float[Tensor, " *runs"]:
@@ -172,22 +168,22 @@ def evidence(quick: bool = False) -> Evidence:
     commuting = run(Config(problems=few, covariance="commuting"))
     tasks = problems_with_gaps(few, covariance="commuting")
     return Evidence(
-        measured=[float(found.reached.abs().max()) for found in (generic, isotropic, commuting)],
+        measured=[float(abs(found.reached).max()) for found in (generic, isotropic, commuting)],
         predicted=[0.0, 0.0, 0.0],
         tolerance=0.01,
         seeds=list(range(count)),
         details={
-            "printed_excess_generic": generic.confined.median(0).values.tolist(),
-            "printed_excess_generic_least": float(generic.confined[:, 0].min()),
-            "chosen_excess_generic": float(generic.chosen.abs().max()),
-            "printed_excess_isotropic": float(isotropic.confined.abs().max()),
-            "printed_excess_commuting": float(commuting.confined.abs().max()),
+            "printed_excess_generic": generic.confined.median("problem").values.tolist(),
+            "printed_excess_generic_least": float(generic.confined.sel(phase=1).min()),
+            "chosen_excess_generic": float(abs(generic.chosen).max()),
+            "printed_excess_isotropic": float(abs(isotropic.confined).max()),
+            "printed_excess_commuting": float(abs(commuting.confined).max()),
             "commuting_in_order": [float(in_order(p.moments())) for p in tasks],
             "angle_reached": round(float(generic.angle_reached.max()), 5),
             "angle_reached_median": [
-                round(x, 5) for x in generic.angle_reached.median(0).values.tolist()
+                round(x, 5) for x in generic.angle_reached.median("problem").values.tolist()
             ],
-            "angle_printed": generic.angle_confined.median(0).values.tolist(),
+            "angle_printed": generic.angle_confined.median("problem").values.tolist(),
             "angle_commuting": round(float(commuting.angle_confined.max()), 5),
         },
     )

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.saddles.random_linear import problems_with_gaps, unit_starts
 
-__all__ = ["Config", "Times", "run", "without_recursion"]
+__all__ = ["Config", "run", "without_recursion"]
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,6 @@ class Config:
     width: int = 10
 
 
-@dataclass(frozen=True)
-class Times:
-    """measured, predicted: (problem, scale, drop) steps to the middle of each drop.
-
-    naive : (problem, scale, drop), as if mode k grew at sigma_k(Sigma_yx) from the start.
-    track : the runs, (problem x scale, ...); levels : (problem, level).
-    """
-
-    scales: Float[Tensor, " scale"]
-    measured: Float[Tensor, "problem scale drop"]
-    predicted: Float[Tensor, "problem scale drop"]
-    naive: Float[Tensor, "problem scale drop"]
-    levels: Float[Tensor, "problem level"]
-    track: ModeRun
-
-    @property
-    def error(self) -> Float[Tensor, "problem scale drop"]:
-        """Relative error, measured/predicted - 1."""
-        return self.measured / self.predicted - 1
-
-
 def without_recursion(
     rates: Float[Tensor, "*runs mode"], step_size: Tensor
 ) -> Float[Tensor, "*runs drop"]:
@@ -55,8 +35,13 @@ def without_recursion(
     return 1 / staircase.finite_step_rate(rates, step_size)
 
 
-def run(config: Config | None = None) -> Times:
-    """Run every problem at every scale until after its last drop."""
+def run(config: Config | None = None) -> xr.Dataset:
+    """Run every problem at every scale until after its last drop.
+
+    measured, predicted, error (problem, scale, drop) : steps to the middle of each drop, and
+    measured/predicted - 1; naive : the same as if mode k grew at sigma_k(Sigma_yx) all along.
+    loss (problem, scale, step); level (problem, rank).
+    """
     config = config or Config()
     batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
     each, count = stack_moments(batch), len(config.scales)
@@ -79,12 +64,20 @@ def run(config: Config | None = None) -> Times:
         keep=(),
     )
     middle = ((theory.levels[:, 1:] + theory.levels[:, :-1]) / 2).repeat_interleave(count, 0)
-    measured = crossing_steps(track.losses, middle, track.steps)
-    return Times(
-        scales=scales,
-        measured=measured.reshape(predicted.shape),
-        predicted=predicted,
-        naive=naive,
-        levels=theory.levels,
-        track=track,
+    measured = crossing_steps(track.losses, middle, track.steps).reshape(predicted.shape)
+    drops = ("problem", "scale", "drop")
+    return xr.Dataset(
+        {
+            "measured": (drops, measured),
+            "predicted": (drops, predicted),
+            "error": (drops, measured / predicted - 1),
+            "naive": (drops, naive),
+            "loss": (("problem", "scale", "step"), track.losses.unflatten(0, (-1, count))),
+            "level": (("problem", "rank"), theory.levels),
+        },
+        {
+            "scale": list(config.scales),
+            "step": track.steps,
+            "drop": range(1, predicted.shape[-1] + 1),
+        },
     )

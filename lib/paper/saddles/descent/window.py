@@ -1,10 +1,11 @@
 """Lemma 2 between the first and the second escape: printed form, fixed direction, true form."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import xarray as xr
 
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
@@ -19,7 +20,7 @@ from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
 from paper.saddles.random_linear import problems_with_gaps, unit_starts
 
-__all__ = ["Config", "Window", "evidence", "run"]
+__all__ = ["Config", "evidence", "run"]
 
 
 @dataclass(frozen=True)
@@ -38,39 +39,20 @@ class Config:
     width: int = 8
 
 
-@dataclass(frozen=True)
-class Window:
-    """One entry per run.
+def run(config: Config | None = None) -> xr.Dataset:
+    """Follow all runs step by step and hold the three forms against them; (run):
 
     violations : steps at which sigma_2(S) grew by more than the bound (our form).
     growth     : log of the growth of sigma_2(S) over the window; bound : sum of log bounds.
+    slack      : (bound - growth)/growth.
     printed    : whether some unit broke |(I - P1) w(t1 + t)| <= e^t |(I - P1) w(t1)|.
     excess     : largest log of its breach (0 if none).
     chosen     : the same with a P1 drawn at random, which the printed "there is" allows.
     fixed      : whether |S(I - P1)|, P1 fixed at t1, broke the product of its own growth rates.
     prior      : what is known beforehand of the bound, (steps) log(1 + eta max sigma_1(R)).
-    """
 
-    violations: Int[Tensor, " runs"]
-    growth: Float[Tensor, " runs"]
-    bound: Float[Tensor, " runs"]
-    printed: Int[Tensor, " runs"]
-    chosen: Int[Tensor, " runs"]
-    excess: Float[Tensor, " runs"]
-    prior: Float[Tensor, " runs"]
-    fixed: Int[Tensor, " runs"]
-    curves: dict[str, Tensor]
-
-    @property
-    def slack(self) -> Float[Tensor, " runs"]:
-        """(bound - growth)/growth."""
-        return (self.bound - self.growth) / self.growth
-
-
-def run(config: Config | None = None) -> Window:
-    """Follow all runs step by step and hold the three forms against them.
-
-    `curves` holds, for the first run, what grows outside and its three bounds in the window.
+    (step), of the first run: what grows outside in the window, `second`, `outside`, and what bounds
+    it, `our_bound`, `own_bound`, `printed_bound`.
     """
     config = config or Config()
     batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
@@ -88,7 +70,8 @@ def run(config: Config | None = None) -> Window:
         keep=("units", "modes"),
     )
     draws = generator("descent-window", "any projection")
-    found: dict[str, list] = {name: [] for name in Window.__annotations__}
+    found = []
+    curves: dict[str, torch.Tensor] = {}
     for i in range(len(eta)):
         modes = track.modes[i]
         start, end = (int(first_record(modes[:, k] >= config.threshold)) for k in (0, 1))
@@ -115,25 +98,32 @@ def run(config: Config | None = None) -> Window:
         whole = torch.linalg.matrix_norm(s - s @ fixed, ord=2)
 
         tolerance = 1e-9  # rounding of sigma_2, relative
-        found["violations"].append((second[1:] > factor * second[:-1] * (1 + tolerance)).sum())
-        found["growth"].append((second[-1] / second[0]).log())
-        found["bound"].append(factor.log().sum())
-        found["printed"].append((breach > tolerance).any().long())
-        found["chosen"].append((breach_chosen > tolerance).any().long())
-        found["prior"].append((len(s) - 1) * (eta[i] * fastest).log1p())
-        found["excess"].append(breach.max().clamp_min(0))
-        found["fixed"].append(((whole[1:] / whole[0]).log() > own + tolerance).any().long())
-        if i == 0:
-            curves = {
-                "step": steps,
-                "second": second,
-                "bound": second[0] * torch.cat([steps[:1] * 0, factor.log().cumsum(0)]).exp(),
-                "outside": whole,
-                "fixed": whole[0] * torch.cat([steps[:1] * 0, own]).exp(),
-                "printed": whole[0] * steps.exp(),
+        growth, bound = float((second[-1] / second[0]).log()), float(factor.log().sum())
+        found.append(
+            {
+                "violations": int((second[1:] > factor * second[:-1] * (1 + tolerance)).sum()),
+                "growth": growth,
+                "bound": bound,
+                "slack": (bound - growth) / growth,
+                "printed": bool((breach > tolerance).any()),
+                "chosen": bool((breach_chosen > tolerance).any()),
+                "prior": (len(s) - 1) * math.log1p(float(eta[i]) * fastest),
+                "excess": float(breach.max().clamp_min(0)),
+                "fixed": bool(((whole[1:] / whole[0]).log() > own + tolerance).any()),
             }
-    return Window(
-        **{name: torch.stack(found[name]) for name in found if name != "curves"}, curves=curves
+        )
+        if i == 0:
+            start_at_one = torch.zeros_like(own[:1])
+            curves = {
+                "second": second,
+                "our_bound": second[0] * torch.cat([start_at_one, factor.log().cumsum(0)]).exp(),
+                "outside": whole,
+                "own_bound": whole[0] * torch.cat([start_at_one, own]).exp(),
+                "printed_bound": whole[0] * steps.exp(),
+            }
+    return xr.Dataset(
+        {name: ("run", np.array([row[name] for row in found])) for name in found[0]}
+        | {name: ("step", curve.numpy()) for name, curve in curves.items()}
     )
 
 
@@ -153,10 +143,10 @@ def evidence(quick: bool = False) -> Evidence:
     broken = sum(int(w.violations.sum()) for w in groups.values())
     slack = max(float(w.slack.max()) for w in groups.values())
 
-    prior = torch.cat([w.prior / w.growth - 1 for w in groups.values()])
+    prior = np.concatenate([w.prior / w.growth - 1 for w in groups.values()])
 
     def rate(name: str, covariance: str) -> list[float]:
-        return [float(getattr(groups[covariance, r], name).double().mean()) for r in RELATIVE_STEPS]
+        return [float(groups[covariance, r][name].mean()) for r in RELATIVE_STEPS]
 
     return Evidence(
         measured=[float(broken), slack],
@@ -164,11 +154,11 @@ def evidence(quick: bool = False) -> Evidence:
         tolerance=[0.0, 0.1],
         seeds=list(range(size["problems"] * size["starts"])),
         details={
-            "runs": sum(len(w.growth) for w in groups.values()),
+            "runs": sum(w.sizes["run"] for w in groups.values()),
             "printed_broken_generic": rate("printed", "generic"),
             "printed_broken_commuting": rate("printed", "commuting"),
             "chosen_broken": [sum(rate("chosen", c)) for c in ("generic", "commuting")],
-            "prior_slack": [float(prior.median()), float(prior.max())],
+            "prior_slack": [float(np.median(prior)), float(prior.max())],
             "fixed_broken_generic": rate("fixed", "generic"),
             "fixed_broken_commuting": rate("fixed", "commuting"),
         },

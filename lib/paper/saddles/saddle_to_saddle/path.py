@@ -7,16 +7,15 @@ are ours.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+import xarray as xr
 
 from learning_dynamics.problems import Problem, linear_teacher
-from learning_dynamics.runtime import Trajectory, generator
-from learning_dynamics.saddles.theory.stages import Stages, find_stages
-from learning_dynamics.saddles.theory.staircase import Staircase, predict_staircase
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.theory.stages import find_stages
+from learning_dynamics.saddles.theory.staircase import predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise, uniform_grid
 
-__all__ = ["Picture", "SaddleToSaddle", "problem_of", "run", "start_of"]
+__all__ = ["SaddleToSaddle", "problem_of", "run", "start_of"]
 
 
 @dataclass(frozen=True)
@@ -30,28 +29,6 @@ class SaddleToSaddle:
     step_size: float = 0.05
     steps: int = 700
     every: int = 1
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One run with its theory.
-
-    trajectory  : records loss, units, product and unit_singular_values of one run.
-    staircase   : predicted levels, times and exponents.
-    stages      : measured plateaus and drops.
-    coordinates : (records, 3), position of the parameters (W1, W2) along the orthonormal
-                  directions that lead from saddle 0 to 1, from 1 to 2, and from 2 to the end.
-    captured    : smallest share, over the records, of the parameter vector's squared length that
-                  lies in the span of the three directions (away from the start, |S| > 0.1 |S end|).
-    """
-
-    config: SaddleToSaddle
-    problem: Problem
-    trajectory: Trajectory
-    staircase: Staircase
-    stages: Stages
-    coordinates: Float[Tensor, "records 3"]
-    captured: float
 
 
 def problem_of(config: SaddleToSaddle) -> Problem:
@@ -68,8 +45,16 @@ def start_of(config: SaddleToSaddle, problem: Problem) -> Weights:
     return initialise((m0, config.units, m2), config.init_scale, [start])
 
 
-def run(config: SaddleToSaddle = SaddleToSaddle()) -> Picture:
-    """Train once and place the path in the space that its saddles span."""
+def run(config: SaddleToSaddle = SaddleToSaddle()) -> xr.Dataset:
+    """Train once and place the path in the space that its saddles span.
+
+    loss (step), singular_value (step, mode) : of the net and of S.
+    level (rank), drop_predicted (drop) : theory's; plateau_step, plateau_loss (rank) : where the
+    loss is slowest; drop_step (drop) : half-drops.
+    position (step, direction) : parameters (W1, W2) along the orthonormal directions that lead from
+    saddle 0 to 1, from 1 to 2, and from 2 to the end. captured : smallest share, over the records,
+    of their squared length in that span (away from the start, |S| > 0.1 |S end|).
+    """
     problem = problem_of(config)
     trajectory = gradient_descent(
         start_of(config, problem),
@@ -77,7 +62,7 @@ def run(config: SaddleToSaddle = SaddleToSaddle()) -> Picture:
         step_size=config.step_size,
         steps=config.steps,
         record_at=uniform_grid(config.steps, config.every),
-        observables=("loss", "units", "product", "unit_singular_values"),
+        observables=("loss", "units", "unit_singular_values"),
     )
     staircase = predict_staircase(problem.moments(), config.step_size)
     rank = len(config.target_spectrum)
@@ -92,4 +77,18 @@ def run(config: SaddleToSaddle = SaddleToSaddle()) -> Picture:
     length = path.norm(dim=1)
     away = length > 0.1 * length[-1]
     share = (coordinates.norm(dim=1) / length).square()[away]
-    return Picture(config, problem, trajectory, staircase, stages, coordinates, float(share.min()))
+    return xr.Dataset(
+        {
+            "loss": ("step", trajectory["loss"][0]),
+            "singular_value": (("step", "mode"), trajectory["unit_singular_values"][0]),
+            "level": ("rank", levels[0]),
+            "plateau_step": ("rank", stages.plateau_steps[0]),
+            "plateau_loss": ("rank", stages.plateau_losses[0]),
+            "drop_step": ("drop", stages.drop_steps[0]),
+            "drop_predicted": ("drop", staircase.drop_steps(config.init_scale)[:rank]),
+            "position": (("step", "direction"), coordinates),
+            "captured": share.min(),
+        },
+        {"step": trajectory.steps, "drop": range(1, rank + 1)},
+        {"step_size": config.step_size},
+    )
