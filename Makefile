@@ -25,6 +25,7 @@ TESTS    ?= tests
 VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
+PIP_QUIET = $(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 READY  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
 # Each of these tells in one sentence what is not as it must be.
@@ -127,24 +128,26 @@ environment: $(READY)
 place:
 	@test -w . && { test ! -e _build || test -w _build; } || { echo "$$PWD $(PLACE)" >&2; exit 1; }
 
-$(READY): requirements.lock requirements-alone.lock pyproject.toml | place
+$(READY): requirements.lock requirements-hashes.lock requirements-alone.lock pyproject.toml | place
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '$(PYTHON) $(OLD)' >&2; exit 1; }
 	@{ test -e $@ && $(PY) -m pip --version >/dev/null 2>&1; } || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $@
 	@echo "Installing requirements.lock into $(VENV) ..."
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --requirement requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --requirement requirements-alone.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP_QUIET) --no-deps --requirement requirements-hashes.lock
+	@$(PIP_QUIET) --requirement requirements.lock
+	@$(PIP_QUIET) --no-deps --requirement requirements-alone.lock
+	@$(PIP_QUIET) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH): $(READY) requirements-bench.lock
 	@rm -f $(READY)
-	$(PY) -m pip install $(PIP_ARGS) --requirement requirements-bench.lock
+	$(PY) -m pip install $(PIP_ARGS) --no-deps --requirement requirements-bench.lock
 	@touch $(READY)
 	@touch $@
 
 lock: $(READY)
-	@$(PY) _ext/lock.py
+	@$(PIP_QUIET) uv
+	@PATH=$(BIN):$$PATH $(PY) _ext/lock.py
 
 # Marks first: what a killed `rm` leaves must not look complete.
 clean:

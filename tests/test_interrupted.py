@@ -59,7 +59,9 @@ def test_an_environment_is_made_once(folder):
 
 
 @pytest.mark.parametrize("aged", [False, True])
-@pytest.mark.parametrize("kill_at", ["requirements.lock", "-alone.lock", "--editable", "-bench"])
+@pytest.mark.parametrize(
+    "kill_at", ["requirements.lock", "-hashes.lock", "-alone.lock", "--editable", "-bench"]
+)
 def test_an_installation_that_was_killed_starts_afresh(folder, kill_at, aged):
     """Also one after a change of the lock."""
     target = "bench" if kill_at == "-bench" else "environment"

@@ -12,13 +12,17 @@ from packaging.requirements import Requirement
 import lock
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-alone.lock", "requirements-bench.lock")
+HASHED = ("requirements-hashes.lock", "requirements-alone.lock", "requirements-bench.lock")
+LOCKS = ("requirements.lock", *HASHED)
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*")
 
 
 def pins(text):
-    """The lines of a lock that are not comments."""
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    """The pins of a lock, without comments and digests."""
+    lines = (line.removesuffix("\\").rstrip() for line in text.splitlines())
+    return [
+        line for line in lines if line and not line.lstrip().startswith(("#", "--hash=sha256:"))
+    ]
 
 
 def unfit(line):
@@ -33,6 +37,19 @@ def test_exact_public_versions_only(name):
     assert not [line for line in lines if unfit(line)]
     names = [line.split("==")[0] for line in lines]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_every_pin_that_pip_installs_has_digests(name):
+    text = (ROOT / name).read_text()
+    every = [part.split()[0] for part in text.split("==")[1:] if "--hash=sha256:" in part]
+    assert every == [line.split("==")[1] for line in pins(text)]
+
+
+def test_only_pytorch_has_no_digests():
+    plain, hashed = (set(pins((ROOT / name).read_text())) for name in LOCKS[:2])
+    (torch,) = plain - hashed
+    assert torch.startswith("torch==") and not hashed - plain
 
 
 FORBIDDEN = ["torch==2.13.0+cpu", "--index-url https://example.org/simple", "-f wheels", "-e ."]
@@ -52,12 +69,13 @@ def test_conda_users_get_the_lock():
 
 def test_the_locks_are_what_is_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "ROOT", tmp_path)
+    monkeypatch.setattr(lock, "DIGESTS", "cat")  # PyPI may be out of reach
     lock.main()
     for name in LOCKS:
         told = pins((tmp_path / name).read_text()) if (tmp_path / name).exists() else []
         assert not [line for line in told if unfit(line)]
     names = [line.split("==")[0] for line in pins((tmp_path / "requirements.lock").read_text())]
-    assert "torch" in names and not {"pip", "mup", "jax"} & set(names)
+    assert "torch" in names and not {"pip", "mup", "jax", "uv"} & set(names)
 
 
 def test_lock_satisfies_pyproject():
