@@ -25,9 +25,9 @@ class Config:
     drops, steps : judged are at most so many drops of each problem, those predicted within so many
     steps at the smallest scale."""
 
-    draws: tuple[int, int] = (0, 200)
-    windows: tuple[int, int] = (0, 400)
-    losses: tuple[int, int] = (0, 200)
+    draws: tuple[int, int] = (0, 220)
+    windows: tuple[int, int] = (0, 450)
+    losses: tuple[int, int] = (0, 210)
     recorded: bool = True
     scales: tuple[float, ...] = (1e-12, 1e-24, 1e-48)
     drops: int = 6
