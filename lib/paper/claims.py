@@ -151,19 +151,17 @@ def measure(claim: Claim, *, quick: bool = False) -> Evidence:
 def verdict(claim: Claim, evidence: Evidence) -> str:
     """`holds`, `holds-corrected` or `fails`, computed.
 
-    With a `printed` predicate: holds if the printed statement passes, holds-corrected if only
-    ours does.
+    With a `printed` predicate: holds if the printed statement passes as well, holds-corrected if
+    only ours does. Where ours fails nothing holds, whatever the printed one allows.
     """
     return _verdict(claim, evidence.numbers())
 
 
 def _verdict(claim: Claim, numbers: Mapping[str, Any]) -> str:
-    ours = evaluate(claim.predicate, numbers)
-    if claim.printed is None:
-        return "holds" if ours else "fails"
-    if evaluate(claim.printed, numbers):
-        return "holds"
-    return "holds-corrected" if ours else "fails"
+    if not evaluate(claim.predicate, numbers):
+        return "fails"
+    printed = claim.printed is None or evaluate(claim.printed, numbers)
+    return "holds" if printed else "holds-corrected"
 
 
 def record(claim: Claim, evidence: Evidence) -> dict[str, Any]:

@@ -52,6 +52,12 @@ def test_verdict_is_computed_from_the_numbers():
         assert (verdict(claim(), evidence), verdict(stronger, evidence)) == (plain, printed)
 
 
+def test_an_empty_printed_statement_saves_no_claim():
+    weaker = claim(printed="measured > 0")
+    assert verdict(weaker, Evidence(1.001, 1.0, 0.01)) == "holds"
+    assert verdict(weaker, Evidence(1.1, 1.0, 0.01)) == "fails"
+
+
 @pytest.mark.parametrize(
     ("expression", "truth"),
     [

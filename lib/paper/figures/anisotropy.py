@@ -10,26 +10,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
-from paper.saddles.anisotropy import Bend, NoiseErrors, Order, Rotation
 
 __all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
 
 
-def plot_bends(bends: Mapping[str, Bend]) -> Figure:
+def plot_bends(bends: Mapping[str, xr.Dataset]) -> Figure:
     """The map of a net with two inputs and one output, from the origin to the target.
 
     Grey: level sets of the loss. Dashed: the escape direction. Blue: the path of W2 W1.
     """
     figure, axes = plt.subplots(1, len(bends), figsize=(7.2, 3.2), sharex=True, sharey=True)
-    grid = torch.linspace(-0.35, 1.9, 121, dtype=torch.float64)
-    x, y = torch.meshgrid(grid - 0.25, grid, indexing="xy")
-    points = torch.stack([x, y], dim=-1)
+    grid = np.linspace(-0.35, 1.9, 121)
+    x, y = np.meshgrid(grid - 0.25, grid)
+    points = np.stack([x, y], axis=-1)
     for ax, (name, bend) in zip(axes, bends.items(), strict=True):
-        m = bend.moments
-        target = (m.yx @ torch.linalg.inv(m.xx))[0]
+        xx, yx = bend.xx.values, bend.yx.values
+        target = np.linalg.solve(xx, yx)
         away = points - target
-        height = 0.5 * (away @ m.xx * away).sum(-1)
-        top = float(0.5 * target @ m.xx @ target)
+        height = 0.5 * (away @ xx * away).sum(-1)
+        top = float(0.5 * target @ yx)
         ax.contour(
             x,
             y,
@@ -38,17 +37,11 @@ def plot_bends(bends: Mapping[str, Bend]) -> Figure:
             colors="0.8",
             linewidths=0.8,
         )
-        escape = m.yx[0] / m.yx[0].norm()
-        ax.plot(
-            [0, 1.35 * float(escape[0])],
-            [0, 1.35 * float(escape[1])],
-            "--",
-            color=COLOURS[1],
-            label=r"escape, $\Sigma_{yx}$",
-        )
-        ax.plot(bend.product[:, 0], bend.product[:, 1], color=COLOURS[0], label="path of $W$")
+        ends = np.outer((0, 1.35), yx / np.linalg.norm(yx))
+        ax.plot(*ends.T, "--", color=COLOURS[1], label=r"escape, $\Sigma_{yx}$")
+        ax.plot(*bend.product.values.T, color=COLOURS[0], label="path of $W$")
         ax.plot(0, 0, "o", color="black")
-        ax.plot(*target.tolist(), "*", color="black", markersize=9)
+        ax.plot(*target, "*", color="black", markersize=9)
         ax.set_aspect("equal")
         ax.set_xlabel(f"first input\n({name})")
     axes[0].set_ylabel("second input")
@@ -56,18 +49,12 @@ def plot_bends(bends: Mapping[str, Bend]) -> Figure:
     return figure
 
 
-def plot_rotation(result: Rotation) -> Axes:
+def plot_rotation(result: xr.Dataset) -> Axes:
     """Measured against predicted rotation between escape and rest, one dot per problem."""
     ax = plt.subplots(figsize=(4.2, 3.6))[1]
-    for side, (name, marker) in enumerate((("input side", "o"), ("output side", "s"))):
-        ax.plot(
-            result.predicted[:, side],
-            result.measured[:, side],
-            marker,
-            color=COLOURS[side],
-            fillstyle="none",
-            label=name,
-        )
+    for side, marker, colour in zip(result.side.values, "os", COLOURS, strict=False):
+        one, style = result.sel(side=side), {"color": colour, "fillstyle": "none", "label": side}
+        ax.plot(one.predicted, one.measured, marker, **style)
     end = 1.05 * float(result.predicted.max())
     ax.plot([0, end], [0, end], color="black", linewidth=0.6)
     ax.set_xlabel("predicted angle (degrees)")
@@ -76,14 +63,13 @@ def plot_rotation(result: Rotation) -> Axes:
     return ax
 
 
-def plot_order(result: Order) -> Axes:
+def plot_order(result: xr.Dataset) -> Axes:
     """Loss curves of nearly commuting inputs, with the two possible first plateaus."""
     ax = plt.subplots()[1]
-    for colour, angle, loss in zip(COLOURS, result.angles, result.track.losses, strict=False):
-        ax.plot(result.track.steps, loss, color=colour, label=rf"turned by ${angle:g}^\circ$")
-    _, strong, best, _ = result.levels
-    ax.axhline(strong, color="0.5", linestyle="--", linewidth=0.8)
-    ax.axhline(best, color="0.5", linestyle=":", linewidth=0.8)
+    for colour, angle, loss in zip(COLOURS, result.angle.values, result.loss, strict=False):
+        ax.plot(result.step, loss, color=colour, label=rf"turned by ${angle:g}^\circ$")
+    for mode, style in (("mode 1", "--"), ("mode 2", ":")):
+        ax.axhline(result.level.sel(learned=mode), color="0.5", linestyle=style, linewidth=0.8)
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     ax.legend()
@@ -108,13 +94,13 @@ def plot_strength(result: xr.Dataset, teacher: torch.Tensor, escape: int = 2) ->
     return ax
 
 
-def plot_test_errors(result: NoiseErrors) -> Axes:
+def plot_test_errors(result: xr.Dataset) -> Axes:
     """Mean test error along the run, one curve per covariance."""
     ax = plt.subplots()[1]
-    for colour, (name, curve) in zip(COLOURS, result.curves.items(), strict=False):
-        ax.semilogy(result.steps, curve.mean(0), color=colour, label=name)
-        level = float(result.saddles[name][:, 2].mean())
-        ax.axhline(level, color=colour, linestyle=":", linewidth=0.8)
+    for colour, name in zip(COLOURS, result.covariance.values, strict=False):
+        mean = result.sel(covariance=name).mean("problem")
+        ax.semilogy(mean.step, mean.error, color=colour, label=name)
+        ax.axhline(mean.saddle[2], color=colour, linestyle=":", linewidth=0.8)
     ax.set_xlabel("step")
     ax.set_ylabel("error on noiseless targets")
     ax.legend()

@@ -1,28 +1,22 @@
 """What anisotropic inputs change: rotation, order of learning, strength of plateaus, test error."""
 
-from dataclasses import dataclass
-
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.problems import Moments, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.alignment import escape
 from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
 from paper.saddles.descent.constrained_phase import rest_record
 from paper.saddles.plateau import alignment as plateau_alignment
-from paper.saddles.random_linear import problems_with_gaps, stack_problems, unit_starts
+from paper.saddles.random_linear import kept, problems_with_gaps, stack_problems, unit_starts
 
 __all__ = [
-    "Bend",
-    "NoiseErrors",
-    "Order",
-    "Rotation",
     "bend",
     "errors_under_noise",
     "evidence",
@@ -55,18 +49,11 @@ def predicted_rotation(moments: Moments) -> Float[Tensor, "*runs side"]:
     return torch.stack([inputs, _angle(direction[..., m0:], u[..., :, 0])], dim=-1)
 
 
-@dataclass(frozen=True)
-class Rotation:
-    """measured, predicted : (problem, side) degrees, sides input and output."""
-
-    measured: Float[Tensor, "problem side"]
-    predicted: Float[Tensor, "problem side"]
-
-
 def rotation(
     problems: int = 20, covariance: str = "generic", scale: float = 1e-60, early: float = 1e-3
-) -> Rotation:
-    """Turn of the top direction of S from sigma_1(S) = `early` to the rest on saddle 1."""
+) -> xr.Dataset:
+    """Degrees by which the top direction of S turns from sigma_1(S) = `early` to the rest on saddle
+    1: measured, predicted (problem, side)."""
     batch = [p.moments() for p in problems_with_gaps(problems, covariance=covariance)]
     each = stack_moments(batch)
     eta = 0.3 / staircase.predict_staircase(each).escape_rates[:, 0]
@@ -87,7 +74,10 @@ def rotation(
     end = top(rest_record(track, 1))
     m0 = each.xx.shape[-1]
     sides = [_angle(begin[:, part], end[:, part]) for part in (slice(0, m0), slice(m0, None))]
-    return Rotation(torch.stack(sides, dim=-1), predicted_rotation(each))
+    dims = ("problem", "side")
+    found = {"measured": torch.stack(sides, dim=-1), "predicted": predicted_rotation(each)}
+    names = ["input side", "output side"]
+    return xr.Dataset({name: (dims, x) for name, x in found.items()}, {"side": names})
 
 
 def strength(problems: int = 10) -> xr.Dataset:
@@ -99,20 +89,12 @@ def strength(problems: int = 10) -> xr.Dataset:
     )
 
 
-@dataclass(frozen=True)
-class Bend:
-    """One problem with two inputs and one output: moments, all unit paths, the learned map."""
-
-    moments: Moments
-    units: Float[Tensor, "record unit coordinate"]
-    product: Float[Tensor, "record input"]
-
-
-def bend(covariance: str = "generic", width: int = 8, scale: float = 1e-6) -> Bend:
+def bend(covariance: str = "generic", width: int = 8, scale: float = 1e-6) -> xr.Dataset:
     """Two inputs, one output: the path that bends from Sigma_xx W*' to W*'.
 
     "generic": the target lies between the principal axes of the inputs; "commuting": along the
-    second of them; "isotropic": Sigma_xx = I.
+    second of them; "isotropic": Sigma_xx = I. xx (input, other), yx (input), turn (side), see
+    `predicted_rotation`; product (record, input), the learned map.
     """
     target = torch.tensor([[0.6, 1.2]], dtype=torch.float64)
     xx = torch.diag(torch.tensor([3.0, 0.5], dtype=torch.float64))
@@ -130,27 +112,24 @@ def bend(covariance: str = "generic", width: int = 8, scale: float = 1e-6) -> Be
         rotate_every=None,
         keep=("units",),
     )
-    units = track.units[0]
-    return Bend(moments, units, (units[..., 2:].mT @ units[..., :2])[:, 0])
-
-
-@dataclass(frozen=True)
-class Order:
-    """Loss curves for inputs turned by each angle away from commuting.
-
-    angles : degrees. levels : losses with no mode, mode 1 (largest correlation), mode 2 alone
-    (the rank-1 optimum), both; for angle 0.
-    """
-
-    angles: tuple[float, ...]
-    track: ModeRun
-    levels: tuple[float, float, float, float]
+    units = kept(track.units)[0]
+    return xr.Dataset(
+        {
+            "xx": (("input", "other"), moments.xx),
+            "yx": ("input", moments.yx[0]),
+            "turn": ("side", predicted_rotation(moments)),
+            "product": (("record", "input"), (units[..., 2:].mT @ units[..., :2])[:, 0]),
+        }
+    )
 
 
 def order(
     angles: tuple[float, ...] = (0.0, 0.1, 2.0, 20.0), scale: float = 1e-10, steps: int = 700
-) -> Order:
-    """Two modes: the first has the larger correlation s, the second the larger gain mu.
+) -> xr.Dataset:
+    """Loss (angle, step) for inputs turned by each angle, degrees, away from commuting.
+
+    Two modes: the first has the larger correlation s, the second the larger gain mu. level
+    (learned) : at angle 0, with no mode, mode 1, mode 2 alone (the rank-1 optimum), both.
 
     Sigma_xx = Q diag(4, 0.5) Q', teacher diag(0.6, 3): at angle 0, s = (2.4, 1.5) and
     mu = (1.44, 4.5).
@@ -170,33 +149,22 @@ def order(
         every=1,
     )
     mu = (1.44, 4.5)
-    total = sum(mu) / 2
-    return Order(angles, track, (total, total - mu[0] / 2, total - mu[1] / 2, 0.0))
+    levels, learned = [sum(mu) / 2, mu[1] / 2, mu[0] / 2, 0.0], ["none", "mode 1", "mode 2", "both"]
+    return xr.Dataset(
+        {"loss": (("angle", "step"), track.losses), "level": ("learned", levels)},
+        {"angle": list(angles), "step": track.steps, "learned": learned},
+    )
 
 
-@dataclass(frozen=True)
-class NoiseErrors:
-    """Error on noiseless targets, 1/2 tr((W - W*) Sigma_xx (W - W*)'), per covariance.
+def errors_under_noise(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> xr.Dataset:
+    """Error on noiseless targets, 1/2 tr((W - W*) Sigma_xx (W - W*)'), of a rank-2 teacher.
 
-    steps : (records,). curves : name -> (problem, records). saddles : name -> (problem, level),
-    at the rank-k optima. large : name -> (problem,), at the end from a large start.
+    error (covariance, problem, step) : along the run from a small start. saddle (covariance,
+    problem, rank) : at the rank-k optima. large (covariance, problem) : the least along the run
+    from a large start. The same spectra, starts and noise level for every covariance.
     """
-
-    steps: Int[Tensor, " records"]
-    curves: dict[str, Tensor]
-    saddles: dict[str, Tensor]
-    large: dict[str, Tensor]
-
-
-def errors_under_noise(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> NoiseErrors:
-    """Noisy targets of a rank-2 teacher: error along the run and at each saddle.
-
-    The same spectra, starts and noise level for isotropic, commuting and generic inputs.
-    """
-    curves: dict[str, Tensor] = {}
-    saddles: dict[str, Tensor] = {}
-    large: dict[str, Tensor] = {}
-    for covariance in ("isotropic", "commuting", "generic"):
+    kinds, results = ("isotropic", "commuting", "generic"), []
+    for covariance in kinds:
         data = [
             linear_teacher(
                 generator=generator("anisotropy-test-error", i),
@@ -206,29 +174,35 @@ def errors_under_noise(problems: int = 20, noise: float = 1.0, steps: int = 1500
             )
             for i in range(problems)
         ]
-        each = stack_moments([p.moments() for p in data])
-        teacher = stack_problems(data)[1]
-        eta = 0.2 / escape(each.yx).rate
+        each, teacher = stack_moments([p.moments() for p in data]), stack_problems(data)[1]
 
         def error(w: Tensor, each: Moments = each, teacher: Tensor = teacher) -> Tensor:
-            gap = w - (teacher if w.ndim == 3 else teacher[:, None])
-            xx = each.xx if w.ndim == 3 else each.xx[:, None]
-            return 0.5 * ((gap @ xx) * gap).sum((-2, -1))
+            """Of maps (..., problem, output, input)."""
+            gap = w - teacher
+            return 0.5 * ((gap @ each.xx) * gap).sum((-2, -1))
 
-        for scale, kept in ((1e-10, curves), (0.5, large)):
+        def path(scale: float, each: Moments = each) -> tuple[Tensor, Tensor]:
+            """Steps, and errors (step, problem)."""
             track = follow_modes(
                 each,
                 unit_starts(problems, (scale,), (10, 10), seed="test-error"),
-                step_size=eta,
+                step_size=0.2 / escape(each.yx).rate,
                 steps=steps,
                 every=5,
                 keep=("units",),
             )
-            path = error(track.units[..., 6:].mT @ track.units[..., :6])
-            kept[covariance] = path if kept is curves else path.amin(-1)
-        ranks = [error(staircase.rank_k_map(each, k)) for k in range(5)]
-        saddles[covariance] = torch.stack(ranks, dim=-1)
-    return NoiseErrors(track.steps, curves, saddles, large)
+            units = kept(track.units).transpose(0, 1)
+            return track.steps, error(units[..., 6:].mT @ units[..., :6])
+
+        at, small = path(1e-10)
+        saddles = torch.stack([error(staircase.rank_k_map(each, k)) for k in range(5)])
+        values = {
+            "error": (("step", "problem"), small),
+            "saddle": (("rank", "problem"), saddles),
+            "large": ("problem", path(0.5)[1].amin(0)),
+        }
+        results.append(xr.Dataset(values, {"step": at}))
+    return xr.concat(results, "covariance").assign_coords(covariance=list(kinds))
 
 
 def evidence(quick: bool = False) -> Evidence:
@@ -240,8 +214,8 @@ def evidence(quick: bool = False) -> Evidence:
     strong = strength(count)
     second = strong.isel(relative_step=0).sel(escape=2)
     return Evidence(
-        measured=[round(float(x), 4) for x in turned.measured.flatten()],
-        predicted=[round(float(x), 4) for x in turned.predicted.flatten()],
+        measured=[round(float(x), 4) for x in turned.measured.values.ravel()],
+        predicted=[round(float(x), 4) for x in turned.predicted.values.ravel()],
         tolerance=2.0,
         seeds=list(range(count)),
         details={

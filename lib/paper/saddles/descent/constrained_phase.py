@@ -162,7 +162,7 @@ def evidence(quick: bool = False) -> Evidence:
     and of the printed problem, the latter for generic, isotropic and commuting inputs (whose
     modes have one order, `commuting_in_order`). Angles to 1e-5 degrees: the rest is where the loss
     stands still at its last digit, and the map still turns by the root of that, 1e-8."""
-    count, few = (2, 1) if quick else (12, 6)
+    count, few = (3, 1) if quick else (12, 6)
     generic = run(Config(problems=count))
     isotropic = run(Config(problems=few, covariance="isotropic"))
     commuting = run(Config(problems=few, covariance="commuting"))

@@ -134,7 +134,7 @@ def evidence(quick: bool = False) -> Evidence:
     """For `saddles/descent-window`: breaches of the true bound (0), its largest slack, that of what
     is known beforehand, and how often the printed form is broken, by eta s_1 and kind of inputs:
     with P1 the leading direction at t1, and (`chosen`) with a P1 drawn at random."""
-    size = {"problems": 3, "starts": 2} if quick else {"problems": 14, "starts": 12}
+    size = {"problems": 8, "starts": 1} if quick else {"problems": 14, "starts": 12}
     groups = {
         (covariance, relative): run(Config(covariance=covariance, relative_step=relative, **size))
         for covariance in ("generic", "commuting")
