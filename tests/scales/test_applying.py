@@ -265,3 +265,12 @@ def test_a_scheme_for_another_optimizer_is_refused():
         parametrize(build, 8, 4, "dp(1/2)", "adam").param_groups(0.1, rest=True)
     with pytest.raises(ValueError, match="readouts = .'0'."):
         parametrize(build, 8, 4, "dp(1/2)", readouts=["0"])
+
+
+@pytest.mark.parametrize("network", ["residual", "convolutional", "attention"])
+def test_where_one_width_grows_dp_is_mup(network):
+    """The scales of DP(1/2) and of the package mup part only where widths grow at unlike rates."""
+    ours, theirs = (
+        of(network, 64, scheme, "adam").factors for scheme in ("dp(1/2)", "mup-package")
+    )
+    assert [f["rate"] for f in ours] == pytest.approx([f["rate"] for f in theirs])

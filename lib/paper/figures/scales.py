@@ -188,14 +188,17 @@ def valleys(
 
     Values that are not finite (diverged runs) are left out.
     """
-    _, axes = plt.subplots(1, len(losses), figsize=(6.4, 2.8), sharey=True, squeeze=False)
-    for ax, (name, table) in zip(axes[0], losses.items(), strict=True):
+    columns = len(losses) if len(losses) < 5 else 3
+    shape = (len(losses) // columns, columns)
+    _, axes = plt.subplots(*shape, figsize=(6.4, 2.8 * shape[0]), sharey=True, squeeze=False)
+    for ax, (name, table) in zip(axes.flat, losses.items(), strict=True):
         for k, (n, values) in enumerate(table.items()):
             look = {"marker": MARKERS[k], "ls": STYLES[k], "color": COLOURS[k]}
             ax.plot(rates[name], values, label=f"n = {n}", **look)
         ax.set(xscale="log", yscale="log", xlabel="learning rate")
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
-    axes[0, 0].set_ylabel("loss")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("loss")
     axes[0, 0].legend(loc="upper left")
 
 

@@ -59,6 +59,7 @@ class Config:
         Case("dp(1/2)", "adam", "adam", -9),
         Case("standard", "adam", "adam", -11),
         Case("dp(1/2)", "adam", "sgd", -10),
+        Case("mup-package", "adam", "adam", -9),
     )
     sizes: tuple[int, ...] = (64, 128, 256, 512)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -67,25 +68,32 @@ class Config:
     record: str = "optimizer-budgets"
 
     def quick(self) -> "Config":
-        """One seed of three cases at the first and last width."""
-        return replace(self, cases=self.cases[:3], sizes=self.sizes[::3], seeds=(0,), record="")
+        """One seed of four cases at the first and last width."""
+        return replace(
+            self,
+            cases=self.cases[:3] + self.cases[4:],
+            sizes=self.sizes[::3],
+            seeds=(0,),
+            record="",
+        )
 
 
 @dataclass(frozen=True)
 class Architectures(Config):
-    """Residual blocks and attention with Adam: DP(1/2), then standard scales."""
+    """Residual blocks, attention, convolutions with Adam: DP(1/2), then standard scales. In these
+    networks one width grows, so that DP(1/2) gives them what the package mup gives."""
 
     cases: tuple[Case, ...] = tuple(
-        Case(scheme, "adam", "adam", low, network)
+        Case(scheme, "adam", "adam", low + (network == "convolutional"), network)
         for scheme, low in (("dp(1/2)", -10), ("standard", -11))
-        for network in ("residual", "attention")
+        for network in ("residual", "attention", "convolutional")
     )
     record: str = "transfer-architectures"
 
     def quick(self) -> "Architectures":
         """One seed of the residual network, at two widths."""
         return replace(
-            self, cases=self.cases[::2], sizes=self.sizes[:3:2], seeds=self.seeds[:1], record=""
+            self, cases=self.cases[::3], sizes=self.sizes[:3:2], seeds=self.seeds[:1], record=""
         )
 
 
@@ -143,8 +151,8 @@ def best_rates(result: xr.Dataset) -> xr.DataArray:
 def optimizer_budgets(result: xr.Dataset) -> Evidence:
     """log2 of the best rate at the largest width (measured) and at the base: SGD, Adam, DP(1/2).
 
-    details: the difference for Adam under standard scales, and how many optima of the two measured
-    cases lie at an end of their grid.
+    details: the difference for Adam under standard scales and under those of the package mup, and
+    how many optima of the two measured cases lie at an end of their grid.
     """
     best = best_rates(result)
     ends = (best == result.rate.min("place")) | (best == result.rate.max("place"))
@@ -153,7 +161,11 @@ def optimizer_budgets(result: xr.Dataset) -> Evidence:
         predicted=best[:2, 0].astype(float),
         tolerance=[1.0, 1.0],
         seeds=result.seed,
-        details={"standard": float(best[2, -1] - best[2, 0]), "at_the_edge": float(ends[:2].sum())},
+        details={
+            "standard": float(best[2, -1] - best[2, 0]),
+            "mup": float(best[-1, -1] - best[-1, 0]),
+            "at_the_edge": float(ends[:2].sum()),
+        },
     )
 
 
