@@ -1,15 +1,12 @@
 """Evidence on exponents: the printed claim fails where it must, the ends of r are ends, the CLI."""
 
-from fractions import Fraction
-
 import pytest
 import torch
 
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.exponent_check import Line
 from learning_dynamics.scales.network import MLP
 from learning_dynamics.scales.parametrizations import dynamic
-from paper.scales.coordinate_check.exponents import excess, initial_outputs, main, richness_ends
+from paper.scales.coordinate_check.exponents import initial_outputs, main, richness_ends
 from paper.scales.order_analysis import mean_square_output
 
 
@@ -33,11 +30,6 @@ def test_outputs_drawn_by_their_law_are_those_of_networks():
     )
     for share in (0.25, 0.5, 0.75):
         assert float(draws.quantile(share)) == pytest.approx(float(real.quantile(share)), rel=0.12)
-
-
-def test_excess_counts_what_lies_beyond_the_interval():
-    line = Line("s", "q", 1, predicted=Fraction(0), slope=0.3, interval=0.1, verdict="differs")
-    assert excess(line) == pytest.approx(0.2)
 
 
 def test_command_line(capsys):
