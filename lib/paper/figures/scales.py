@@ -16,11 +16,13 @@ from paper.scales.order_analysis import Balance
 __all__ = [
     "balance",
     "contributions",
+    "edges",
     "ends_of_r",
     "exponents",
     "layer_profile",
     "planted",
     "published_slopes",
+    "sold_as",
     "valleys",
 ]
 
@@ -179,6 +181,49 @@ def ends_of_r(result: Richness) -> None:
     axes[2].set_yscale("linear")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
+
+
+def edges(
+    panels: Mapping[str, xr.DataArray], laws: Mapping[str, Mapping[int | str, Sequence[float]]]
+) -> None:
+    """log2 of the largest stable 1/D against a width: a panel a label, a line a first coordinate.
+
+    panels : label of the width -> (line, width, seed); bars are the range over seeds. laws : the
+    same label -> line -> its prediction at every width (dashed).
+    """
+    _, axes = plt.subplots(1, len(panels), figsize=(6.4, 3.0), sharey=True, squeeze=False)
+    for ax, (label, edge) in zip(axes[0], panels.items(), strict=True):
+        name, width = str(edge.dims[0]), edge[str(edge.dims[1])].values
+        for k, line in enumerate(edge[name].values.tolist()):
+            own = edge.sel({name: line}).values
+            mean = own.mean(1)
+            bars = (mean - own.min(1), own.max(1) - mean)
+            text = f"K = {line}" if isinstance(line, int) else str(line)
+            look = {"color": COLOURS[k], "marker": MARKERS[k], "ls": "-", "lw": 0.9}
+            ax.errorbar(width, mean, bars, label=text, **look)
+            if line in laws.get(label, {}):
+                ax.plot(width, laws[label][line], ls="--", lw=1.2, color=COLOURS[k])
+        ax.set_xscale("log", base=2)
+        ax.set(xlabel=label)
+        ax.legend(loc="best")
+    axes[0, 0].set_ylabel("largest stable 1/D, log2")
+
+
+def sold_as(gap: xr.DataArray, lines: xr.DataArray) -> None:
+    """Schemes (rows) sold as others (columns), a panel a pattern: filled, colour by lines that
+    differ, where told apart; open where not although `gap` is not 0; none where it is 0."""
+    names, patterns = gap.scheme.values, gap.pattern.values
+    _, axes = plt.subplots(2, -(-len(patterns) // 2), figsize=(6.4, 4.9), sharex=True, sharey=True)
+    for ax, pattern in zip(axes.flat, patterns, strict=True):
+        own, count = gap.sel(pattern=pattern).values, lines.sel(pattern=pattern).values
+        y, x = np.nonzero((count > 0) & (own > 0))
+        ax.scatter(x, y, 26, c=np.log(count[y, x]), cmap="viridis", vmin=0, vmax=4.5, marker="s")
+        y, x = np.nonzero((count == 0) & (own > 0))
+        ax.scatter(x, y, 30, facecolors="none", edgecolors=COLOURS[1], marker="o")
+        ax.set_xticks(range(len(names)), names, rotation=90)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_xlabel(str(pattern))
+    axes[0, 0].invert_yaxis()
 
 
 def valleys(

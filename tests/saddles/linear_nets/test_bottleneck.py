@@ -123,6 +123,9 @@ def test_a_frozen_run_stays_where_it_met_its_condition():
 def test_wrong_input_is_named(as_users_run):
     with pytest.raises(ValueError, match="wide = 5"):
         draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
+    for wrong in (0, (4, 4), (4.5,)):
+        with pytest.raises(ValueError, match="bottleneck"):
+            draw_modules(3, wrong, 2, 2, wide=[50], init_std=[0.1], seeds=[0])
     modules = draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
     options = {"steps": 60, "step_size": 50.0, "multiplier": factor(1)}
     with pytest.raises(ValueError, match="step_size = 50"):

@@ -78,7 +78,7 @@ def _bartlett(width: int, size: int, stream: torch.Generator) -> Tensor:
 
 def draw_cores(
     inputs: int,
-    bottleneck: int,
+    bottleneck: int | Sequence[int],
     outputs: int,
     modules: int,
     *,
@@ -88,18 +88,21 @@ def draw_cores(
 ) -> list[Float[Tensor, "runs _ _"]]:
     """A_1, B_1, A_2, ... with p + q units in every wide layer, for one of n: see the module's text.
 
-    One run per entry of `wide` (n), `init_std` (sigma) and `seeds`. The Gram matrices of A_j and
-    B_j are those of i.i.d. Gaussian weights of standard deviation sigma; any n >= 2 bottleneck.
+    One run per entry of `wide` (n), `init_std` (sigma) and `seeds`. bottleneck : m, one for all or
+    modules - 1 of them. The Gram matrices of A_j and B_j are those of i.i.d. Gaussian weights of
+    standard deviation sigma; n at least the sum of the widths on its two sides.
     """
-    for name, value in (
-        ("inputs", inputs),
-        ("bottleneck", bottleneck),
-        ("outputs", outputs),
-        ("modules", modules),
-    ):
+    check_integer("modules", modules, least=1)
+    several = isinstance(bottleneck, Sequence)
+    given = list(bottleneck) if isinstance(bottleneck, Sequence) else [bottleneck]
+    narrow = given if several else given * (modules - 1)
+    if len(narrow) != modules - 1:
+        raise ValueError(f"bottleneck = {bottleneck}: allowed is one or {modules - 1} of them")
+    named = [("bottleneck", m) for m in given]
+    for name, value in (("inputs", inputs), *named, ("outputs", outputs)):
         check_integer(name, value, least=1)
     check_positive("init_std", torch.tensor(list(init_std)))
-    sizes = [inputs, *[bottleneck] * (modules - 1), outputs]
+    sizes = [inputs, *narrow, outputs]
     drawn = []
     for j, (p, q) in enumerate(zip(sizes, sizes[1:], strict=False)):
         factors = []
@@ -112,7 +115,7 @@ def draw_cores(
 
 def draw_modules(
     inputs: int,
-    bottleneck: int,
+    bottleneck: int | Sequence[int],
     outputs: int,
     modules: int,
     *,
