@@ -10,6 +10,7 @@ from paper.figures.style import COLOURS
 from paper.saddles.over_the_prior.laws import errors
 
 __all__ = [
+    "plot_attention",
     "plot_descent_window",
     "plot_error_decay",
     "plot_over_the_prior",
@@ -124,3 +125,20 @@ def plot_over_the_prior(result: xr.Dataset) -> Figure:
     handles = [left.lines[0], left.lines[result.sizes["drop"]], right.lines[-2]]
     left.legend(handles, [*(f"{s} start" for s in result.start.values), "times of drops"])
     return figure
+
+
+def plot_attention(result: xr.Dataset, draws: int = 3) -> Axes:
+    """Loss of linear attention from several starts; levels dashed, predicted drops as dots.
+
+    result : `paper.saddles.linear_attention.run()`.
+    """
+    ax = plt.subplots()[1]
+    for level in result.level.values:
+        ax.axhline(level, color="0.5", linestyle="--", linewidth=0.7)
+    middle = (result.level.values[1:] + result.level.values[:-1]) / 2
+    for colour, i in zip(COLOURS, range(draws), strict=False):
+        one = result.isel(draw=i)
+        ax.plot(one.step[1:], one.loss[1:], color=colour)
+        ax.plot(one.predicted, middle, "o", color=colour, fillstyle="none")
+    ax.set(xscale="log", xlabel="step", ylabel="loss", xlim=(100, None))
+    return ax
