@@ -37,7 +37,7 @@ WHOSE = {"000": "Arata's thesis", "002": "Utsunomiya's thesis", "ours": "this bo
 GREEK = "alpha|beta|gamma|delta|epsilon|eta|sigma|Lambda|Delta|Sigma"
 #: Words without blanks but within brackets that they open themselves; those that are mathematics.
 WORD = re.compile(
-    r"\$[^$]*\$|`[^`]*`|\([^()\s]*\)\^(?:[^\s()]|\([^()]*\))+"
+    r"\$[^$]*\$|`[^`]*`|\([^()\s]*\)\^(?:[^\s()]|\((?:[^()]|\([^()]*\))*\))+"
     r"|(?:[^\s()]|(?<=[^\s(])\((?:[^()]|\([^()]*\))*\))+"
 )
 MATHEMATICS = re.compile(
@@ -50,6 +50,7 @@ TEX = (
     (r"sqrt\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
     (r"([A-Za-z])~", r"\\tilde \1"),
     (r"\^\(((?:[^()]|\([^()]*\))*)\)", r"^{\1}"),
+    (r"\^(-\d*\([^()]*\))", r"^{\1}"),
     (r"\^(-[\w.]+(?:/\d+)?|[\d.]{2,})", r"^{\1}"),
     (r"_min", r"_{\\min}"),
     (r"_(\w{2,})", r"_{\1}"),
@@ -116,12 +117,12 @@ def title(claim):
 
 def summary(claims, records):
     """Markdown: how many claims of each source came out how."""
-    rows = [["statements of", *VERDICTS, "all"]]
-    for thesis, whose in WHOSE.items():
-        came = [verdict(c, records) for c in claims if c.thesis == thesis]
-        rows.append([whose, *(str(came.count(v) or "–") for v in VERDICTS), str(len(came))])
-    kept = [i for i, cells in enumerate(zip(*rows, strict=True)) if set(cells[1:]) != {"–"}]
-    return table([[row[i] for i in kept] for row in rows])
+    rows = [["verdict", *WHOSE.values()]]
+    for came in VERDICTS:
+        own = [[c.thesis == t and verdict(c, records) == came for c in claims] for t in WHOSE]
+        if any(map(any, own)):
+            rows.append([came, *(str(sum(of) or "–") for of in own)])
+    return table(rows)
 
 
 def counts(claims, records):
@@ -153,7 +154,9 @@ def mathematics(text):
         whole = found[0]
         if whole[0] in "$`" or not MATHEMATICS.search(whole):
             return whole
-        core = whole.lstrip("(").rstrip(".,;:")
+        core = whole.rstrip(".,;:")
+        while core.count("(") > core.count(")") and core[0] == "(":
+            core = core[1:]
         while core.count(")") > core.count("("):
             core = core[: core.rindex(")")]
         at = whole.index(core)
@@ -320,14 +323,16 @@ class Ledger(SphinxDirective):
         for claim in (c for c in claims if listed(c, self.arguments[0])):
             came, found = verdict(claim, records), records.get(claim.id, {})
             holds = mathematics(claim.statement)
-            told = f"*As printed:* {claim.sentence} *Here:* {holds}" if claim.sentence else holds
+            told = f"*As printed:* {mathematics(claim.sentence)} *Here:* " if claim.sentence else ""
+            told += holds
             target, line = self._parse(f"({anchor(claim)})=\n**{title(claim)}.** {told}")
-            line += nodes.Text(" ")
-            line += nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
+            line.insert(1, nodes.strong("", came, classes=["verdict", came.replace(" ", "-")]))
+            line.insert(1, nodes.Text(" "))
             opened = f'<details class="claim" data-verdict="{came}"><summary>'
             inner = [_html(opened), line, _html("</summary>")]
             inner += [*self._parse(facts(claim, found, roles)), _html("</details>")]
-            shown += [target, addnodes.only("", *inner, expr="not latex")]
+            # A comment, for else the target would move into what print leaves out.
+            shown += [target, nodes.comment(), addnodes.only("", *inner, expr="not latex")]
             short = "; ".join(
                 f"*{name}* {numbers(found[name])}" for name in ("measured", "predicted") if found
             )
