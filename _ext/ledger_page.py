@@ -391,9 +391,8 @@ def _ids_as_links(app, doctree):
         target = "claim-" + literal.astext().replace("/", "-")
         known = literal.astext() in app.claim_ids and app.env.docname != LEDGER
         if known and not isinstance(literal.parent, nodes.reference | addnodes.pending_xref):
-            link = addnodes.pending_xref("", refdomain="std", reftype="ref", reftarget=target)
-            link.update_basic_attributes({"refexplicit": True, "refwarn": True})
-            link["refdoc"] = app.env.docname
+            told = {"refdomain": "std", "reftype": "ref", "refexplicit": True, "refwarn": True}
+            link = addnodes.pending_xref("", **told, reftarget=target, refdoc=app.env.docname)
             literal.replace_self(link)
             link += literal
 

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
 from playwright._impl._driver import compute_driver_executable
+from sphinx import addnodes
 
 import api_page
 import ledger_page
@@ -82,6 +84,15 @@ def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
     assert ("deep.nc", "records/deep.nc") in links and app.figure_records == {
         ROOT / "results/deep.nc"
     }
+
+
+def test_a_claims_id_in_the_text_leads_to_its_entry():
+    known, other = nodes.literal("", "saddles/any-loss"), nodes.literal("", "saddles/theory")
+    page = nodes.paragraph("", "", known, other)
+    app = SimpleNamespace(claim_ids={"saddles/any-loss"}, env=SimpleNamespace(docname="chapters/a"))
+    ledger_page._ids_as_links(app, page)
+    (link,) = page.findall(addnodes.pending_xref)
+    assert link["reftarget"] == "claim-saddles-any-loss" and link.astext() == "saddles/any-loss"
 
 
 def test_the_api_has_a_page_for_each_package_and_module(tmp_path):
