@@ -95,6 +95,12 @@ def test_a_claims_id_in_the_text_leads_to_its_entry():
     assert link["reftarget"] == "claim-saddles-any-loss" and link.astext() == "saddles/any-loss"
 
 
+def test_no_id_in_the_text_is_out_of_date():
+    known = {claim.id for claim in read_claims(ROOT / "claims.yml")}
+    texts = "".join(path.read_text() for path in ROOT.glob("chapters/**/*.md"))
+    assert set(re.findall(r"`((?:saddles|scales|together|kernels)/[a-z0-9-]+)`", texts)) <= known
+
+
 def test_the_api_has_a_page_for_each_package_and_module(tmp_path):
     stale = tmp_path / "api" / "modules" / "learning_dynamics.gone.md"
     stale.parent.mkdir(parents=True)
