@@ -292,7 +292,7 @@ def listed(claim, section):
 
 SHOWN = {"ledger-summary": summary, "ledger-counts": counts, "ledger-overview": overview}
 #: Widths of the printed table's columns, in parts of the line.
-COLUMNS = r"p{0.66\linewidth}p{0.27\linewidth}"
+COLUMNS = r"p{0.64\linewidth}>{\raggedright\arraybackslash}p{0.29\linewidth}"
 
 
 class Ledger(SphinxDirective):
@@ -337,7 +337,7 @@ class Ledger(SphinxDirective):
                 f"*{name}* {numbers(found[name])}" for name in ("measured", "predicted") if found
             )
             quantity = mathematics(claim.names.get("measured", ""))
-            rows.append([f"**{title(claim)}.** {told}", f"{came}. {quantity}: {short}"])
+            rows.append([f"**{title(claim)}.** {told}", f"**{came}.** {quantity}: {short}"])
         if len(rows) > 1:
             printed = self._parse(table(rows))
             for node in printed:
