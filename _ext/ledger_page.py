@@ -319,20 +319,23 @@ class Ledger(SphinxDirective):
     def _entries(self, claims, records):
         """Of each claim, on the website a line that opens to its numbers; in print a table."""
         roles, shown = labels(chapter_texts(self.env.srcdir).values()), []
-        rows = [["statement", "verdict and number"]]
+        rows, places = [["statement", "verdict and number"]], []
         for claim in (c for c in claims if listed(c, self.arguments[0])):
             came, found = verdict(claim, records), records.get(claim.id, {})
             holds = mathematics(claim.statement)
             told = f"*As printed:* {mathematics(claim.sentence)} *Here:* " if claim.sentence else ""
             told += holds
             target, line = self._parse(f"({anchor(claim)})=\n**{title(claim)}.** {told}")
-            line.insert(1, nodes.strong("", came, classes=["verdict", came.replace(" ", "-")]))
-            line.insert(1, nodes.Text(" "))
+            badge = nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
+            after = line.index(next(line.findall(nodes.strong))) + 1
+            line[after:after] = [nodes.Text(" "), badge]
             opened = f'<details class="claim" data-verdict="{came}"><summary>'
-            inner = [_html(opened), line, _html("</summary>")]
+            inner = [_html(opened), target, line, _html("</summary>")]
             inner += [*self._parse(facts(claim, found, roles)), _html("</details>")]
-            # A comment, for else the target would move into what print leaves out.
-            shown += [target, nodes.comment(), addnodes.only("", *inner, expr="not latex")]
+            shown.append(addnodes.only("", *inner, expr="not latex"))
+            places.append(
+                rf"\phantomsection\label{{\detokenize{{{self.env.docname}:{anchor(claim)}}}}}"
+            )
             short = "; ".join(
                 f"*{name}* {numbers(found[name])}" for name in ("measured", "predicted") if found
             )
@@ -343,7 +346,8 @@ class Ledger(SphinxDirective):
             for node in printed:
                 node["classes"].append("longtable")
             spec = addnodes.tabular_col_spec(spec=COLUMNS)
-            shown.append(addnodes.only("", spec, *printed, expr="latex"))
+            labelled = nodes.raw("", "".join(places), format="latex")
+            shown.append(addnodes.only("", labelled, spec, *printed, expr="latex"))
         return shown
 
 

@@ -29,8 +29,8 @@
   /* A link to an entry opens it, and is never hidden by the filter. */
   function open() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const entry = target && (target.closest("details.claim") || target.nextElementSibling);
-    if (entry && entry.matches("details.claim")) {
+    const entry = target && target.closest("details.claim");
+    if (entry) {
       entry.hidden = false;
       entry.open = true;
       entry.scrollIntoView();
