@@ -21,7 +21,7 @@
     loss: "Loss (solid) and predicted staircase (dashed); square-root axis.",
     units: "Input weights of the units at the marked step.",
     plane: "Path of the map: share of mode 1 and of mode 2 that is learned. Squares: the predicted saddles.",
-    turn: "Angle of the map's leading input direction from that of the correlation; dashed: that of the best map of rank one.",
+    turn: "Angle of the map's leading input direction from that of the correlation; dashed: that of the map of rank one at which it rests.",
     skip: "Loss against gradients evaluated: the algorithm (solid), gradient descent (dashed); square-root axis.",
     shares: "Share of direction 1 (solid) and of direction 2 (dashed) that is learned.",
   };

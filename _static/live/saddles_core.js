@@ -110,13 +110,13 @@
   }
 
   /* Angle in degrees, -90 to 90, of the leading input direction of W from that of Syx: for each
-   * snapshot, and (`end`) of the best map of rank one. */
+   * snapshot, and (`end`) of the map of rank one at which the run rests. */
   function turn(options, snapshots) {
     const m = moments(options);
     const leading = (w) => { const v = eigen(mul(transpose(w), w)).vectors[0]; return Math.atan2(v[1], v[0]); };
     const from = leading(m.yx);
     const apart = (w) => { const d = ((leading(w) - from) * 180) / Math.PI; return d - 180 * Math.round(d / 180); };
-    const u = eigen(m.yy).vectors[0]; // the best rank-one map is u u' Syx Sxx^-1
+    const u = modes(m).vectors[0]; // the map of rank one at which the run rests is u u' Syx Sxx^-1
     const [[a, b], [, d]] = m.xx, det = a * d - b * b, c = times(transpose(m.yx), u);
     const row = [(d * c[0] - b * c[1]) / det, (a * c[1] - b * c[0]) / det];
     return { angles: snapshots.map((s) => apart(mapOf(s))), end: apart(u.map((v) => row.map((x) => v * x))) };
