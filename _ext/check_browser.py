@@ -17,7 +17,13 @@ from threading import Thread
 from browser import open_page, pages, site_browser
 from faults import report
 
-LANDING, LIVE = "chapters/index.html", "chapters/live.html"
+LANDING = "chapters/index.html"
+LIVE = (
+    "saddles/saddle-to-saddle",
+    "saddles/anisotropy",
+    "saddles/efficient-algorithm",
+    "together/one-axis",
+)
 FORMULAS = "chapters/saddles/plateau.html"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SEARCHED = "plateau"
@@ -64,12 +70,12 @@ def formula_problems(page):
 
 def live_problems(page):
     """Live figures that do not answer to the keyboard."""
-    box = page.locator("#live-saddles")
-    before = box.locator("svg[data-live=loss]").inner_html()
-    box.locator("input[data-live=scale]").focus()
+    box = page.locator(".live[data-figure]")
+    before = box.locator("svg").first.inner_html()
+    box.locator("input").first.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(500)
-    same = box.locator("svg[data-live=loss]").inner_html() == before
+    same = box.locator("svg").first.inner_html() == before
     silent = not box.locator("[data-live=summary]").inner_text().strip()
     told = {"is empty": len(before) < 200, "does not answer to the arrow keys": same}
     told["says nothing"] = silent
@@ -107,8 +113,8 @@ def problems(site):
     if not (site / LANDING).exists():
         return [f"{site / LANDING} is missing: run `make book` first"]
     visits = [
-        (LANDING, lambda page: []),
-        (LIVE, live_problems),
+        (LANDING, live_problems),
+        *((f"chapters/{name}.html", live_problems) for name in LIVE),
         (FORMULAS, formula_problems),
         (f"search.html?q={SEARCHED}", search_problems),
     ]

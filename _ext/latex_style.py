@@ -1,7 +1,8 @@
 """How the printed book looks: fonts, title page, theorem boxes, parts. The TeX is `book_style.tex`.
 
 Sphinx would make chapters of the landing page's sections, and so shift every number of the printed
-book against the website; here they become plain headings. The parts of `_toc.yml` become parts.
+book against the website; here they become plain headings. The parts of `_toc.yml` become parts. The pages
+of the API stay on the website: a quarter of the book's pages, which nobody reads on paper.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ from docutils import nodes
 from sphinx import addnodes
 
 STYLE = Path(__file__).with_name("book_style.tex")
+WEBSITE_ONLY = "api/"
 
 
 def _macros(config):
@@ -41,9 +43,10 @@ def first_chapters(toc):
 
 
 def _arrange(app, doctree, docname):
-    """Before LaTeX is written: the landing page without chapters, a part before its first chapter."""
+    """Before LaTeX is written: no API, the landing page without chapters, parts before chapters."""
     if app.builder.name != "latex" or docname != app.config.root_doc:
         return
+    _leave_out(doctree, WEBSITE_ONLY)
     # Sections of other files cannot be told by their parents: Sphinx leaves those as they were.
     files = list(doctree.findall(addnodes.start_of_file))
     theirs = {id(section) for file in files for section in file.findall(nodes.section)}
@@ -57,6 +60,16 @@ def _arrange(app, doctree, docname):
         caption = captions.get(file["docname"])
         if caption:
             file.parent.insert(file.parent.index(file), _latex(part_heading(caption)))
+
+
+def _leave_out(doctree, folder):
+    """Drop a folder's pages; links to them become their text."""
+    for file in list(doctree.findall(addnodes.start_of_file)):
+        if file["docname"].startswith(folder) and file.parent is not None:
+            file.parent.remove(file)
+    for link in list(doctree.findall(nodes.reference)):
+        if link.get("refuri", "").startswith(f"%{folder}"):
+            link.replace_self(link.children)
 
 
 def part_heading(caption):

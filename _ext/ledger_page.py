@@ -1,33 +1,64 @@
 """The ledger page: directives that render claims.yml and results/claims.json.
 
 ```{ledger-counts}         one sentence: how many claims came out how
-```{ledger-summary}        counts by status and verdict
+```{ledger-summary}        counts by source and verdict
 ```{ledger-overview}       links to all claims, by verdict
-```{ledger-claims} WING    one entry per claim of that wing, with its measured numbers;
-                           WING `others`: of wings that have no section of their own
+```{ledger-claims} WHOSE   one entry per claim: of a thesis (`000`, `002`), or of this book's part
+                           (`saddles`, ...; `others`: of parts that have no section of their own)
 
-Under each figure of the website stand the claims that `claims.yml` says it supports, and the records
-they were measured from: links to the ledger and to copies beside the pages. Print has none of this.
+On the website a claim opens to its numbers; in print each of these is a table. A claim's id in the
+text leads to its entry. Under each figure of the website stand the claims that `claims.yml` says it
+supports, and the records they were measured from: links to the ledger and to copies beside the pages.
 """
 
+import ast
+import re
 import shutil
 from pathlib import Path
 from statistics import median_low
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 from tabulate import tabulate
 
 from labels import chapter_texts, labels
-from paper.claims import STATUSES, read_claims
+from paper.claims import read_claims
 from paper.ledger import read_ledger
 
 FOLDER, LEDGER = "records", "chapters/ledger"
-VERDICTS = ("holds", "holds-corrected", "fails", "not measured")
+#: Of statements of a thesis, then of our own.
+PRINTED = ("true", "true with a correction", "false as printed")
+VERDICTS = (*PRINTED, "holds", "holds in corrected form", "fails", "not measured")
 WINGS = ("saddles", "scales", "together", "kernels")
 TOOLS = ("python", "torch", "numpy")
-WHOSE = {"000": "saddles thesis", "002": "scales thesis", "ours": "this book"}
+WHOSE = {"000": "Arata's thesis", "002": "Utsunomiya's thesis", "ours": "this book"}
+GREEK = "alpha|beta|gamma|delta|epsilon|eta|sigma|Lambda|Delta|Sigma"
+#: Words without blanks but within brackets that they open themselves; those that are mathematics.
+WORD = re.compile(
+    r"\$[^$]*\$|`[^`]*`|\([^()\s]*\)\^(?:[^\s()]|\((?:[^()]|\([^()]*\))*\))+"
+    r"|(?:[^\s()]|(?<=[^\s(])\((?:[^()]|\([^()]*\))*\))+"
+)
+MATHEMATICS = re.compile(
+    rf"(?<![A-Za-z_])(?:(?:{GREEK})(?![a-z])|[A-Za-z]_[A-Za-z0-9{{])"
+    r"|[)~]_|\^|\de-?\d|(?:sqrt|log|max)\(|<<"
+)
+TEX = (
+    (r"(?<![\d.])1e(-?\d+)", r"10^{\1}"),
+    (r"(\d)e(-?\d+)", r"\1 \\times 10^{\2}"),
+    (r"sqrt\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
+    (r"([A-Za-z])~", r"\\tilde \1"),
+    (r"\^\(((?:[^()]|\([^()]*\))*)\)", r"^{\1}"),
+    (r"\^(-\d*\([^()]*\))", r"^{\1}"),
+    (r"\^(-[\w.]+(?:/\d+)?|[\d.]{2,})", r"^{\1}"),
+    (r"_min", r"_{\\min}"),
+    (r"_(\w{2,})", r"_{\1}"),
+    (rf"(?<![A-Za-z\\])({GREEK}|log|max)(?![a-z])", r"\\\1 "),
+    (r"\*", r"\\cdot "),
+    (r"\|", r"\\vert "),
+    (r"<<", r"\\ll "),
+)
 
 
 def number(value):
@@ -37,7 +68,8 @@ def number(value):
         return str(int(value))
     if value and not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.3e}".split("e")
-        return rf"${float(mantissa):g} \times 10^{{{int(exponent)}}}$"
+        factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g} \times "
+        return rf"${factor}10^{{{int(exponent)}}}$"
     return f"{value:.4g}"
 
 
@@ -63,29 +95,50 @@ def wing(claim):
 
 
 def verdict(claim, records):
-    """The recorded verdict of a claim."""
-    return records.get(claim.id, {}).get("verdict", "not measured")
+    """The verdict in words, from the recorded one: of a thesis's sentence, or of our own result.
+
+    A sentence of a thesis is *true with a correction* if it holds in another form or under a
+    condition that it does not name, *false as printed* if it is refuted.
+    """
+    came = records.get(claim.id, {}).get("verdict", VERDICTS[-1])
+    if came == VERDICTS[-1]:
+        return came
+    if claim.thesis == "ours":
+        return "holds in corrected form" if came == "holds-corrected" else came
+    if came == "fails" or claim.status == "refuted":
+        return PRINTED[2]
+    return PRINTED[came == "holds-corrected" or claim.status == "conditional"]
+
+
+def title(claim):
+    """The claim's name as words."""
+    return claim.id.split("/")[1].replace("-", " ").capitalize()
 
 
 def summary(claims, records):
-    """Markdown: how many claims of each status came out how."""
-    rows = [["status", *VERDICTS, "all"]]
-    for status in (*STATUSES, "**all**"):
-        own = [c for c in claims if status in (c.status, "**all**")]
-        verdicts = [verdict(c, records) for c in own]
-        rows.append([status, *(str(verdicts.count(v)) for v in VERDICTS), str(len(own))])
+    """Markdown: how many claims of each source came out how."""
+    rows = [["verdict", *WHOSE.values()]]
+    for came in VERDICTS:
+        own = [[c.thesis == t and verdict(c, records) == came for c in claims] for t in WHOSE]
+        if any(map(any, own)):
+            rows.append([came, *(str(sum(of) or "–") for of in own)])
     return table(rows)
 
 
 def counts(claims, records):
     """Markdown: one sentence that says how the claims came out."""
-    verdicts = [verdict(claim, records) for claim in claims]
-    words = ("hold", "hold only in corrected form", "fail", "are not measured yet")
-    told = zip(VERDICTS, words, strict=True)
-    parts = [f"**{verdicts.count(v)}** {how}" for v, how in told if v in verdicts]
+    words = ("true", "true with a correction", "false as printed")
+    words += ("hold", "hold in corrected form", "fail", "are not measured yet")
+    came = [verdict(claim, records) for claim in claims]
+    of = {
+        v: f"**{came.count(v)}** {how}" for v, how in zip(VERDICTS, words, strict=True) if v in came
+    }
+    theirs = [text for v, text in of.items() if v in PRINTED]
+    own = [text for v, text in of.items() if v not in PRINTED]
     return (
-        f"**{len(claims)} claims**, each tested by a run that could have refuted it: "
-        f"{', '.join(parts)} ({{ref}}`the ledger <ledger>`)."
+        f"**{len(claims)} claims**, each tested by a run that could have refuted it. Of the statements "
+        f"of the theses {', '.join(theirs)}; of our own results {', '.join(own)} "
+        "({ref}`the ledger <ledger>`)."
     )
 
 
@@ -94,10 +147,93 @@ def table(rows):
     return tabulate(rows, headers="firstrow", tablefmt="github", disable_numparse=True)
 
 
+def mathematics(text):
+    """Formulas of plain text, such as epsilon^(1 - g) or 1e-8, as TeX between dollars."""
+
+    def word(found):
+        whole = found[0]
+        if whole[0] in "$`" or not MATHEMATICS.search(whole):
+            return whole
+        core = whole.rstrip(".,;:")
+        while core.count("(") > core.count(")") and core[0] == "(":
+            core = core[1:]
+        while core.count(")") > core.count("("):
+            core = core[: core.rindex(")")]
+        at = whole.index(core)
+        tex = core
+        for old, new in TEX:
+            tex = re.sub(old, new, tex)
+        return f"{whole[:at]}${tex.strip()}${whole[at + len(core) :]}"
+
+    return re.sub(r"\$ ([=<>+-]) \$", r" \1 ", WORD.sub(word, " ".join(text.split())))
+
+
 def link(label, roles):
     """Markdown: a link to a label of any kind."""
     role = roles.get(label, "ref")
     return f"{{ref}}`the text <{label}>`" if role == "ref" else f"{{{role}}}`{label}`"
+
+
+ORDER = {0: "first", 1: "second", 2: "third", 3: "fourth", 4: "fifth", -1: "last"}
+RELATION = {"LtE": "≤", "GtE": "≥", "Lt": "<", "Gt": ">", "Eq": "=", "NotEq": "≠"}
+SUMMARY = {
+    "max": "largest",
+    "min": "least",
+    "sum": "sum of",
+    "diff": "differences of",
+    "mean": "mean of",
+}
+SIGNS = {"Add": "+", "Sub": "−", "Mult": "×", "Div": "/", "BitAnd": "and", "BitOr": "or"}
+
+
+def words(expression, names):
+    """A predicate in words: its clauses, with the names of the numbers."""
+
+    def walk(node):
+        kind = type(node).__name__
+        match node:
+            case ast.BoolOp(values=values):
+                return "; ".join(map(walk, values))
+            case ast.Compare(left=left, ops=ops, comparators=rights):
+                parts = [walk(left)]
+                for op, right in zip(ops, rights, strict=True):
+                    parts += [RELATION[type(op).__name__], walk(right)]
+                return " ".join(parts)
+            case ast.BinOp(left=left, op=op, right=right):
+                return f"{walk(left)} {SIGNS[type(op).__name__]} {walk(right)}"
+            case ast.UnaryOp(operand=operand):
+                return ("not " if isinstance(node.op, ast.Not) else "−") + walk(operand)
+            case ast.Call(func=ast.Name(id="all"), args=[inner]):
+                return f"{walk(inner)}, for each"
+            case ast.Call(func=ast.Name(id="abs"), args=[inner]):
+                return f"∣{walk(inner)}∣"
+            case ast.Call(func=ast.Name(id=name), args=[inner]):
+                return f"{SUMMARY[name]} {walk(inner)}"
+            case ast.Subscript(value=value):
+                at = ast.literal_eval(node.slice)
+                return f"{ORDER.get(at, f'entry {at + 1}')} of {walk(value)}"
+            case ast.Name(id=name):
+                plain = name in ("measured", "predicted", "tolerance")
+                return f"*{name if plain else mathematics(names.get(name, name))}*"
+            case ast.Constant(value=value):
+                return number(value)
+        raise ValueError(f"predicate {expression!r}: {kind} has no words")
+
+    return walk(ast.parse(expression.strip(), mode="eval").body)
+
+
+def measurements(claim, found):
+    """Markdown: every number of a claim by name, beside what was predicted."""
+    if not found:
+        return ""
+    rows = [["number", "value"]]
+    beside = {name: numbers(found[name]) for name in ("measured", "predicted", "tolerance")}
+    told = {name: claim.names.get(name, name) for name in (*beside, *found["details"])}
+    values = beside | {name: numbers(value) for name, value in found["details"].items()}
+    for name, value in values.items():
+        role = f"*{name}*: " if name in beside and told[name] != name else ""
+        rows.append([role + mathematics(told[name]), value])
+    return table(rows)
 
 
 def facts(claim, found, roles):
@@ -106,20 +242,20 @@ def facts(claim, found, roles):
     figures = "".join(f"; {{numref}}`{name}`" for name in claim.figures)
     stored = ", ".join(f"`{name}`" for name in origin.get("from_record", ()))
     known = {
-        "claimed by": WHOSE[claim.thesis],
-        **{name: numbers(found.get(name)) for name in ("measured", "predicted", "tolerance")},
-        "runs": f"{len(seeds)} seeds" if seeds else "deterministic",
-        "range": claim.range,
-        "refuted by": claim.refuted_by,
-        "it holds if": f"`{claim.predicate.strip()}`",
-        "as printed, it would need": claim.printed and f"`{claim.printed.strip()}`",
+        "it holds if": words(claim.predicate, claim.names),
+        "as printed, it would need": claim.printed and words(claim.printed, claim.names),
+        "changed after a measurement": mathematics(" ".join(claim.changed)),
+        "range": mathematics(claim.range),
+        "refuted by": mathematics(claim.refuted_by),
+        "status": f"{claim.status}; {f'{len(seeds)} seeds' if seeds else 'deterministic'}",
         "see": link(claim.label, roles) + figures,
+        "measure it": f"`python -m paper claims {claim.id}`"
+        + (stored and f" (evaluates the stored runs of {stored})"),
         "tests": ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests),
         "recorded": origin and recorded_with(origin),
-        "measured anew": stored
-        and f"only the short form: the full one reads the stored runs of {stored}",
     }
-    return "\n".join(f"{name}\n: {value}\n" for name, value in known.items() if value)
+    listed = "\n".join(f"{name}\n: {value}\n" for name, value in known.items() if value)
+    return f"{measurements(claim, found)}\n\n{listed}"
 
 
 def recorded_with(origin):
@@ -132,11 +268,13 @@ def recorded_with(origin):
 
 
 def overview(claims, records):
-    """Markdown: the ids of the claims by verdict, each a link to its entry."""
+    """Markdown: the claims by verdict, each a link to its entry."""
     rows = [["verdict", "claims"]]
     for name in VERDICTS:
-        links = [f"{{ref}}`{c.id} <{anchor(c)}>`" for c in claims if verdict(c, records) == name]
-        rows += [[f"**{name}** ({len(links)})", ", ".join(links)]] if links else []
+        links = [
+            f"{{ref}}`{title(c)} <{anchor(c)}>`" for c in claims if verdict(c, records) == name
+        ]
+        rows += [[f"{name} ({len(links)})", ", ".join(links)]] if links else []
     return table(rows)
 
 
@@ -145,7 +283,16 @@ def anchor(claim):
     return "claim-" + claim.id.replace("/", "-")
 
 
+def listed(claim, section):
+    """Whether a claim belongs in a section: a thesis's number, or a wing for our own results."""
+    if claim.thesis != "ours" or section in WHOSE:
+        return claim.thesis == section
+    return section == (wing(claim) if wing(claim) in WINGS else "others")
+
+
 SHOWN = {"ledger-summary": summary, "ledger-counts": counts, "ledger-overview": overview}
+#: Widths of the printed table's columns, in parts of the line.
+COLUMNS = r"p{0.64\linewidth}>{\raggedright\arraybackslash}p{0.29\linewidth}"
 
 
 class Ledger(SphinxDirective):
@@ -170,18 +317,37 @@ class Ledger(SphinxDirective):
         return node.children
 
     def _entries(self, claims, records):
-        """Of each claim one line, and on the website a box that opens to the numbers."""
+        """Of each claim, on the website a line that opens to its numbers; in print a table."""
         roles, shown = labels(chapter_texts(self.env.srcdir).values()), []
-        for claim in claims:
-            if self.arguments[0] == (wing(claim) if wing(claim) in WINGS else "others"):
-                came = verdict(claim, records)
-                text = f"({anchor(claim)})=\n**{claim.id}.** {claim.statement.strip()}"
-                target, line = self._parse(text)
-                badge = nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
-                line += [nodes.Text(" "), badge, nodes.Text(f" ({claim.status})")]
-                inner = self._parse(facts(claim, records.get(claim.id, {}), roles))
-                shown += [_html('<details class="claim"><summary>'), target, line]
-                shown += [_html("</summary>"), *inner, _html("</details>")]
+        rows, places = [["statement", "verdict and number"]], []
+        for claim in (c for c in claims if listed(c, self.arguments[0])):
+            came, found = verdict(claim, records), records.get(claim.id, {})
+            holds = mathematics(claim.statement)
+            told = f"*As printed:* {mathematics(claim.sentence)} *Here:* " if claim.sentence else ""
+            told += holds
+            target, line = self._parse(f"({anchor(claim)})=\n**{title(claim)}.** {told}")
+            badge = nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
+            after = line.index(next(line.findall(nodes.strong))) + 1
+            line[after:after] = [nodes.Text(" "), badge]
+            opened = f'<details class="claim" data-verdict="{came}"><summary>'
+            inner = [_html(opened), target, line, _html("</summary>")]
+            inner += [*self._parse(facts(claim, found, roles)), _html("</details>")]
+            shown.append(addnodes.only("", *inner, expr="not latex"))
+            places.append(
+                rf"\phantomsection\label{{\detokenize{{{self.env.docname}:{anchor(claim)}}}}}"
+            )
+            short = "; ".join(
+                f"*{name}* {numbers(found[name])}" for name in ("measured", "predicted") if found
+            )
+            quantity = mathematics(claim.names.get("measured", ""))
+            rows.append([f"**{title(claim)}.** {told}", f"**{came}.** {quantity}: {short}"])
+        if len(rows) > 1:
+            printed = self._parse(table(rows))
+            for node in printed:
+                node["classes"].append("longtable")
+            spec = addnodes.tabular_col_spec(spec=COLUMNS)
+            labelled = nodes.raw("", "".join(places), format="latex")
+            shown.append(addnodes.only("", labelled, spec, *printed, expr="latex"))
         return shown
 
 
@@ -192,7 +358,9 @@ def _html(text):
 def collect(app):
     """figure -> [(text, address from the site's root), ...], and the records to copy."""
     root = Path(app.srcdir)
-    app.figure_links, app.figure_records = {}, set()
+    app.figure_links, app.figure_records, app.claim_ids = {}, set(), set()
+    if (root / "claims.yml").exists():
+        app.claim_ids = {claim.id for claim in read_claims(root / "claims.yml")}
     if app.builder.name != "html" or not (root / "claims.yml").exists():
         return  # print has no links to pages
     _, measured = read_ledger(root / "results" / "claims.json")
@@ -221,6 +389,18 @@ def _under_figures(app, doctree, docname):
             figure += nodes.legend("", line)
 
 
+def _ids_as_links(app, doctree):
+    """A claim's id in the text becomes a link to its entry."""
+    for literal in list(doctree.findall(nodes.literal)):
+        target = "claim-" + literal.astext().replace("/", "-")
+        known = literal.astext() in app.claim_ids and app.env.docname != LEDGER
+        if known and not isinstance(literal.parent, nodes.reference | addnodes.pending_xref):
+            told = {"refdomain": "std", "reftype": "ref", "refexplicit": True, "refwarn": True}
+            link = addnodes.pending_xref("", **told, reftarget=target, refdoc=app.env.docname)
+            literal.replace_self(link)
+            link += literal
+
+
 def _copy_records(app, exception):
     if exception is None and app.builder.name == "html":
         Path(app.outdir, FOLDER).mkdir(exist_ok=True)
@@ -233,6 +413,7 @@ def setup(app):
     for name in (*SHOWN, "ledger-claims"):
         app.add_directive(name, Ledger)
     app.connect("builder-inited", collect)
+    app.connect("doctree-read", _ids_as_links)
     app.connect("doctree-resolved", _under_figures)
     app.connect("build-finished", _copy_records)
     return {"parallel_read_safe": True}

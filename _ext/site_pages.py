@@ -25,7 +25,7 @@ from notebooks import built
 VARIANT = "mathjax/tex-svg.js"
 BINDER = "https://mybinder.org"
 BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
-#: The live figures' page names its scripts itself; loaded twice, their buttons would act twice.
+#: Pages with live figures name their scripts themselves; loaded twice, their buttons would act twice.
 UNUSED = ("THEBE_JS_URL", "sphinx-thebe", "live/")
 PDF = "learning_dynamics.pdf"
 LANDING = "chapters/index.html"

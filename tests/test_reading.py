@@ -3,12 +3,16 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
 from playwright._impl._driver import compute_driver_executable
+from sphinx import addnodes
 
 import api_page
 import ledger_page
@@ -82,6 +86,21 @@ def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
     }
 
 
+def test_a_claims_id_in_the_text_leads_to_its_entry():
+    known, other = nodes.literal("", "saddles/any-loss"), nodes.literal("", "saddles/theory")
+    page = nodes.paragraph("", "", known, other)
+    app = SimpleNamespace(claim_ids={"saddles/any-loss"}, env=SimpleNamespace(docname="chapters/a"))
+    ledger_page._ids_as_links(app, page)
+    (link,) = page.findall(addnodes.pending_xref)
+    assert link["reftarget"] == "claim-saddles-any-loss" and link.astext() == "saddles/any-loss"
+
+
+def test_no_id_in_the_text_is_out_of_date():
+    known = {claim.id for claim in read_claims(ROOT / "claims.yml")}
+    texts = "".join(path.read_text() for path in ROOT.glob("chapters/**/*.md"))
+    assert set(re.findall(r"`((?:saddles|scales|together|kernels)/[a-z0-9-]+)`", texts)) <= known
+
+
 def test_the_api_has_a_page_for_each_package_and_module(tmp_path):
     stale = tmp_path / "api" / "modules" / "learning_dynamics.gone.md"
     stale.parent.mkdir(parents=True)
@@ -137,4 +156,40 @@ def test_ledger_counts_add_up():
     numbers = [int(n) for n in re.findall(r"\*\*(\d+)", counts(claims, records))]
     assert numbers[0] == len(claims) == sum(numbers[1:])
     text = overview(claims, records)
-    assert all(text.count(f"`{claim.id} <") == 1 for claim in claims)
+    assert all(text.count(f"<{ledger_page.anchor(claim)}>") == 1 for claim in claims)
+
+
+def test_a_thesis_is_judged_by_what_it_prints():
+    claim = read_claims(ROOT / "claims.yml")[0]
+    kinds = {("holds", "derived"): "true", ("holds", "conditional"): "true with a correction"}
+    kinds |= {("holds-corrected", "derived"): "true with a correction"}
+    kinds |= {
+        ("holds-corrected", "refuted"): "false as printed",
+        ("fails", "derived"): "false as printed",
+    }
+    for (came, status), told in kinds.items():
+        assert (
+            ledger_page.verdict(replace(claim, status=status), {claim.id: {"verdict": came}})
+            == told
+        )
+    own = replace(claim, thesis="ours")
+    assert ledger_page.verdict(own, {claim.id: {"verdict": "fails"}}) == "fails"
+    assert ledger_page.verdict(claim, {}) == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("like epsilon^(1 - s_2/s_1), then", r"like $\epsilon ^{1 - s_2/s_1}$, then"),
+        ("(n/m)^((K-2)/2) from 1e-8", r"$(n/m)^{(K-2)/2}$ from $10^{-8}$"),
+        ("`random_linear` and s_1 = 2", r"`random_linear` and $s_1$ = 2"),
+        ("a (leaky) ReLU net, $\\alpha_1$", r"a (leaky) ReLU net, $\alpha_1$"),
+    ],
+)
+def test_plain_formulas_become_mathematics(text, shown):
+    assert ledger_page.mathematics(text) == shown
+
+
+def test_a_condition_is_told_in_words():
+    told = ledger_page.words("all(abs(measured - 1) <= 0.1) and max(a) > b[0]", {"a": "share"})
+    assert told == "∣*measured* − 1∣ ≤ 0.1, for each; largest *share* > first of *b*"

@@ -59,22 +59,12 @@
     const losses = [], snapshots = [];
     let diverged = -1;
     for (let t = 0; t <= options.steps; t++) {
-      const w = [[0, 0], [0, 0]];
-      for (const u of s)
-        for (let i = 0; i < 2; i++) for (let j = 0; j < 2; j++) w[i][j] += u[2 + i] * u[j];
+      const w = mapOf(s);
       const loss = lossOf(w, m);
       if (!Number.isFinite(loss) || loss > 1e12) { diverged = t; break; }
       losses.push(loss);
       if (t % options.every === 0) snapshots.push(s.map((row) => row.slice()));
-      const wxx = mul(w, m.xx);
-      const r = m.yx.map((row, i) => row.map((v, j) => v - wxx[i][j]));
-      for (const u of s) {
-        const [a0, a1, b0, b1] = u;
-        u[0] += options.stepSize * (b0 * r[0][0] + b1 * r[1][0]);
-        u[1] += options.stepSize * (b0 * r[0][1] + b1 * r[1][1]);
-        u[2] += options.stepSize * (r[0][0] * a0 + r[0][1] * a1);
-        u[3] += options.stepSize * (r[1][0] * a0 + r[1][1] * a1);
-      }
+      move(s, residual(w, m), options.stepSize);
     }
     return { losses, snapshots, diverged };
   }
@@ -95,14 +85,89 @@
     return norm(p.map((row, i) => row.map((v, j) => v - q[i][j]))) <= 1e-10 * norm(m.xx) * norm(b);
   }
 
+  /* The modes in the order in which they escape: left vectors u_k and gains mu_k. */
+  function modes(m) {
+    const gains = m.yy; // Syx Sxx^-1 Syx' of a noiseless teacher
+    const { vectors } = eigen(commutes(m) ? mul(m.yx, transpose(m.yx)) : gains);
+    return { vectors, mu: vectors.map((u) => dot(u, times(gains, u))), total: gains[0][0] + gains[1][1] };
+  }
+
+  /* The place Lambda = epsilon^2 m_1 sqrt(m_0) of an initial scale on the axis of richness, and back. */
+  const richness = (scale) => scale * scale * UNITS * Math.SQRT2;
+  const scaleOf = (place) => Math.sqrt(place / (UNITS * Math.SQRT2));
+
+  const dot = (a, b) => a[0] * b[0] + a[1] * b[1];
+  const times = (a, v) => [dot(a[0], v), dot(a[1], v)];
+  const mapOf = (s) => [0, 1].map((i) => [0, 1].map((j) => s.reduce((sum, u) => sum + u[2 + i] * u[j], 0)));
+
+  /* Share of each mode that is learned, u_k' W Syx' u_k / mu_k, for each snapshot; 0 for a mode without target. */
+  function shares(options, snapshots) {
+    const m = moments(options), { vectors, mu } = modes(m);
+    return snapshots.map((s) => {
+      const learned = mul(mapOf(s), transpose(m.yx));
+      return vectors.map((u, k) => (mu[k] > 1e-12 * mu[0] ? dot(u, times(learned, u)) / mu[k] : 0));
+    });
+  }
+
+  /* Angle in degrees, -90 to 90, of the leading input direction of W from that of Syx: for each
+   * snapshot, and (`end`) of the map of rank one at which the run rests. */
+  function turn(options, snapshots) {
+    const m = moments(options);
+    const leading = (w) => { const v = eigen(mul(transpose(w), w)).vectors[0]; return Math.atan2(v[1], v[0]); };
+    const from = leading(m.yx);
+    const apart = (w) => { const d = ((leading(w) - from) * 180) / Math.PI; return d - 180 * Math.round(d / 180); };
+    const u = modes(m).vectors[0]; // the map of rank one at which the run rests is u u' Syx Sxx^-1
+    const [[a, b], [, d]] = m.xx, det = a * d - b * b, c = times(transpose(m.yx), u);
+    const row = [(d * c[0] - b * c[1]) / det, (a * c[1] - b * c[0]) / det];
+    return { angles: snapshots.map((s) => apart(mapOf(s))), end: apart(u.map((v) => row.map((x) => v * x))) };
+  }
+
+  /* The plateau-skipping algorithm on the same problem, as a list of frames: each with its kind
+   * (direction, jump, saddle, end), the loss, the units and the gradients evaluated so far; a saddle has the
+   * losses on the way to it. A unit is placed where the loss stops falling along its direction. */
+  function skip(options) {
+    const m = moments(options), units = [], frames = [];
+    let evaluations = 0, first = 0;
+    const show = (kind, more) => frames.push({ kind, loss: lossOf(mapOf(units), m), units: units.map((u) => u.slice()), evaluations, ...more });
+    for (;;) {
+      const r = residual(mapOf(units), m);
+      evaluations++;
+      const { values, vectors } = eigen(mul(r, transpose(r))), rate = Math.sqrt(Math.max(values[0], 0));
+      first = first || rate;
+      if (!(rate > 1e-7 * first) || units.length === 2) { show("end", { rate }); return frames; }
+      const u = vectors[0], v = times(transpose(r), u).map((x) => x / rate);
+      const size = rate / dot(v, times(m.xx, v));
+      show("direction", { rate, size });
+      units.push([...v, ...u].map((x) => x * Math.sqrt(size)));
+      show("jump", { rate, size });
+      const losses = [];
+      for (let t = 0; t < 20000; t++) {
+        losses.push(lossOf(mapOf(units), m));
+        evaluations++;
+        if (move(units, residual(mapOf(units), m), options.stepSize) <= 1e-9 * first) break;
+      }
+      show("saddle", { losses });
+    }
+  }
+
+  const residual = (w, m) => { const wxx = mul(w, m.xx); return m.yx.map((row, i) => row.map((v, j) => v - wxx[i][j])); };
+
+  /* One step of every unit, in place; the largest entry of the gradient. */
+  function move(s, r, stepSize) {
+    let largest = 0;
+    for (const u of s) {
+      const [a0, a1, b0, b1] = u;
+      const g = [b0 * r[0][0] + b1 * r[1][0], b0 * r[0][1] + b1 * r[1][1], r[0][0] * a0 + r[0][1] * a1, r[1][0] * a0 + r[1][1] * a1];
+      for (let i = 0; i < 4; i++) u[i] += stepSize * g[i];
+      largest = Math.max(largest, ...g.map(Math.abs));
+    }
+    return largest;
+  }
+
   /* Levels of the loss, and the steps of the two drops (Infinity if a mode never wakes). */
   function staircase(options) {
     const m = moments(options);
-    const gains = m.yy; // Syx Sxx^-1 Syx' of a noiseless teacher
-    const order = commutes(m) ? mul(m.yx, transpose(m.yx)) : gains;
-    const { vectors } = eigen(order);
-    const mu = vectors.map((u) => u[0] * (gains[0][0] * u[0] + gains[0][1] * u[1]) + u[1] * (gains[1][0] * u[0] + gains[1][1] * u[1]));
-    const total = gains[0][0] + gains[1][1];
+    const { vectors, mu, total } = modes(m);
     const levels = [total / 2, (total - mu[0]) / 2, Math.max(0, (total - mu[0] - mu[1]) / 2)];
     const first = eigen(mul(m.yx, transpose(m.yx))).values.map((v) => Math.sqrt(Math.max(v, 0)));
     const u = vectors[1];
@@ -131,5 +196,5 @@
     return points;
   }
 
-  return { UNITS, moments, start, train, staircase, corners };
+  return { UNITS, moments, start, train, staircase, corners, shares, turn, skip, richness, scaleOf };
 });

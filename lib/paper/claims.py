@@ -86,6 +86,9 @@ class Claim:
         `check_reproduce` for its limits.
     tests, figures : evidence by name: pytest ids and figure labels.
     audit     : too slow for `make test`; re-measured by `make audit`.
+    sentence  : what the thesis prints, translated, with its place.
+    names     : what a number of the evidence is, with its unit, by its name there.
+    changed   : thresholds and tolerances that were changed after a measurement: old value, reason.
     """
 
     id: str
@@ -103,6 +106,9 @@ class Claim:
     reproduce: float = 1e-6
     reproduce_absolute: float = 1e-9
     audit: bool = False
+    sentence: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    changed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

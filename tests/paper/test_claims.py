@@ -255,6 +255,12 @@ class TestEachClaim:
         assert callable(function)
         assert getattr(function, "claim", claim.id) == claim.id
 
+    def test_names_its_numbers_and_quotes_its_thesis(self, claim):
+        recorded = RECORDS[claim.id]
+        numbers = {"measured", "predicted", "tolerance", *recorded["details"]}
+        assert {"measured", *recorded["details"]} <= claim.names.keys() <= numbers
+        assert claim.sentence or claim.thesis == "ours"
+
     def test_record_follows_from_its_numbers(self, claim):
         assert claim.id in RECORDS, "run `make claims` (or `make audit`)"
         assert not faults(claim, RECORDS[claim.id])

@@ -11,6 +11,9 @@ import pytest
 import torch
 from playwright._impl._driver import compute_driver_executable
 
+from learning_dynamics.problems import Problem
+from learning_dynamics.runtime import generator
+from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.scales.orders import predict_exponents
 from learning_dynamics.scales.parametrizations import scheme
 from paper.live import LiveRun, moments_of, run_live, start_directions
@@ -22,6 +25,8 @@ const core = require(process.argv[1]);
 const o = JSON.parse(process.argv[2]);
 console.log(JSON.stringify({
   run: core.train(o), staircase: core.staircase(o), moments: core.moments(o), start: core.start(),
+  shares: core.shares(o, core.train(o).snapshots), turn: core.turn(o, core.train(o).snapshots),
+  skip: core.skip(o),
 }));
 """
 
@@ -52,6 +57,7 @@ CASES = {
     "large": LiveRun(init_scale=1.0, step_size=0.02, steps=300),
     "isotropic": LiveRun(anisotropy=1.0),
     "commuting": LiveRun(angle=0.0, anisotropy=9.0, target=(1.0, 2.5)),
+    "swapped": LiveRun(angle=90.0, anisotropy=2.0),  # one mode has the correlation, one the gain
     "tied": LiveRun(angle=90.0, target=(2.0, 2.0)),
 }
 
@@ -75,6 +81,77 @@ def test_browser_and_package_agree(name):
     torch.testing.assert_close(drops, predicted, rtol=RTOL, atol=1e-9)
     torch.testing.assert_close(double(theirs["start"]), start_directions(), rtol=0, atol=1e-13)
     torch.testing.assert_close(double(theirs["moments"]["yx"]), moments_of(config)[0].yx)
+
+
+def maps(live):
+    """W_2 W_1 of the package's run at every 50th step."""
+    units = live.trajectory["units"][0, ::50]
+    return units[:, :, 2:].mT @ units[:, :, :2]
+
+
+def apart(angle, other):
+    """Degrees between two axes, -90 to 90."""
+    return (torch.rad2deg(angle - other) + 90) % 180 - 90
+
+
+def axis(vectors):
+    return torch.atan2(vectors[..., 1], vectors[..., 0])
+
+
+@pytest.mark.parametrize("name", ["first", "tiny", "isotropic", "commuting", "swapped"])
+def test_what_the_figures_show_of_the_map_is_that_of_the_package(name):
+    theirs, live = in_node(CASES[name]), run_live(CASES[name])
+    moments, teacher = moments_of(CASES[name])
+    products = maps(live)
+    # Shares in the basis of the modes; which comes first is told by the levels that the package predicts.
+    gains = -2 * live.staircase.levels[:3].diff()
+    basis = torch.linalg.eigh(moments.yy).eigenvectors
+    found = ((basis.mT @ moments.yy @ basis).diagonal()[:, None] - gains).abs().argmin(0)
+    basis = basis[:, found]
+    shares = torch.einsum("ok,toi,pi,pk->tk", basis, products, moments.yx, basis) / gains
+    torch.testing.assert_close(double(theirs["shares"]), shares, rtol=1e-7, atol=1e-9)
+    leading = torch.linalg.svd(products)[2][:, 0]
+    start, end = (
+        torch.linalg.svd(w)[2][0] for w in (moments.yx, basis[:, :1] @ basis[:, :1].mT @ teacher)
+    )
+    distance = apart(torch.deg2rad(double(theirs["turn"]["angles"])), axis(leading) - axis(start))
+    assert float(distance[1:].abs().max()) < 1e-5  # at the start itself no direction leads
+    off = apart(torch.deg2rad(double(theirs["turn"]["end"])), axis(end) - axis(start))
+    assert abs(float(off)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["first", "isotropic", "commuting", "swapped"])
+def test_the_skipping_figure_visits_the_saddles_that_the_package_visits(name):
+    moments, teacher = moments_of(CASES[name])
+    values, vectors = torch.linalg.eigh(moments.xx)
+    inputs = (2 * values).sqrt() * vectors
+    path = skip_plateaus(
+        Problem(inputs, teacher @ inputs, teacher), width=4, generator=generator(0)
+    )
+    frames = in_node(CASES[name])["skip"]
+    visited = [0.5 * float(moments.yy.trace())]
+    visited += [frame["loss"] for frame in frames if frame["kind"] == "saddle"]
+    assert [frame["kind"] for frame in frames] == ["direction", "jump", "saddle"] * 2 + ["end"]
+    levels = run_live(CASES[name]).staircase.levels[:3].tolist()
+    assert visited == pytest.approx(levels, rel=1e-6, abs=1e-9)
+    losses = [saddle.loss for saddle in path.saddles]
+    if (
+        name == "swapped"
+    ):  # `skip_plateaus` descends on, to the best map of rank one; so says the book
+        assert losses[1] < 0.8 * visited[1]
+    else:
+        assert visited == pytest.approx(losses, rel=1e-6, abs=1e-9)
+    # A jump lands where the loss stops falling: s^2 / 2 kappa below, kappa the curvature along it.
+    for before, after in zip(frames, frames[1:], strict=False):
+        if after["kind"] == "jump":
+            fall = before["loss"] - after["loss"]
+            assert fall == pytest.approx(before["rate"] * before["size"] / 2, rel=1e-9)
+
+
+def test_a_target_of_zero_is_skipped_in_one_jump():
+    frames = in_node(LiveRun(target=(2.0, 0.0)))["skip"]
+    assert [frame["kind"] for frame in frames] == ["direction", "jump", "saddle", "end"]
+    assert all(frame["loss"] > -1e-12 for frame in frames)
 
 
 def test_divergence_is_reported():
