@@ -56,7 +56,7 @@ def plot_minibatches(result: xr.Dataset) -> Figure:
             ax.errorbar(x, row.measured / row.plain, bars, color=COLOURS[i], fmt="o", markersize=3)
             ax.plot(x, row.predicted / row.plain, "_", color="black", markersize=14)
         ax.axhline(1, color="0.6", linestyle="--", linewidth=0.8)
-        ax.set_xticks(at, labels)
+        ax.set_xticks(at, labels, fontsize=7)
         ax.set(xlabel="samples of a step, of 40", ylabel=f"{name}, over the full batch's")
     return figure
 
@@ -84,6 +84,7 @@ def plot_edge(result: xr.Dataset) -> Figure:
         ax.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
         ax.minorticks_off()
     axes[0].set_ylabel(r"$\eta\, s_1$")
+    axes[0].set_yticks([0.25, 0.5, 1, 2], ["0.25", "0.5", "1", "2"])
     axes[1].axhline(2, color="black", linewidth=0.8)
     axes[1].set_ylabel(r"$\eta\, a_{\min}$, the flattest layers")
     axes[1].set_yticks([1, 2, 4], ["1", "2", "4"])

@@ -4,7 +4,6 @@ Momentum is judged through three drops of random problems, minibatches at the fi
 what is predicted is the Lyapunov exponents of a random product of matrices.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from learning_dynamics.problems import Moments, Problem
 from learning_dynamics.runtime import check_alive, check_choice, check_share, generator
 from learning_dynamics.saddles.linear_nets.modes import grade_rows, mode_values, stack_moments
 from learning_dynamics.saddles.theory import staircase
-from learning_dynamics.saddles.theory.alignment import update_matrix
+from learning_dynamics.saddles.theory.alignment import modes_at_escape, update_matrix
 from learning_dynamics.saddles.theory.growth_bound import growth_bound, leading_projector
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence, claim
@@ -141,10 +140,9 @@ def three_drops(
         force = linear_force(s, all_runs.yx - s[..., INPUTS:].mT @ s[..., :INPUTS] @ all_runs.xx)
         v = beta * v + force
         both = torch.cat([s + e * (v if kind == "heavy ball" else force + beta * v), v], -1)
-    log = torch.stack(modes, 1).log()
-    found = _escapes(log, torch.arange(0, steps + 1, every), 3)
+    ratio, time = _escapes(torch.stack(modes, 1), torch.arange(0, steps + 1, every), 3)
     data, logs = {}, xr.DataArray(np.log(np.array(scales)), dims="scale")
-    for name, x, way in (("power", found["ratio"], 1), ("pace", found["time"], -1)):
+    for name, x, way in (("power", ratio, 1), ("pace", time, -1)):
         values = xr.DataArray(x.reshape(*grid, 3), dims=("problem", "scale", "escape"))
         data[f"{name}_measured"] = fit_slope(way * logs, values).slope
     theory = {"power": powers, "pace": pace, "plain_power": plain[1]}
@@ -152,17 +150,13 @@ def three_drops(
     return xr.Dataset(data)
 
 
-def _escapes(log: Tensor, steps: Tensor, drops: int) -> dict[str, Tensor]:
-    """`ratio` and `time` (run, escape) from log sigma(S) (run, record, mode), linear in between."""
-    time = torch.stack(
-        [crossing_steps(-log[..., k], log.new_full((len(log), 1), -math.log(ESCAPED)), steps)[:, 0]
-         for k in range(drops)], -1
-    )  # fmt: skip
-    at = (time / float(steps[1])).clamp(max=len(steps) - 1.001)
-    row, low = torch.arange(len(log))[:, None], at.long()
-    gap = log[..., :drops] - log[..., 1 : drops + 1]
-    k, part = torch.arange(drops), at - low
-    return {"ratio": -((1 - part) * gap[row, low, k] + part * gap[row, low + 1, k]), "time": time}
+def _escapes(modes: Tensor, steps: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """log sigma_{k+1}(S)/sigma_k(S) and the step at each escape (run, escape), from sigma(S)."""
+    level = modes.new_full((len(modes), 1), -math.log(ESCAPED))
+    at = [modes_at_escape(modes, k + 1, ESCAPED) for k in range(count)]
+    ratios = [(values[:, k + 1] / values[:, k]).log() for k, values in enumerate(at)]
+    times = [crossing_steps(-modes[..., k].log(), level, steps)[:, 0] for k in range(count)]
+    return torch.stack(ratios, -1), torch.stack(times, -1)
 
 
 class Batches:
@@ -227,20 +221,18 @@ def minibatches(config: Config, batch: int, shuffled: bool) -> xr.Dataset:
         theory = [[float(1 - e[1] / e[0]), float(1 / e[0])] for e in (chains, (eta * s).log1p())]
         rows = unit_starts(config.runs, scales, (NARROW, WIDTH), seed=f"one-law-{i}")
         draw = Batches(problem, batch, config.runs, shuffled, f"runs-{i}")
-        records: list[Tensor] = []
-        sizes = torch.zeros(1)
+        records, small = [], torch.ones(len(rows), dtype=torch.bool)
         # All scales of a run see the same batches, so that its slope scatters less.
-        while not records or bool((sizes < ESCAPED).any()):
+        while bool(small.any()):
             rows = grade_rows(rows)
-            records.append(grade_rows(rows)[:, :2].norm(dim=-1).log())
-            sizes = records[-1][:, 0].exp()
-            small = (sizes < ESCAPED)[:, None, None]  # the others rest
+            records.append(grade_rows(rows)[:, :2].norm(dim=-1))
+            small = records[-1][:, 0] < ESCAPED  # the others rest
             for _ in range(EVERY):
                 xx, yx = (m.repeat_interleave(len(scales), 0) for m in draw())
                 w = rows[..., INPUTS:].mT @ rows[..., :INPUTS]
-                rows = rows + eta * small * linear_force(rows, yx - w @ xx)
-        found = _escapes(torch.stack(records, 1), EVERY * torch.arange(len(records)), 1)
-        both = torch.cat([-found["ratio"], found["time"]], -1).unflatten(0, (-1, len(scales)))
+                rows = rows + eta * small[:, None, None] * linear_force(rows, yx - w @ xx)
+        ratio, time = _escapes(torch.stack(records, 1), EVERY * torch.arange(len(records)), 1)
+        both = torch.cat([-ratio, time], -1).unflatten(0, (-1, len(scales)))
         slopes = (both[:, -1] - both[:, 0]) / (logs[-1] - logs[0])
         means = np.array([mean_interval(slopes[:, law]) for law in range(2)])
         data = {"measured": means[:, 0], "half_width": means[:, 0] - means[:, 1]}
@@ -293,19 +285,16 @@ def controls(config: Config) -> xr.Dataset:
     for name in OPTIMISERS:
         linear = name not in ("Adam", "Muon")
         rate, late = (0.2, 200) if linear else (0.01, 100)
-        found = _escapes(
-            trained(name, starts, rate, late, lambda: (xx, yx)).log(), torch.arange(late + 1), 1
-        )
-        power = fit_slope(
-            logs, xr.DataArray(found["ratio"].reshape(-1, len(scales)), dims=("problem", "scale"))
-        )
+        modes = trained(name, starts, rate, late, lambda: (xx, yx))
+        ratio = _escapes(modes, torch.arange(late + 1), 1)[0].reshape(-1, len(scales))
+        power = fit_slope(logs, xr.DataArray(ratio, dims=("problem", "scale"))).slope
         draw = Batches(problems[0], 5, 1, False, name)
         modes = trained(name, flat, 0.05 / float(rates[0, 0]), 150, draw)
         beta = 0.0 if name == "gradient descent" else 0.9
         kind = "Nesterov" if name == "Nesterov" else "heavy ball"
         z = root(rates[:: len(scales), :2] / rates[:: len(scales), :1], rate, beta, kind).log()
         law = 1 - z[:, 1] / z[:, 0] if linear else torch.full_like(z[:, 0], torch.nan)
-        variables = {"own": power.slope, "own_predicted": ("problem", law)}
+        variables = {"own": power, "own_predicted": ("problem", law)}
         variables["rank"] = float((modes > 1e-4 * modes[..., :1]).sum(-1).max())
         parts.append(xr.Dataset(variables))
     return xr.concat(parts, "optimiser").assign_coords(optimiser=list(OPTIMISERS))
@@ -372,15 +361,16 @@ def one_law(result: xr.Dataset) -> Evidence:
     later = abs(result.power_measured - result.power).isel(escape=slice(1, None))
     pace = abs(result.pace_measured / result.pace - 1)
     noise = abs(result.measured / result.predicted - 1)
-    again = [", " in str(name) for name in result.draw.values]
+    again = np.array([", " in str(name) for name in result.draw.values])
     plain = abs(result.plain / result.predicted - 1)
     least = abs(result.plain_power / result.power - 1).isel(escape=0)
-    size = [str(name).split(",")[0] for name in result.draw.values]
-    pairs = [(i, size.index(b)) for i, b in enumerate(size) if again[i] and size.index(b) < i]
-    other = [float(abs(result.predicted[j] / result.measured[i] - 1).max()) for i, j in pairs]
+    other = [
+        float(abs(result.predicted.sel(draw=str(name).split(",")[0]) / row.measured - 1).max())
+        for name, row in result.isel(draw=again).groupby("draw")
+    ]
     ours = result.sel(optimiser=["gradient descent", "heavy ball", "Nesterov"])
     theirs = result.sel(optimiser=["Adam", "Muon"])
-    noisy = noise.isel(draw=~np.array(again)), noise.isel(draw=again)
+    noisy = noise.isel(draw=~again), noise.isel(draw=again)
     details = {
         "later": later.max(),
         "half_width": (result.half_width / result.predicted).max(),
@@ -401,7 +391,7 @@ def one_law(result: xr.Dataset) -> Evidence:
 
 def main() -> None:
     """Compute the record anew."""
-    attributes = {"provenance": json.dumps(provenance()), "configuration": repr(Config())}
+    attributes = {"command": "python -m paper.saddles.optimisers.one_law", **provenance()}
     write_record("optimisers", compute(Config()).assign_attrs(attributes))
 
 
