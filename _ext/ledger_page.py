@@ -11,8 +11,6 @@ text leads to its entry. Under each figure of the website stand the claims that 
 supports, and the records they were measured from: links to the ledger and to copies beside the pages.
 """
 
-import ast
-import re
 import shutil
 from pathlib import Path
 from statistics import median_low
@@ -34,31 +32,6 @@ VERDICTS = (*PRINTED, "holds", "holds in corrected form", "fails", "not measured
 WINGS = ("saddles", "scales", "together", "kernels")
 TOOLS = ("python", "torch", "numpy")
 WHOSE = {"000": "Arata's thesis", "002": "Utsunomiya's thesis", "ours": "this book"}
-GREEK = "alpha|beta|gamma|delta|epsilon|eta|sigma|Lambda|Delta|Sigma"
-#: Words without blanks but within brackets that they open themselves; those that are mathematics.
-WORD = re.compile(
-    r"\$[^$]*\$|`[^`]*`|\([^()\s]*\)\^(?:[^\s()]|\((?:[^()]|\([^()]*\))*\))+"
-    r"|(?:[^\s()]|(?<=[^\s(])\((?:[^()]|\([^()]*\))*\))+"
-)
-MATHEMATICS = re.compile(
-    rf"(?<![A-Za-z_])(?:(?:{GREEK})(?![a-z])|[A-Za-z]_[A-Za-z0-9{{])"
-    r"|[)~]_|\^|\de-?\d|(?:sqrt|log|max)\(|<<"
-)
-TEX = (
-    (r"(?<![\d.])1e(-?\d+)", r"10^{\1}"),
-    (r"(\d)e(-?\d+)", r"\1 \\times 10^{\2}"),
-    (r"sqrt\(((?:[^()]|\([^()]*\))*)\)", r"\\sqrt{\1}"),
-    (r"([A-Za-z])~", r"\\tilde \1"),
-    (r"\^\(((?:[^()]|\([^()]*\))*)\)", r"^{\1}"),
-    (r"\^(-\d*\([^()]*\))", r"^{\1}"),
-    (r"\^(-[\w.]+(?:/\d+)?|[\d.]{2,})", r"^{\1}"),
-    (r"_min", r"_{\\min}"),
-    (r"_(\w{2,})", r"_{\1}"),
-    (rf"(?<![A-Za-z\\])({GREEK}|log|max)(?![a-z])", r"\\\1 "),
-    (r"\*", r"\\cdot "),
-    (r"\|", r"\\vert "),
-    (r"<<", r"\\ll "),
-)
 
 
 def number(value):
@@ -147,93 +120,20 @@ def table(rows):
     return tabulate(rows, headers="firstrow", tablefmt="github", disable_numparse=True)
 
 
-def mathematics(text):
-    """Formulas of plain text, such as epsilon^(1 - g) or 1e-8, as TeX between dollars."""
-
-    def word(found):
-        whole = found[0]
-        if whole[0] in "$`" or not MATHEMATICS.search(whole):
-            return whole
-        core = whole.rstrip(".,;:")
-        while core.count("(") > core.count(")") and core[0] == "(":
-            core = core[1:]
-        while core.count(")") > core.count("("):
-            core = core[: core.rindex(")")]
-        at = whole.index(core)
-        tex = core
-        for old, new in TEX:
-            tex = re.sub(old, new, tex)
-        return f"{whole[:at]}${tex.strip()}${whole[at + len(core) :]}"
-
-    return re.sub(r"\$ ([=<>+-]) \$", r" \1 ", WORD.sub(word, " ".join(text.split())))
-
-
 def link(label, roles):
     """Markdown: a link to a label of any kind."""
     role = roles.get(label, "ref")
     return f"{{ref}}`the text <{label}>`" if role == "ref" else f"{{{role}}}`{label}`"
 
 
-ORDER = {0: "first", 1: "second", 2: "third", 3: "fourth", 4: "fifth", -1: "last"}
-RELATION = {"LtE": "≤", "GtE": "≥", "Lt": "<", "Gt": ">", "Eq": "=", "NotEq": "≠"}
-SUMMARY = {
-    "max": "largest",
-    "min": "least",
-    "sum": "sum of",
-    "diff": "differences of",
-    "mean": "mean of",
-}
-SIGNS = {"Add": "+", "Sub": "−", "Mult": "×", "Div": "/", "BitAnd": "and", "BitOr": "or"}
-
-
-def words(expression, names):
-    """A predicate in words: its clauses, with the names of the numbers."""
-
-    def walk(node):
-        kind = type(node).__name__
-        match node:
-            case ast.BoolOp(values=values):
-                return "; ".join(map(walk, values))
-            case ast.Compare(left=left, ops=ops, comparators=rights):
-                parts = [walk(left)]
-                for op, right in zip(ops, rights, strict=True):
-                    parts += [RELATION[type(op).__name__], walk(right)]
-                return " ".join(parts)
-            case ast.BinOp(left=left, op=op, right=right):
-                return f"{walk(left)} {SIGNS[type(op).__name__]} {walk(right)}"
-            case ast.UnaryOp(operand=operand):
-                return ("not " if isinstance(node.op, ast.Not) else "−") + walk(operand)
-            case ast.Call(func=ast.Name(id="all"), args=[inner]):
-                return f"{walk(inner)}, for each"
-            case ast.Call(func=ast.Name(id="abs"), args=[inner]):
-                return f"∣{walk(inner)}∣"
-            case ast.Call(func=ast.Name(id=name), args=[inner]):
-                return f"{SUMMARY[name]} {walk(inner)}"
-            case ast.Subscript(value=value):
-                at = ast.literal_eval(node.slice)
-                return f"{ORDER.get(at, f'entry {at + 1}')} of {walk(value)}"
-            case ast.Name(id=name):
-                plain = name in ("measured", "predicted", "tolerance")
-                return f"*{name if plain else mathematics(names.get(name, name))}*"
-            case ast.Constant(value=value):
-                return number(value)
-        raise ValueError(f"predicate {expression!r}: {kind} has no words")
-
-    return walk(ast.parse(expression.strip(), mode="eval").body)
-
-
 def measurements(claim, found):
     """Markdown: every number of a claim by name, beside what was predicted."""
     if not found:
         return ""
-    rows = [["number", "value"]]
-    beside = {name: numbers(found[name]) for name in ("measured", "predicted", "tolerance")}
-    told = {name: claim.names.get(name, name) for name in (*beside, *found["details"])}
-    values = beside | {name: numbers(value) for name, value in found["details"].items()}
-    for name, value in values.items():
-        role = f"*{name}*: " if name in beside and told[name] != name else ""
-        rows.append([role + mathematics(told[name]), value])
-    return table(rows)
+    values = {name: numbers(found[name]) for name in ("measured", "predicted", "tolerance")}
+    values |= {name: numbers(value) for name, value in found["details"].items()}
+    rows = [(f"`{name}`", claim.names.get(name, ""), value) for name, value in values.items()]
+    return table([("number", "what it is", "value"), *rows])
 
 
 def facts(claim, found, roles):
@@ -242,11 +142,11 @@ def facts(claim, found, roles):
     figures = "".join(f"; {{numref}}`{name}`" for name in claim.figures)
     stored = ", ".join(f"`{name}`" for name in origin.get("from_record", ()))
     known = {
-        "it holds if": words(claim.predicate, claim.names),
-        "as printed, it would need": claim.printed and words(claim.printed, claim.names),
-        "changed after a measurement": mathematics(" ".join(claim.changed)),
-        "range": mathematics(claim.range),
-        "refuted by": mathematics(claim.refuted_by),
+        "it holds if": f"`{claim.predicate}`",
+        "as printed, it would need": claim.printed and f"`{claim.printed}`",
+        "changed after a measurement": " ".join(claim.changed),
+        "range": claim.range,
+        "refuted by": claim.refuted_by,
         "status": f"{claim.status}; {f'{len(seeds)} seeds' if seeds else 'deterministic'}",
         "see": link(claim.label, roles) + figures,
         "measure it": f"`python -m paper claims {claim.id}`"
@@ -322,8 +222,8 @@ class Ledger(SphinxDirective):
         rows, places = [["statement", "verdict and number"]], []
         for claim in (c for c in claims if listed(c, self.arguments[0])):
             came, found = verdict(claim, records), records.get(claim.id, {})
-            holds = mathematics(claim.statement)
-            told = f"*As printed:* {mathematics(claim.sentence)} *Here:* " if claim.sentence else ""
+            holds = claim.statement
+            told = f"*As printed:* {claim.sentence} *Here:* " if claim.sentence else ""
             told += holds
             target, line = self._parse(f"({anchor(claim)})=\n**{title(claim)}.** {told}")
             badge = nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
@@ -339,7 +239,7 @@ class Ledger(SphinxDirective):
             short = "; ".join(
                 f"*{name}* {numbers(found[name])}" for name in ("measured", "predicted") if found
             )
-            quantity = mathematics(claim.names.get("measured", ""))
+            quantity = claim.names.get("measured", "")
             rows.append([f"**{title(claim)}.** {told}", f"**{came}.** {quantity}: {short}"])
         if len(rows) > 1:
             printed = self._parse(table(rows))

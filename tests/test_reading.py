@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 from bs4 import BeautifulSoup
 from docutils import nodes
 from playwright._impl._driver import compute_driver_executable
@@ -175,21 +174,3 @@ def test_a_thesis_is_judged_by_what_it_prints():
     own = replace(claim, thesis="ours")
     assert ledger_page.verdict(own, {claim.id: {"verdict": "fails"}}) == "fails"
     assert ledger_page.verdict(claim, {}) == "not measured"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("like epsilon^(1 - s_2/s_1), then", r"like $\epsilon ^{1 - s_2/s_1}$, then"),
-        ("(n/m)^((K-2)/2) from 1e-8", r"$(n/m)^{(K-2)/2}$ from $10^{-8}$"),
-        ("`random_linear` and s_1 = 2", r"`random_linear` and $s_1$ = 2"),
-        ("a (leaky) ReLU net, $\\alpha_1$", r"a (leaky) ReLU net, $\alpha_1$"),
-    ],
-)
-def test_plain_formulas_become_mathematics(text, shown):
-    assert ledger_page.mathematics(text) == shown
-
-
-def test_a_condition_is_told_in_words():
-    told = ledger_page.words("all(abs(measured - 1) <= 0.1) and max(a) > b[0]", {"a": "share"})
-    assert told == "∣*measured* − 1∣ ≤ 0.1, for each; largest *share* > first of *b*"
