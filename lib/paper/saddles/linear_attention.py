@@ -1,13 +1,13 @@
 """Linear attention learns linear regression in context one principal component at a time.
 
-A sequence holds N pairs (x_i, y_i) and a query x, with x_i, x ~ N(0, Lambda), y_i = w'x_i and
-w ~ N(0, I). With beta = mean of y_i x_i, attention without softmax and with H heads of rank one
-answers beta' U x, U = sum over heads of v k q'. Its loss over all sequences is
+A sequence holds N pairs (x_i, y_i) and a query x, with x_i, x ~ N(0, Sigma), y_i = w'x_i and
+w ~ N(0, I). With xi = mean of y_i x_i, attention without softmax and with H heads of rank one
+answers xi' U x, U = sum over heads of v k q'. Its loss over all sequences is
 
-    L = tr(Lambda)/2 - tr(Lambda U Lambda) + tr(A U Lambda U')/2,
-    A = E beta beta' = (1 + 1/N) Lambda^2 + tr(Lambda) Lambda/N,
+    L = tr(Sigma)/2 - tr(Sigma U Sigma) + tr(Xi U Sigma U')/2,
+    Xi = E xi xi' = (1 + 1/N) Sigma^2 + tr(Sigma) Sigma/N,
 
-the problem of Zhang, Singh, Latham and Saxe (2025), whose eigenvalues of Lambda are used here.
+the problem of Zhang, Singh, Latham and Saxe (2025).
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ __all__ = ["Config", "moments", "predict", "run"]
 
 @dataclass(frozen=True)
 class Config:
-    """draws : starts, Gaussian of standard deviation `scale`. context : N. Eigenvalues of Lambda
+    """draws : starts, Gaussian of standard deviation `scale`. context : N. Eigenvalues of Sigma
     are 1/d, d = 1 .. inputs, over their sum."""
 
     draws: int = 20
@@ -42,7 +42,7 @@ class Config:
 
 
 def moments(config: Config) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Eigenvalues of Lambda and of A, which share their eigenvectors."""
+    """Eigenvalues of Sigma and of Xi, which share their eigenvectors."""
     spectrum = 1 / torch.arange(1, config.inputs + 1, dtype=torch.float64)
     spectrum = spectrum / spectrum.sum()
     return spectrum, (1 + 1 / config.context) * spectrum**2 + spectrum / config.context
@@ -73,9 +73,9 @@ def _starts(config: Config) -> tuple[Tensor, Tensor, Tensor]:
 def predict(config: Config) -> Float[Tensor, "draw drop"]:
     """Steps of all drops, from the start alone.
 
-    At a saddle with the components C learned the field is that of the others, Lambda^2 outside C,
+    At a saddle with the components C learned the field is that of the others, Sigma^2 outside C,
     and stands still; each head moves in it by itself. The head that first brings v k_d q_d to half
-    of its final value, lambda_d/a_d, learns d; it is taken out, and so is d from the field.
+    of its final value, lambda_d/zeta_d, learns d; it is taken out, and so is d from the field.
     """
     spectrum, a = moments(config)
     heads, left = _starts(config), torch.ones(config.draws, config.inputs, dtype=torch.float64)

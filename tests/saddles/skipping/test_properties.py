@@ -214,3 +214,25 @@ def test_a_valley_that_leads_away_is_no_minimum():
     options = {"activation": task.activation, "loss": task.loss, "width": task.width}
     found = skip_plateaus(task.problem, generator=generator("start", 47), **options)
     assert found.status == "stalled" and "ends lower" in found.certificate.why
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.7, 2.0])
+def test_where_modes_cannot_mix_the_path_rests_as_gradient_descent_does(turn):
+    """Mode 1 has the larger correlation, mode 2 the larger gain: rank one rests at mode 1; turned by
+    a millionth away from commuting, it slides to the best map of rank one."""
+    at = torch.tensor(turn, dtype=torch.float64)
+    axes = torch.stack([torch.stack([at.cos(), -at.sin()]), torch.stack([at.sin(), at.cos()])])
+    stretch, teacher = (
+        torch.tensor(x, dtype=torch.float64).diag() for x in ([8.0, 1.0], [0.6, 3.0])
+    )
+    for off, level in ((0.0, 2.25), (1e-6, 0.72)):
+        nudge = torch.tensor([[1.0, -off], [off, 1.0]], dtype=torch.float64)
+        inputs = axes @ nudge @ stretch.sqrt()
+        targets = teacher @ axes.mT @ inputs
+        path = skip_plateaus(Problem(inputs, targets), width=4)
+        assert path.losses[1] == pytest.approx(level, rel=1e-4)
+        assert path.status == "global" and path.losses[2] < 1e-9
+    alone = skip_plateaus(Problem(axes @ stretch.sqrt(), teacher @ stretch.sqrt()), width=1)
+    assert alone.losses[-1] == pytest.approx(
+        0.72, rel=1e-9
+    )  # no dormant unit is left to leave first

@@ -132,8 +132,11 @@ def descend(
 def _quasi_newton(
     weights: Weights, objective: Objective, tolerance: float, options: dict[str, Any]
 ) -> Descended:
-    """`quasi_newton_phase`, until no saddle among the active units is left."""
-    done = quasi_newton_phase(weights, objective, tolerance=tolerance, **options)
+    """`quasi_newton_phase`, until no saddle among the active units is left but for those at which
+    a linear net rests: where modes cannot mix, what leads down among the active units starts as
+    small as a dormant mode and grows more slowly.
+    """
+    start, done = weights, quasi_newton_phase(weights, objective, tolerance=tolerance, **options)
     for _ in range(10 if options["mask"] is None and done.reached else 0):
         state, units = done.state, done.weights.units
         if units.numel() * state.outputs.numel() > 1e7:
@@ -143,12 +146,26 @@ def _quasi_newton(
         floor = max(1e-6 * objective.largest_rate(state), 1e-12 * float(values[-1]))
         if float(values[0]) >= -max(floor, 100 * _norm(state, None) / float(units.norm())):
             break
-        left = _away(objective, state, vectors[:, 0].reshape(units.shape))
+        direction = vectors[:, 0].reshape(units.shape)
+        if objective.activation.name == "linear" and _kept_off(direction, objective, start):
+            break
+        left = _away(objective, state, direction)
         if left is None:
             break
-        options = options | {"known": left.outputs}
+        start, options = left.weights, options | {"known": left.outputs}
         done = quasi_newton_phase(left.weights, objective, tolerance=tolerance, **options)
     return done
+
+
+def _kept_off(direction: Tensor, objective: Objective, start: Weights) -> bool:
+    """Whether a descent from `start` has no part along a direction, up to rounding."""
+    before = objective.gradients
+    with objective.unrecorded():
+        state = objective(start)
+    objective.gradients = before
+    slope = Weights(state.gradients.w1, state.gradients.w2).units / objective.largest_rate(state)
+    parts = torch.stack([(x * direction).sum().abs() for x in (start.units, slope)])
+    return bool((parts <= 1e-9 * start.units.norm()).all())
 
 
 def _away(objective: Objective, state: State, direction: Tensor) -> State | None:
