@@ -28,6 +28,8 @@ BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
 #: Pages with live figures name their scripts themselves; loaded twice, their buttons would act twice.
 UNUSED = ("THEBE_JS_URL", "sphinx-thebe", "live/")
 PDF = "learning_dynamics.pdf"
+#: Pages in another language than the book, for screen readers and the choice of glyphs.
+LANGUAGES = {"chapters/japanese": "ja"}
 LANDING = "chapters/index.html"
 HIDDEN, SHOWN = '<p class="printed-copy" hidden>', '<p class="printed-copy">'
 
@@ -97,6 +99,8 @@ def _page(app, pagename, templatename, context, doctree):
     for kind in {"script_files", "css_files"} & context.keys():
         context[kind] = needed(context[kind])
     context.setdefault("default_mode", "auto")
+    if pagename in LANGUAGES:
+        context["language"] = LANGUAGES[pagename]
     # The entries of a bibliography are no list items: as a list it would be one without items.
     if "body" in context:
         context["body"] = context["body"].replace(
