@@ -72,3 +72,10 @@ def test_a_bibliography_is_no_list_without_items():
     context = {"body": '<div role="list" class="citation-list">'}
     site_pages._page(None, "page", "page.html", context, None)
     assert context["body"] == '<div class="citation-list">' and context["default_mode"] == "auto"
+
+
+def test_the_japanese_page_says_so():
+    english, japanese = {"language": "en"}, {"language": "en"}
+    site_pages._page(None, "page", "page.html", english, None)
+    site_pages._page(None, "chapters/japanese", "page.html", japanese, None)
+    assert (english["language"], japanese["language"]) == ("en", "ja")
