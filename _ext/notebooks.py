@@ -306,6 +306,7 @@ def main():
     parser.add_argument("--built", action="store_true", help="take executed chapters from _build")
     options = parser.parse_args()
     if options.action == "assemble":
+        list_fonts()
         assemble(options.words[0])
     elif options.action == "reference":
         renew(options.words, options.jobs, options.built)

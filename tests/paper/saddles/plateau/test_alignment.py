@@ -28,7 +28,7 @@ def test_exponents_are_the_predicted_ones_at_three_escapes(law, table, controls)
     claims = read_claims(RECORDED.parents[1] / "claims.yml")
     claim = next(c for c in claims if c.id == alignment.alignment.claim)
     judge = alignment.alignment.judge
-    assert verdict(claim, judge(law, table, controls)) == "holds"
+    assert verdict(claim, judge(law, table, controls)) == "holds-corrected"  # ties do not align
     flow = law.flow.broadcast_like(law.predicted).transpose(*law.predicted.dims)
     assert verdict(claim, judge(law.assign(predicted=flow), table, controls)) == "fails"
 
