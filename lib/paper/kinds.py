@@ -80,7 +80,7 @@ def _slowest(t: Table) -> float:
         np.block([[(b @ b) * t.xx, off], [off.T, (a @ t.xx @ a) * np.eye(t.m2)]])
     )
     values = values[np.abs(values).argsort()][1 + int((np.diag(t.xx) == 0).sum()) :]
-    return float(values[values > 0].min())
+    return float(values[values > 1e-14 * np.abs(values).max()].min())  # ties are flat
 
 
 def _plateau(t: Table) -> float:

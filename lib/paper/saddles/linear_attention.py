@@ -98,8 +98,9 @@ def predict(config: Config) -> Float[Tensor, "draw drop"]:
 
 
 def run(config: Config = Config()) -> xr.Dataset:
-    """loss (draw, step), rank (draw, plateau), level (plateau), at (draw, plateau): loss at the
-    slowest step between two drops; measured, predicted (draw, drop): steps of the drops."""
+    """loss (draw, step); level (rank), with so many components learned; at, rank_of_u (draw,
+    plateau): loss, and rank of U, at the slowest step between two drops; measured, predicted (draw,
+    drop): steps of the drops."""
     spectrum, a = moments(config)
     heads, target, predicted = _starts(config), torch.diag(spectrum**2), predict(config)
     losses, maps = [], []

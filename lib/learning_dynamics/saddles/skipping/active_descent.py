@@ -163,7 +163,7 @@ def _kept_off(direction: Tensor, objective: Objective, start: Weights) -> bool:
     with objective.unrecorded():
         state = objective(start)
     objective.gradients = before
-    slope = Weights(state.gradients.w1, state.gradients.w2).units / objective.largest_rate(state)
+    slope = state.gradients.units / objective.largest_rate(state)
     parts = torch.stack([(x * direction).sum().abs() for x in (start.units, slope)])
     return bool((parts <= 1e-9 * start.units.norm()).all())
 
