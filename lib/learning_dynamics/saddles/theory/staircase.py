@@ -85,19 +85,26 @@ def independent_blocks(
     """
     check_tensors(xx=(xx, "m0 m0"), yx=(yx, "m2 m0"))
     check_positive("tolerance", tolerance, zero=True)
+    basis, members = _members(xx[None], yx[None], tolerance)
+    return [basis[0][:, row] for row in torch.unique(members[0], dim=0)]
+
+
+def _members(xx: Tensor, yx: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """The common basis (runs, m0, m0) of each problem and which of its vectors share a block."""
     tiny, eps = torch.finfo(xx.dtype).tiny, torch.finfo(xx.dtype).eps
     forms = [xx, yx.mT @ yx]
-    forms = [form / form.abs().max().clamp_min(tiny) for form in forms]
+    forms = [form / form.abs().amax((-2, -1), keepdim=True).clamp_min(tiny) for form in forms]
     basis = torch.linalg.eigh(forms[0] + 0.5**0.5 * forms[1])[1]
     linked = torch.zeros_like(forms[0], dtype=torch.bool)
     for form in forms:
         inside = basis.mT @ form @ basis
-        size = inside.diagonal().abs().sqrt()
-        linked |= inside.abs() > tolerance * size[:, None] * size + 8 * len(form) * eps
-    members = linked | torch.eye(len(linked), dtype=torch.bool, device=linked.device)
-    for _ in range(len(members).bit_length()):  # paths of twice the length each time
+        size = inside.diagonal(dim1=-2, dim2=-1).abs().sqrt()
+        least = tolerance * size[..., :, None] * size[..., None, :] + 8 * form.shape[-1] * eps
+        linked |= inside.abs() > least
+    members = linked | torch.eye(linked.shape[-1], dtype=torch.bool, device=linked.device)
+    for _ in range(linked.shape[-1].bit_length()):  # paths of twice the length each time
         members = (members.float() @ members.float()) > 0
-    return [basis[:, row] for row in torch.unique(members, dim=0)]
+    return basis, members
 
 
 class _Order(NamedTuple):
@@ -113,47 +120,47 @@ class _Order(NamedTuple):
     exponents: Tensor
 
 
-def _order_of_one(xx: Tensor, yx: Tensor, eta: Tensor | None) -> _Order:
-    """Each block has a staircase of its own; together they are sorted by the times of escape."""
-    unit_x, unit_y = (4.0 ** round(math.log(float(p.abs().max()) or 1.0, 4)) for p in (xx, yx))
-    # Powers of four divide exactly; the squares of some moments have no room in the numbers.
-    xx, yx, eta = xx / unit_x, yx / unit_y, None if eta is None else eta * unit_y
-    outputs, inputs = yx.shape
+def _order_alike(xx: Tensor, yx: Tensor, eta: Tensor | None, bases: Sequence[Tensor]) -> _Order:
+    """Of problems whose tasks lie in as many blocks, spanned by `bases` (runs, m0, d). Each block
+    has a staircase of its own; together they are sorted by the times of escape."""
+    runs, outputs, inputs = yx.shape
     rank = min(outputs, inputs)
-    seen = torch.finfo(yx.dtype).eps * max(yx.shape) * yx.norm()
-    none, spare = (
-        yx.new_zeros(rank),
-        outputs,
-    )  # modes at rest: outputs and inputs in no block's task
-    parts, tops = [(yx.new_zeros(outputs, rank), none, none + torch.inf)], []
-    for basis in independent_blocks(xx, yx):
+    none = yx.new_zeros(runs, rank)
+    parts, tops = [(yx.new_zeros(runs, outputs, rank), none, none + torch.inf)], []
+    # Modes at rest: outputs and inputs in no block's task.
+    spare = outputs + inputs - sum(basis.shape[-1] for basis in bases)
+    for basis in bases:
         part = yx @ basis
-        if bool(part.norm() > seen):
-            whitened = part @ input_whitener(basis.mT @ xx @ basis)
-            u, c, _ = torch.linalg.svd(whitened, full_matrices=False)
-            rates = _deflated_rates(part, u)
-            own = basis.shape[1] - len(c)  # directions of this block's inputs that carry nothing
-            times, left = recursion(rates, eta, spare=own)
-            spare -= len(c)
-            parts.append((u, c.square(), times))
-            ends = torch.nn.functional.pad(times, (1, 0))
-            first = torch.nn.functional.pad(left, (1, 0), value=1.0)
-            growth = torch.nn.functional.pad(finite_step_rate(rates[:, 0], eta), (0, 1))
-            tops.append((ends, first, growth))
-        else:
-            spare += basis.shape[1]
+        whitened = part @ input_whitener(basis.mT @ xx @ basis)
+        u, c, _ = torch.linalg.svd(whitened, full_matrices=False)
+        rates = _deflated_rates(part, u)
+        own = basis.shape[-1] - c.shape[-1]  # inputs of this block that carry nothing
+        times, left = recursion(rates, eta, spare=own)
+        spare -= c.shape[-1]
+        parts.append((u, c.square(), times))
+        ends = torch.nn.functional.pad(times, (1, 0))
+        first = torch.nn.functional.pad(left, (1, 0), value=1.0)
+        growth = torch.nn.functional.pad(finite_step_rate(rates[..., 0], eta), (0, 1))
+        tops.append((ends, first, growth))
     u, gains, times = (torch.cat(part, -1) for part in zip(*parts, strict=True))
-    index = times.sort(stable=True).indices[:rank]
-    times = times[index]
+    times, index = times.sort(stable=True)
+    times, index = times[:, :rank], index[:, :rank]
     exponents = torch.ones_like(times) if spare > 0 else torch.full_like(times, torch.inf)
     for ends, first, growth in tops:
-        at = (times[:, None] >= ends).sum(-1) - 1
-        waited = torch.where(growth[at] == 0, 0.0, growth[at] * (times - ends[at]))
-        exponents = torch.minimum(exponents, first[at] - waited)
-    tied = torch.nn.functional.pad(times[1:] == times[:-1], (0, 1)) & times.isfinite()
+        at = (times[..., None] >= ends[:, None]).sum(-1) - 1
+        here, since = growth.gather(1, at), times - ends.gather(1, at)
+        waited = torch.where(here == 0, 0.0, here * since)
+        exponents = torch.minimum(exponents, first.gather(1, at) - waited)
+    tied = torch.nn.functional.pad(times[:, 1:] == times[:, :-1], (0, 1)) & times.isfinite()
     exponents = torch.where(tied, 0.0, exponents)  # both escape at once
-    gains = gains[index] * (unit_y / unit_x) * unit_y
-    return _Order(u[:, index], gains, times / unit_y, exponents)
+    directions = u.gather(2, index[:, None].expand(-1, outputs, -1))
+    return _Order(directions, gains.gather(1, index), times, exponents)
+
+
+def _groups(rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Different rows, and the indices at which each is found."""
+    different, which = torch.unique(rows, dim=0, return_inverse=True)
+    return [(row, (which == k).nonzero()[:, 0]) for k, row in enumerate(different)]
 
 
 def _order(moments: Moments, step_size: float | Tensor | None = None) -> _Order:
@@ -163,13 +170,34 @@ def _order(moments: Moments, step_size: float | Tensor | None = None) -> _Order:
     check_tensors(moments=(moments, Moments))
     runs = moments.yx.shape[:-2]
     xx, yx = (part.reshape(-1, *part.shape[-2:]) for part in (moments.xx, moments.yx))
-    etas: Sequence[Tensor | None] = [None] * len(yx)
+    # Powers of four divide exactly; the squares of some moments have no room in the numbers.
+    unit_x, unit_y = (
+        part.new_tensor([4.0 ** round(math.log(a or 1.0, 4)) for a in top.tolist()])[:, None]
+        for part, top in ((part, part.abs().amax((-2, -1))) for part in (xx, yx))
+    )
+    eta = None
     if step_size is not None:
         eta = as_positive("step_size", step_size, len(yx), yx.dtype, yx.device)
-        etas = list(eta.expand(len(yx)))
-    found = [_order_of_one(*one) for one in zip(xx, yx, etas, strict=True)]
-    parts = (torch.stack(part) for part in zip(*found, strict=True))
-    return _Order(*(part.reshape(*runs, *part.shape[1:]) for part in parts))
+        eta = eta.expand(len(yx)) * unit_y[:, 0]
+    xx, yx = xx / unit_x[..., None], yx / unit_y[..., None]
+    seen = torch.finfo(yx.dtype).eps * max(yx.shape[1:]) * torch.linalg.matrix_norm(yx)
+    basis, members = _members(xx, yx, 1e-10)
+    at, found = [], []
+    for pattern, alike in _groups(members.flatten(1)):
+        rows = torch.unique(pattern.reshape(members.shape[1:]), dim=0)
+        bases = [basis[alike][..., row] for row in rows]
+        parts = torch.stack([torch.linalg.matrix_norm(yx[alike] @ b) for b in bases], -1)
+        for carries, which in _groups(parts > seen[alike, None]):
+            index = alike[which]
+            own = [b[which] for b, some in zip(bases, carries.tolist(), strict=True) if some]
+            one = eta if eta is None else eta[index]
+            at.append(index)
+            found.append(_order_alike(xx[index], yx[index], one, own))
+    back = torch.cat(at).argsort()
+    u, gains, times, exponents = (torch.cat(part)[back] for part in zip(*found, strict=True))
+    gains = gains * (unit_y / unit_x) * unit_y
+    order = _Order(u, gains, times / unit_y, exponents)
+    return _Order(*(part.reshape(*runs, *part.shape[1:]) for part in order))
 
 
 def _deflated_rates(
