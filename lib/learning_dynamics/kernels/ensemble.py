@@ -30,14 +30,18 @@ Observable = tuple[Callable[[State], Tensor], tuple[str, ...], str]
 
 
 def blocks(grid: Sequence[int], steps: int) -> Iterator[list[tuple[int, int | None]]]:
-    """Lists of (step, record or None), each ending where the driver looks at the runs."""
-    length = min(4096, max(64, steps // 64))
+    """Lists of (step, record or None), each ending where the driver looks at the runs: after 256
+    steps, then after twice as many each time, up to 4096. Most runs that diverge do so early."""
     record = {t: r for r, t in enumerate(grid)}
-    looks = range(length, steps, length)
+    looks, at, length = {steps}, 256, 256
+    while at < steps:
+        looks.add(at)
+        length = min(4096, 2 * length)
+        at += length
     block: list[tuple[int, int | None]] = []
-    for t in sorted({*grid, *looks, steps}):
+    for t in sorted({*grid, *looks}):
         block.append((t, record.get(t)))
-        if t in looks or t == steps:
+        if t in looks:
             yield block
             block = []
 

@@ -111,6 +111,9 @@ class GraphDense(_Graph, DenseKernel):
 
     def _steps(self, count: int) -> None:
         act, at, w1, w2t = self._act, self._at, self._w1, self._w2t
+        squared, shift = self._loss.residual is losses.difference, at.ft.view_as(at.f)
+        if squared:  # scaled in the call that subtracts the targets
+            torch.mul(self._data.targets, self._scale, out=shift).neg_()
         for _ in range(count):
             torch.bmm(w1, self._x, out=at.z)
             if act.apply_ is None:
@@ -118,8 +121,11 @@ class GraphDense(_Graph, DenseKernel):
             else:
                 act.apply_(at.z)
             torch.bmm(w2t.mT, at.h, out=at.f)
-            residual_(at.f, self._data.targets, self._loss)
-            at.f.mul_(self._scale)
+            if squared:
+                torch.addcmul(shift, at.f, self._scale, out=at.f)
+            else:
+                residual_(at.f, self._data.targets, self._loss)
+                at.f.mul_(self._scale)
             torch.bmm(w2t, at.f, out=at.b)
             if act.pull_ is None:
                 at.b.mul_(act.derivative(at.z))

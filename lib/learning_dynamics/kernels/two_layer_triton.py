@@ -1,10 +1,11 @@
 """Triton kernels, chosen on CUDA for long runs of nets whose weights fit the registers.
 
-One program takes all steps of a run between two records; in device memory are only the data. They
-come in tiles of `TILE` samples, padded with zeros, which add nothing: sigma(0) = 0 and l'(0, 0) = 0
-for all that is taken here. Activations and residuals are small functions handed in when a kernel is
-compiled, accurate relative to their value down to the smallest arguments, so that dormant units
-live. Products are taken in the weights' own precision, never in tf32.
+One program takes all steps of a run between two records; in device memory are only the data. Where
+runs are few, several programs share the tiles of each and add up their gradients in every step.
+Data come in tiles of `TILE` samples, padded with zeros, which add nothing: sigma(0) = 0 and
+l'(0, 0) = 0 for all that is taken here. Activations and residuals are small functions handed in
+when a kernel is compiled, accurate relative to their value down to the smallest arguments, so that
+dormant units live. Products are taken in the weights' own precision, never in tf32.
 
 Triton comes with PyTorch's builds for CUDA. With TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
@@ -47,7 +48,14 @@ TILE = 16
 MOST = {torch.float64: 6144, torch.float32: 4096}
 #: Operations on padded weights per second of one program and of a full card, measured on an H200:
 #: in float64, whose exponentials are as dear as products, and in float32.
-RATES = {"bent": (9e10, 2.2e13), "smooth": (3.4e10, 1.0e13), "single": (9e10, 1.2e13)}
+RATES = {
+    "bent": (9e10, 2e13),
+    "tanh": (6e10, 1.4e13),
+    "smooth": (3.4e10, 1.0e13),
+    "single": (9e10, 1.2e13),
+}
+#: Programs that may share a run, and about the seconds in which they wait for one another.
+SHARE, WAIT = 8, 2e-6
 
 
 # --- activations sigma(z, p) and cotangents b sigma'(z), given h = sigma(z); p: slope, threshold --
@@ -98,13 +106,29 @@ def leaky_relu_pull(b, z, h, p):
 @jit
 @no_type_check
 def tanh(z, p):
-    """tanh(z)."""
-    # By exponentials 1 - 1 = 0 near z = 0: there the series, to 1e-17 at 0.1.
-    q, e = z * z, tl.exp(-2.0 * tl.abs(z))
-    s = q * (-1382.0 / 155925 + q * (21844.0 / 6081075))
-    s = q * (2.0 / 15 + q * (-17.0 / 315 + q * (62.0 / 2835 + s)))
-    far = (1.0 - e) / (1.0 + e)
-    return tl.where(q < 0.01, z + z * (q * (s - 1.0 / 3)), tl.where(z < 0, -far, far))
+    """tanh(z) = -u/(2 + u), u = expm1(-2|z|) accurate relative to its value."""
+    # With -2|z| = k log 2 + r: u = 2^k expm1(r) + (2^k - 1). No branch and no division in float64:
+    # else the elements of a thread wait for one another.
+    a = tl.abs(z)
+    t = -2.0 * tl.where(a > 20.0, 20.0, a)  # NaN stays NaN
+    k = tl.floor(t * 1.4426950408889634 + 0.5)
+    r = (t - k * 0.693359375) + k * 2.1219444005469058277e-4  # k times the first is exact
+    s = r * (1.0 / 39916800 + r * (1.0 / 479001600 + r * (1.0 / 6227020800)))
+    s = r * (1.0 / 40320 + r * (1.0 / 362880 + r * (1.0 / 3628800 + s)))
+    s = r * (1.0 / 120 + r * (1.0 / 720 + r * (1.0 / 5040 + s)))
+    s = r + r * (r * (0.5 + r * (1.0 / 6 + r * (1.0 / 24 + s))))
+    if z.dtype == tl.float64:
+        two = ((k.to(tl.int64) + 1023) << 52).to(tl.float64, bitcast=True)
+    else:
+        two = ((k.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
+    u = two * s + (two - 1.0)
+    v = 2.0 + u
+    f = (1.0 / v.to(tl.float32)).to(z.dtype)
+    f = f * (2.0 - v * f)
+    f = f * (2.0 - v * f)
+    h = -u * f
+    h = h + f * (-u - v * h)
+    return tl.where(z < 0, -h, h)
 
 
 @jit
@@ -204,11 +228,13 @@ def dot(a, b):
 def sample_steps(
     w1_ptr,
     w2_ptr,
+    eta_ptr,
     x_ptr,
     y_ptr,
     w_ptr,
-    eta_ptr,
     p_ptr,
+    sums_ptr,
+    count_ptr,
     steps,
     n,
     m0,
@@ -224,9 +250,10 @@ def sample_steps(
     M1: tl.constexpr,
     M2: tl.constexpr,
     TILE: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
-    """All steps of one run between two records, from the samples."""
-    run = tl.program_id(0).to(tl.int64)
+    """All steps of one run between two records, from the samples; one of PARTS programs of it."""
+    run, part = (tl.program_id(0) // PARTS).to(tl.int64), tl.program_id(0) % PARTS
     i, k, o = tl.arange(0, M1)[:, None], tl.arange(0, M0), tl.arange(0, M2)
     w1_ptr += run * m1 * m0 + i * m0 + k[None, :]
     w2_ptr += run * m1 * m2 + i * m2 + o[None, :]
@@ -237,19 +264,36 @@ def sample_steps(
     at = o[:, None] * n + tl.arange(0, TILE)[None, :]
     y_ptr += run * y_step + at
     w_ptr += run * w_step + at
-    for _ in range(steps):
+    for step in range(steps):
         d1, d2, w2 = tl.zeros_like(w1), tl.zeros_like(w2t), tl.trans(w2t)
-        for j in range(0, n, TILE):
+        for j in range(part * TILE, n, PARTS * TILE):
             x, y, w = tl.load(x_ptr + j), tl.load(y_ptr + j), tl.load(w_ptr + j)
             z = dot(w1, x)
             h = ACT(z, slope)
             r = RESIDUAL(dot(w2, h), y, w, threshold, o[:, None] < m2)
             d2 += dot(h, tl.trans(r))
             d1 += dot(PULL(dot(w2t, r), z, h, slope), tl.trans(x))
+        if PARTS > 1:
+            # Two places take turns: no program writes one before all have read it. Loads pass the
+            # caches of a multiprocessor by, which do not see what others write.
+            here1 = sums_ptr + (2 * run + step % 2) * PARTS * M1 * (M0 + M2) + i * M0 + k[None, :]
+            here2 = here1 - i * M0 - k[None, :] + PARTS * M1 * M0 + i * M2 + o[None, :]
+            tl.store(here1 + part * M1 * M0, d1)
+            tl.store(here2 + part * M1 * M2, d2)
+            tl.debug_barrier()
+            tl.atomic_add(count_ptr + run, 1, sem="acq_rel")
+            while tl.atomic_add(count_ptr + run, 0, sem="acq_rel") < PARTS * (step + 1):
+                pass
+            tl.debug_barrier()
+            d1, d2 = tl.zeros_like(w1), tl.zeros_like(w2t)
+            for q in tl.static_range(PARTS):
+                d1 += tl.load(here1 + q * M1 * M0, cache_modifier=".cg")
+                d2 += tl.load(here2 + q * M1 * M2, cache_modifier=".cg")
         w1 -= eta * d1
         w2t -= eta * d2
-    tl.store(w1_ptr, w1, mask=real1)
-    tl.store(w2_ptr, w2t, mask=real2)
+    if part == 0:
+        tl.store(w1_ptr, w1, mask=real1)
+        tl.store(w2_ptr, w2t, mask=real2)
 
 
 @jit(do_not_specialize=["steps", "m0", "m1", "m2"])
@@ -257,9 +301,9 @@ def sample_steps(
 def moment_steps(
     w1_ptr,
     w2_ptr,
+    eta_ptr,
     xx_ptr,
     yx_ptr,
-    eta_ptr,
     steps,
     m0,
     m1,
@@ -345,13 +389,16 @@ def why_not(act: Activation, loss: Loss, sizes: Sizes, like: Tensor) -> str | No
 def seconds(act: Activation, loss: Loss, sizes: Sizes, like: Tensor, runs: int) -> float:
     """About how long a step of all runs takes: one after the other, or all at the card's rate."""
     m0, m1, m2 = padded(sizes)
+    parts = 1
     if kernel_for(act, loss) is LinearTriton:
         operations = 6 * m0 * m1 * m2 + 2 * m0 * m0 * m2
     else:
         operations = 2 * m1 * sizes[3] * (2 * m0 + 3 * m2)
-    kind = "smooth" if act.negative_slope is None else "bent"
+        parts = _parts(sizes, like, runs)
+    kind = "bent" if act.negative_slope is not None else "tanh" if act.name == "tanh" else "smooth"
     alone, together = RATES["single" if like.dtype == torch.float32 else kind]
-    return max(operations / alone, runs * operations / together)
+    alone = operations / alone / parts + WAIT * (parts > 1)
+    return max(alone, runs * operations / together)
 
 
 def kernel_for(act: Activation, loss: Loss) -> type[Kernel]:
@@ -360,14 +407,25 @@ def kernel_for(act: Activation, loss: Loss) -> type[Kernel]:
     return LinearTriton if moments else SampleTriton
 
 
-def _warps(sizes: Sizes, runs: Tensor, samples: bool) -> int:
-    """Warps of a program. Where runs have a multiprocessor to themselves, twice as many."""
+def _processors(like: Tensor) -> int:
+    """Multiprocessors of the card; 0 where programs are interpreted, one after the other."""
+    if not like.is_cuda:
+        return 0
+    return torch.cuda.get_device_properties(like.device).multi_processor_count
+
+
+def _parts(sizes: Sizes, like: Tensor, runs: int) -> int:
+    """Programs of a run: as many as have a multiprocessor each, and two tiles or more."""
+    return max(1, min(SHARE, -(-sizes[3] // (2 * TILE)), _processors(like) // runs))
+
+
+def _warps(sizes: Sizes, like: Tensor, runs: int, samples: bool) -> int:
+    """Warps of a program: more where it has a multiprocessor to itself, fewer where many share."""
     m0, m1, m2 = padded(sizes)
-    warps = -(-m1 * (m0 + m2) // (1024 if samples else 2048))
-    if samples and runs.is_cuda:
-        card = torch.cuda.get_device_properties(runs.device)
-        warps *= 1 + (len(runs) <= card.multi_processor_count)
-    return min(8, max(2, 1 << (warps - 1).bit_length()))
+    here = _processors(like)
+    each = 1024 if samples else 4096 if runs > 8 * here else 2048
+    warps = -(-m1 * (m0 + m2) // each) * (1 + (runs <= here))
+    return min(8, max(2 if samples else 1, 1 << (warps - 1).bit_length()))
 
 
 def _pad(t: Tensor, rows: int, columns: int) -> tuple[Tensor, int]:
@@ -379,40 +437,55 @@ def _pad(t: Tensor, rows: int, columns: int) -> tuple[Tensor, int]:
 class _Triton(Kernel):
     """What both share: the launch. The outputs between two launches are torch's."""
 
+    _code: Any
+    _held: tuple[Tensor, ...] = ()
+    _runs = 0
+
     def _shapes(self) -> dict[str, tuple[int, int]]:
         return {k: s for k, s in super()._shapes().items() if k in ("z", "h", "f", "w2", "w", "c")}
 
-    def _bound(self, code: Any, data: Sequence[Tensor], numbers: Sequence[int], **how: Any) -> None:
-        how |= dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True))
+    def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
+        """The tensors of a launch besides weights and step sizes, its numbers, its constants."""
+        raise NotImplementedError
 
-        def launch(steps: int) -> None:
-            with torch.cuda.device_of(self._w1):
-                code[(len(self._w1),)](
-                    self._w1,
-                    self._w2t,
-                    *data,
-                    steps,
-                    *numbers,
-                    num_warps=warps,
-                    enable_fp_fusion=True,
-                    **how,
-                )
-
-        warps = _warps(self._sizes, self._w1, code is sample_steps)
-        self._launch = launch
+    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
+        super().bind(packed, data, loss, scale)
+        held = (data.inputs, data.targets, *(t for t in _residual(loss)[1] if torch.is_tensor(t)))
+        same = len(held) == len(self._held) and len(scale) == self._runs
+        if not same or not all(a.is_set_to(b) for a, b in zip(held, self._held, strict=True)):
+            self._runs, self._held = len(scale), held
+            self._ready = self._prepared(data, loss)
 
     def advance(self, steps: int) -> None:
-        if steps:
-            self._launch(steps)
-            self._fresh = False
+        if not steps:
+            return
+        data, numbers, constants = self._ready
+        parts = constants.get("PARTS", 1)
+        if parts > 1:
+            data[-1].zero_()
+        with torch.cuda.device_of(self._w1):
+            self._code[(parts * self._runs,)](
+                self._w1,
+                self._w2t,
+                self._scale,
+                *data,
+                steps,
+                *numbers,
+                num_warps=_warps(self._sizes, self._w1, self._runs, "PARTS" in constants),
+                enable_fp_fusion=True,
+                **dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True)),
+                **constants,
+            )
+        self._fresh = False
 
 
 class SampleTriton(_Triton, DenseKernel):
     """Any net and loss of this file, from its samples."""
 
-    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        super().bind(packed, data, loss, scale)
-        (m0, _, m2), n = padded(self._sizes), -(-self._sizes[3] // TILE) * TILE
+    _code = sample_steps
+
+    def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
+        (m0, m1, m2), n = padded(self._sizes), -(-self._sizes[3] // TILE) * TILE
         function, given = _residual(loss)
         (x, x_step), (y, y_step) = _pad(data.inputs, m0, n), _pad(data.targets, m2, n)
         w, w_step, threshold = y, y_step, 0.0
@@ -420,26 +493,28 @@ class SampleTriton(_Triton, DenseKernel):
             w, w_step = _pad(given[0].expand(*given[0].shape[:-2], *data.targets.shape[-2:]), m2, n)
         elif given:
             threshold = given[0]
-        numbers = scale.new_tensor([self._act.negative_slope or 0.0, threshold])
         act, pull = _functions(self._act)
-        self._bound(
-            sample_steps,
-            (x, y, w, scale, numbers),
-            (n, *self._sizes[:3], x_step, y_step, w_step),
-            ACT=act,
-            PULL=pull,
-            RESIDUAL=RESIDUALS[function],
-            TILE=TILE,
+        parts = _parts(self._sizes, x, self._runs)
+        sums = x.new_empty(2 * self._runs * parts * m1 * (m0 + m2) if parts > 1 else 1)
+        count = torch.zeros(self._runs, dtype=torch.int32, device=x.device)
+        how = {"ACT": act, "PULL": pull, "RESIDUAL": RESIDUALS[function]}
+        how |= {"TILE": TILE, "PARTS": parts}
+        if parts > 1:
+            how["launch_cooperative_grid"] = True  # they wait for one another: all must run
+        return (
+            [x, y, w, x.new_tensor([self._act.negative_slope or 0.0, threshold]), sums, count],
+            [n, *self._sizes[:3], x_step, y_step, w_step],
+            how,
         )
 
 
 class LinearTriton(_Triton, ProductKernel):
     """Linear nets with the squared loss, from the moments X X' and Y X'."""
 
-    def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
-        super().bind(packed, data, loss, scale)
+    _code = moment_steps
+
+    def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
         m0, _, m2 = padded(self._sizes)
         xx, xx_step = _pad(data.inputs @ data.transposed, m0, m0)
         yx, yx_step = _pad(data.targets @ data.transposed, m2, m0)
-        numbers = (*self._sizes[:3], xx_step, yx_step)
-        self._bound(moment_steps, (xx, yx, scale), numbers)
+        return [xx, yx], [*self._sizes[:3], xx_step, yx_step], {}

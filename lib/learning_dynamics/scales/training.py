@@ -282,19 +282,23 @@ def sgd(
     taken: list[int] = []
     seen: dict[str, list[Tensor]] = {}
     passes = Passes(weights, state.velocities, multipliers, ratios, psi, eta, momentum)
-    count = torch.full((), state.step, device=device)  # a graph keeps numbers of Python
+    sound, lasted = diverged_at < 0, torch.zeros_like(diverged_at)  # a graph keeps Python's numbers
 
     def update(index: Tensor) -> None:
         f, y = passes.forward(rows[index]).mT, targets[index].mT
-        bad = ~(losses.value(f, y) <= limit) & (diverged_at < 0)
-        diverged_at.copy_(torch.where(bad, count, diverged_at))
+        sound.logical_and_(losses.value(f, y) <= limit)
+        lasted.add_(sound)
         passes.backward(losses.gradient(f, y).mT)
-        count.add_(1)
+
+    def settle() -> None:
+        broken = ~sound & (diverged_at < 0)
+        diverged_at.copy_(torch.where(broken, state.step + lasted, diverged_at))
 
     take_step = Replayed(update, device.type == "cuda" and can_capture(psi, losses))
 
     def look(step: int) -> None:
         taken.append(step)
+        settle()
         gone = diverged_at >= 0
         found = {}
         for name, whole in (evaluate or {}).items():
@@ -306,6 +310,7 @@ def sgd(
             if right is not None:
                 found[f"{name}_accuracy"] = right.to(dtype).mean(-1).masked_fill(gone, 0.0)
         diverged_at[(diverged_at < 0) & gone] = step
+        sound.logical_and_(~gone)
         if observe is not None:
             now = replace(state, step=step, diverged_at=diverged_at)
             for name, value in observe(now).items():
@@ -329,6 +334,7 @@ def sgd(
             look(step)
             if bool((diverged_at >= 0).all()):
                 break
+    settle()
     return _trajectory(state, wanted, taken, seen, diverged_at, step_size, step)
 
 
