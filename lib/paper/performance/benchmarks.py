@@ -84,6 +84,17 @@ def generated_table(path: Path = RESULTS / "native_against_generated.json") -> s
     return _table(["net", *head], [[name, *row] for name, row in rows.items()])
 
 
+#: Times of JAX, and of torch.nn and the products' own time, that were asked of the cases.
+ASKED = {
+    "linear 20-50-10, float64": (8, 10, 4),
+    "relu 10-50-5, float64": (1.2, 1.6, 2.2),
+    "tanh 10-50-5, float64": (0.9, 0.9, 1.1),
+    "linear 20-50-10, float32": (5, 3),
+    "relu 10-50-5, float32": (0.95,),
+}
+ASKED_DEEP = (("2.7", "80 %"), ("6", "75 %"), ("10", "70 %"))
+
+
 def gpu_text(path: Path = RESULTS / "benchmarks_gpu.json") -> str:
     """What `benchmarks/gpu.py` recorded: costs beside JAX and torch.nn, and the random problems."""
     if not path.exists():
@@ -92,13 +103,20 @@ def gpu_text(path: Path = RESULTS / "benchmarks_gpu.json") -> str:
             "`python benchmarks/gpu.py` does it, and checks them, where there is one."
         )
     record = json.loads(path.read_text())
-    columns = ("triton", "graph", "torch", "auto", "JAX")
-    two = [
-        [name, *(f"{row[c]:.3g}" if c in row else "" for c in columns), row["chosen"]]
-        for name, row in record["two layers"].items()
-    ]
+    columns = ("triton", "graph", "torch", "JAX")
+    asked = {kind: iter(factors) for kind, factors in ASKED.items()}
+    two = []
+    for name, row in record["two layers"].items():
+        times = [f"{row[c]:.3g}" if c in row else "" for c in columns]
+        ratio = f"{row['JAX'] / row['auto']:.2g}" if "JAX" in row else ""
+        factor = next(asked.get(name.rsplit(", ", 1)[0], iter(())), "")
+        two.append([name, *times, row["chosen"], ratio, str(factor)])
     deep = ("ours", "torch.nn", "products")
-    six = [[name, *(f"{row[c]:.3g}" for c in deep)] for name, row in record["six layers"].items()]
+    six = []
+    for (name, row), asks in zip(record["six layers"].items(), ASKED_DEEP, strict=False):
+        ratio, share = row["torch.nn"] / row["ours"], row["products"] / row["ours"]
+        measured = f"{ratio:.2g}", asks[0], f"{100 * share:.0f} %", asks[1]
+        six.append([name, *(f"{row[c]:.3g}" for c in deep), *measured])
     rates, found = record["rates"], record["staircases"]
     words = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
     card = (
@@ -112,7 +130,10 @@ def gpu_text(path: Path = RESULTS / "benchmarks_gpu.json") -> str:
         f"{100 * found['median error']:.2g} % in the median and by less than "
         f"{100 * found['99 % of errors below']:.2g} % in 99 of 100."
     )
-    tables = _table(["case", *columns, "chosen"], two), _table(["case", *deep], six)
+    tables = (
+        _table(["case", *columns, "chosen", "JAX over chosen", "asked"], two),
+        _table(["case", *deep, "torch.nn over ours", "asked", "share of products", "asked"], six),
+    )
     training = "A training step of six layers, in milliseconds:"
     return "\n\n".join((card, tables[0], training, tables[1], drops))
 

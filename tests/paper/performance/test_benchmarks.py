@@ -123,6 +123,7 @@ def test_timings_on_a_gpu_are_shown_or_said_to_be_missing(tmp_path):
     }
     path.write_text(json.dumps(record))
     shown = gpu_text(path)
-    assert "| linear, 1 runs | 0.5 | 1.5 | 2.5 | 0.5 |  | triton |" in shown
+    assert "| linear, 1 runs | 0.5 | 1.5 | 2.5 |  | triton |  |  |" in shown
+    assert "| n = 4 | 1 | 2 | 0.9 | 2 | 2.7 | 90 % | 80 % |" in shown
     assert record["staircases"]["drops reached"] == record["staircases"]["drops"] >= 4
     assert record["staircases"]["median error"] < 0.05  # of log(1/100); the shape of drops cancels
