@@ -150,13 +150,14 @@ def test_compiled_networks_and_bfloat16_pass():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_runs_on_a_gpu_unchanged():
-    def there(scaled):
-        scaled.model.cuda()
-        return scaled
+def test_a_gpu_gives_the_numbers_of_the_cpu():
+    def at(device):
+        batch = tuple(p.to(device, torch.float64) for p in ARCHITECTURES["plain"].batch(16, 0))
+        return checked(wrap=lambda s: (s.model.to(device, torch.float64), s)[1], batch=batch)
 
-    batch = tuple(part.cuda() for part in ARCHITECTURES["plain"].batch(16, 0))
-    assert "differs" not in verdicts(checked(wrap=there, batch=batch))
+    here, there = at("cpu"), at("cuda")
+    assert list(there.verdict) == list(here.verdict)
+    np.testing.assert_allclose(there.exponent, here.exponent, rtol=1e-6, atol=1e-9)
 
 
 def test_what_shrinks_with_size_is_told_from_what_stays():
