@@ -19,6 +19,7 @@ __all__ = [
     "Alignment",
     "Balance",
     "alignment",
+    "backward_share",
     "feature_speed",
     "layer_balance",
     "layer_balance_evidence",
@@ -135,6 +136,24 @@ def _preactivations(
         found.append(p.multipliers[k] * w @ h)
         h = find_activation(act)(found[-1])
     return tuple(found)
+
+
+def backward_share(act: str, n: int, draws: int = 40) -> float:
+    """The part of W_2' delta_2 that depends on W_2, along h_1, over the whole: RMS of draws.
+
+    Widths 20, n, n/4, n, 1 under DP(1/2), one input.
+    """
+    p, x, psi = scheme("dp(1/2)")((20, n, n // 4, n, 1)), torch.ones(20, 1), find_activation(act)
+    shares = []
+    for number in range(draws):
+        weights = initial_weights(p, generator("backward share", number))
+        h = psi(p.multipliers[0] * weights[0] @ x.double())
+        z = (p.multipliers[1] * weights[1] @ h).requires_grad_()
+        above = psi(p.multipliers[2] * weights[2] @ psi(z))
+        (delta,) = torch.autograd.grad((p.multipliers[3] * weights[3] @ above).sum(), z)
+        back = weights[1].mT @ delta
+        shares.append(float((h * back).sum() / h.norm() / back.norm()))
+    return math.sqrt(sum(s**2 for s in shares) / draws)
 
 
 def feature_speed(*, quick: bool) -> Evidence:

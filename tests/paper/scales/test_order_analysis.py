@@ -7,7 +7,13 @@ import torch
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.network import initial_weights
 from learning_dynamics.scales.parametrizations import dynamic, scheme
-from paper.scales.order_analysis import alignment, layer_balance, mean_square_output, optimal_rate
+from paper.scales.order_analysis import (
+    alignment,
+    backward_share,
+    layer_balance,
+    mean_square_output,
+    optimal_rate,
+)
 
 
 def test_layer_balance_fails_with_biased_scales():
@@ -65,3 +71,10 @@ def test_aligned_spectral_contributes_in_every_layer():
     run = alignment("spectral", 256, steps=120)
     assert max(run.start) < 0.002 and min(run.peak) > 0.02
     assert run.step > 20
+
+
+@pytest.mark.parametrize("act", ["tanh", "gelu"])
+def test_what_depends_on_the_weights_fades_going_back(act):
+    """Like 1/sqrt(n): a share of the norm that falls by two where n grows by four."""
+    small, large = (backward_share(act, n, draws=60) for n in (64, 1024))
+    assert 2.5 < small / large < 6  # 4, and the scatter of 60 draws
