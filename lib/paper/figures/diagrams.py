@@ -13,7 +13,12 @@ BLUE, RED, GREEN = COLOURS[:3]
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], **how: Any) -> None:
-    style = {"arrowstyle": "-|>", "mutation_scale": 9, "lw": 1.2, "color": "black"} | how
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 9,
+        "lw": 1.2,
+        "color": "black",
+    } | how
     ax.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **style))
 
 
