@@ -17,14 +17,12 @@ import logging
 import os
 import shutil
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from jupyter_cache import get_cache
 from sqlalchemy.exc import SQLAlchemyError
 
-from learning_dynamics.runtime import end_with_parent
 from notebooks import executed_folder, is_clean, list_fonts, state
 
 
@@ -91,8 +89,8 @@ def _execute_ahead(app, env, docnames):
         list_fonts()
     if jobs < 2:
         return
-    plain, spawn = env.mystnb_config.copy(execution_show_tb=False), get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, end_with_parent) as pool:
+    plain = env.mystnb_config.copy(execution_show_tb=False)
+    with ThreadPoolExecutor(jobs) as pool:  # each waits for its kernel, which is a process
         futures = {}
         for docname in work:
             folder = cache_folder(app.srcdir, docname, env.code_state)

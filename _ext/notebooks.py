@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -243,11 +243,9 @@ def _executed(chapter, use_build=False):
 
 def execute_all(chapters, jobs, use_build=False):
     """(chapter, executed notebook) of each, in order; exits with 1 at the end if one failed."""
-    from learning_dynamics.runtime import end_with_parent
-
     failed = False
     list_fonts()
-    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
+    with ThreadPoolExecutor(jobs) as pool:  # each waits for its kernel, which is a process
         for chapter, notebook, error in pool.map(partial(_executed, use_build=use_build), chapters):
             if error:
                 failed = True
