@@ -19,21 +19,6 @@ ALL = [*ACTIVATIONS.values(), leaky_relu(0.3)]
 
 
 @pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
-def test_derivative_is_autograds(sigma):
-    z = torch.cat([POINTS, torch.zeros(1, dtype=torch.float64)]).requires_grad_()
-    (wanted,) = torch.autograd.grad(sigma(z).sum(), z)
-    got = sigma.derivative(z.detach())
-    torch.testing.assert_close(got[:-1], wanted[:-1], rtol=1e-12, atol=1e-14)
-    if sigma.name != "leaky_relu" and not sigma.name.startswith("leaky"):
-        torch.testing.assert_close(got[-1], wanted[-1], rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
-def test_secant_times_z_is_the_function(sigma):
-    torch.testing.assert_close(sigma.secant(POINTS) * POINTS, sigma(POINTS), rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
 def test_secant_at_zero_is_its_limit(sigma):
     zero = torch.zeros(1, dtype=torch.float64)
     at_zero = sigma.secant(zero)
@@ -56,11 +41,6 @@ def test_homogeneous_exactly_where_stated(sigma, scale):
 
 def test_shifted_softplus_keeps_the_origin():
     assert float(activation("softplus")(torch.zeros(1))) == pytest.approx(0, abs=1e-7)
-
-
-def test_lookup():
-    assert activation("relu") is ACTIVATIONS["relu"]
-    assert activation(ACTIVATIONS["tanh"]).name == "tanh"
 
 
 #: Modules of torch.nn -> what an infinitesimal unit sees: slopes at 0- and 0+, and all kinks.
@@ -162,8 +142,3 @@ def test_a_homogeneous_function_is_recognised_by_what_it_does(as_users_run):
     assert not activation(lambda z: z.clamp(max=1e5)).homogeneous
     assert activation(torch.nn.Identity()).negative_slope == 1
     assert dormant_activation(torch.nn.ReLU6())(POINTS).equal(torch.relu(POINTS))
-
-
-def test_unknown_name_lists_the_known_ones(as_users_run):
-    with pytest.raises(ValueError, match=r"activation = 'swish'.*gelu.*tanh"):
-        activation("swish")

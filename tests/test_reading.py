@@ -20,18 +20,11 @@ from ledger_page import counts, overview
 from paper.claims import read_claims
 from paper.ledger import read_ledger
 from previews import fragment, page_previews, write_previews
+from tables import text
 
 ROOT = Path(__file__).parent.parent
-PAGE = """<article>
-<a class="reference internal" href="#thm-a">Theorem</a> <a class="reference internal" href="b.html#fig-b">Fig.</a>
-<a class="reference internal" href="b.html#id1">2020</a> <a class="reference internal" href="#top">Section</a>
-<a class="reference internal" href="b.html#lost">lost</a>
-<div class="proof theorem" id="thm-a"><p>A <a href="x.html">link</a><a class="headerlink" href="#thm-a">#</a></p></div>
-<section id="top"><h2>Section</h2></section></article>"""
-OTHER = """<article><figure id="fig-b"><img alt="a" src="../_images/c.svg"/><figcaption><p>Caption</p>
-<div class="legend"><p>code</p></div></figcaption></figure>
-<div class="citation" id="id1"><span>[1]</span><p>A work.</p></div>
-<dl><dt id="word-a">plateau</dt><dd><p>flat</p></dd></dl></article>"""
+PAGE = text("references.html")
+OTHER = text("referred.html")
 
 
 def soup(text):

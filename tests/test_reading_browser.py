@@ -8,13 +8,10 @@ import pytest
 
 from browser import open_page, site_browser
 from small_book import one_page
+from tables import text
 
 ROOT = Path(__file__).parent.parent
-PAGE = """<!doctype html><html data-content_root="./"><body style="height: 900px"><article>
-<p><a class="reference" href="#thm-a" title="native">Theorem</a> and <a class="reference" href="#b">other</a></p>
-<details class="claim"><summary><p id="claim-x">claim</p></summary><p>numbers</p></details></article>
-<script src="_static/previews.js"></script>
-<script>const DOCUMENTATION_OPTIONS = {pagename: "page"};</script></body></html>"""
+PAGE = text("previews.html")
 
 
 @pytest.fixture(scope="module")

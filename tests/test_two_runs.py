@@ -7,47 +7,10 @@ import pytest
 
 from audit_record import note
 from notebooks import IMAGES, code, comparable, execute_all, is_exempt, notebook_chapters
+from tables import text
 
 JOBS = 2
-CHAPTER = """---
-jupytext:
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-
-```{code-cell} ipython3
-import matplotlib.pyplot as plt
-from paper.figures.style import use_book_style
-
-use_book_style()
-print("a number: 0.25")
-```
-
-```{code-cell} ipython3
-plt.plot([0, 1], [1, 0], "o-")
-plt.legend(["a line"]);
-```
-
-```{code-cell} ipython3
-plt.rcParams["svg.hashsalt"] = None
-plt.plot([0, 1], [1, 0], "o-");
-```
-
-```{code-cell} ipython3
-import time
-
-print(time.time_ns())
-```
-
-```{code-cell} ipython3
-print({"a", "b", "c", "d", "e", "f"})
-```
-
-```{code-cell} ipython3
-# NBVAL_IGNORE_OUTPUT
-print(time.time_ns())
-```
-"""
+CHAPTER = text("unsteady.md")
 
 
 def images(cell, kind):

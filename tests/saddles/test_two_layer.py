@@ -71,14 +71,6 @@ def test_descent_equals_autograd(name, loss):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["linear", "relu", "tanh"])
-def test_single_precision_stays_single(name):
-    problem, _ = case("squared", dtype=torch.float32)
-    weights, options = start(dtype=torch.float32), {"step_size": 0.1, "steps": 20}
-    run = gradient_descent(weights, problem, activation=name, **options)
-    assert run["loss"].dtype == run.final.w1.dtype == torch.float32
-
-
 @pytest.mark.parametrize("name", ["linear", "relu", "gelu"])
 def test_records_are_states_of_the_plain_recursion(name):
     problem, _ = case("squared")
@@ -208,18 +200,6 @@ def test_the_whole_path_runs_on_another_device(monkeypatch, name):
     monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
     with pytest.raises(RuntimeError, match="device"):
         gradient_descent(weights, problem, step_size=0.1, steps=2, observables=("bad",))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["linear", "relu"])
-def test_cuda_agrees_with_cpu(name):
-    problem, _ = case("squared")
-    there = Problem(problem.inputs.cuda(), problem.targets.cuda())
-    weights = Weights(*(w.cuda() for w in start()))
-    options = {"step_size": 0.1, "steps": 100, "activation": name}
-    a = gradient_descent(weights, there, **options)
-    b = gradient_descent(start(), problem, **options)
-    torch.testing.assert_close(a["loss"].cpu(), b["loss"], rtol=1e-10, atol=0)
 
 
 def test_as_many_problems_as_runs(as_users_run):

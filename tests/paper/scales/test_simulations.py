@@ -14,7 +14,7 @@ from paper.scales.learning_rates import transfer
 from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
 from paper.scales.limits.fluctuations import slope_through_origin
 from paper.scales.simulations.compute import main
-from paper.scales.simulations.loss_curves import THESIS, epochs_to, mean_interval, tuned
+from paper.scales.simulations.loss_curves import epochs_to, mean_interval, tuned
 from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, grid, training_run
 from paper.sweep import sweep
 from paper.training_runs import TRAINING, run, run_many
@@ -180,11 +180,6 @@ def test_slope_through_the_origin_has_the_right_interval():
         slope, half = slope_through_origin(x, y, without)
         hits += abs(slope - 2) <= half
     assert 178 <= hits <= 199
-
-
-def test_thesis_setting():
-    assert (THESIS.n, THESIS.m, THESIS.epochs, len(THESIS.seeds)) == (10_000, 500, 200, 100)
-    assert THESIS.images.level is None and THESIS.images.source == "cifar10"
 
 
 def test_the_command_writes_a_record(tmp_path, monkeypatch, capsys):

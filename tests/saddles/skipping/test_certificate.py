@@ -81,14 +81,6 @@ def test_raw_tables(name):
     assert judged(Problem(torch.tensor(table.data.T.copy()), torch.tensor(y))).status == "global"
 
 
-@pytest.mark.parametrize(("one", "other"), [(0, 1), (3, 8)])
-def test_pairs_of_digits(one, other):
-    digits = datasets.load_digits()
-    chosen = (digits.target == one) | (digits.target == other)
-    y = torch.tensor(2.0 * (digits.target[chosen] == one) - 1)[None]
-    assert judged(Problem(torch.tensor(digits.data[chosen].T.copy()), y)).status == "global"
-
-
 @pytest.mark.parametrize("mean", [1e3, 1e5])
 def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
     """Its loss falls by more than 1e-6 at once, but nothing else has been learned."""
