@@ -12,7 +12,7 @@ import check_pdf
 import check_site
 from latex_style import _leave_out, _macros, first_chapters, part_heading
 from small_book import one_page
-from tables import table
+from tables import table, text
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,20 +39,22 @@ def test_site_check_reads_style_sheets_and_is_not_content_with_nothing(tmp_path)
     assert len(check_site.problems(tmp_path)) == 1
 
 
-def test_a_page_built_with_the_books_configuration_loads_nothing_from_elsewhere(tmp_path):
-    text = (
-        "$$\\sxx \\in \\R^{m_0 \\times m_0}$$ (eq-a)\n\n{eq}`eq-a` and {cite:t}`arata`.\n\n"
-        "```{prf:theorem} Name\n:label: thm-a\n$\\rank = 1$\n```\n\n```{bibliography}\n```\n"
-    )
-    site = one_page(tmp_path, text)
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
+def test_a_page_built_with_the_books_configuration(tmp_path, address):
+    """It loads nothing from elsewhere; its buttons follow the repository's address."""
+    site = one_page(tmp_path, text("page.md"), address)
     assert check_site.problems(site) == []
-    page = (site / "page.html").read_text()
-    assert "mathjax/tex-svg.js" in page
-    assert (site / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
-    assert len(list((site / "_static" / "mathjax").rglob("*"))) == 1  # one variant, not 24 MB
+    page, mathjax = (site / "page.html").read_text(), site / "_static" / "mathjax"
+    assert "mathjax/tex-svg.js" in page and (mathjax / "tex-svg.js").stat().st_size > 1e6
+    assert len(list(mathjax.rglob("*"))) == 1  # one variant, not 24 MB
     assert not list((ROOT / "_static").glob("*mathjax*"))  # it comes from a package
     name = page.replace("</span>", "").replace('<span class="bibtex-citation">', "")
     assert "荒田 隼輝 (" in name and '"sxx": "\\\\Sigma_{xx}"' in page
+    for name in ("_sources/page.ipynb", "_sources/page.md"):
+        assert f'href="{name}"' in page and (site / name).exists()
+    assert ("mybinder.org/v2/gh/someone/book/main" in page) is bool(address)
+    assert ("github.com/someone/book/issues" in page) is bool(address)
+    assert "colab" not in page and "executablebooks/jupyter-book" not in page
 
 
 @pytest.mark.parametrize(("source", "fault"), GIVEN["sources"])

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from learning_dynamics import runtime
 from learning_dynamics.activations import ACTIVATIONS, activation
 from learning_dynamics.kernels import ensemble
 from learning_dynamics.losses import squared
@@ -182,24 +181,6 @@ def test_nothing_is_read_back_within_a_block(monkeypatch, name):
     monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
     with pytest.raises(AssertionError, match="reads a number back"):
         gradient_descent(start(), problem, **{**options, "observables": ("bad",)})
-
-
-@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu", "tanh", "gelu", "softplus"])
-def test_the_whole_path_runs_on_another_device(monkeypatch, name):
-    """Meta tensors: a hard-wired CPU tensor or a number read back is an error on them."""
-    monkeypatch.setattr(runtime, "check_tensor", lambda *_, **__: None)
-    problem, _ = case("squared", per_run=True)
-    problem = Problem(problem.inputs.to("meta"), problem.targets.to("meta"))
-    weights = Weights(*(w.to("meta") for w in start()))
-    options = {"step_size": 0.1, "steps": 6, "activation": name, "stop": Stop(loss=1e-3)}
-    options |= {"observables": ("loss", "gradient_norm", "units"), "on_divergence": "mark"}
-    run = gradient_descent(weights, problem, **options)
-    assert run["units"].device.type == run.final.w1.device.type == "meta"
-    assert run["units"].shape == (RUNS, 7, 7, 8)
-    bad = lambda s: s.loss + torch.ones(RUNS), (), "1"
-    monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
-    with pytest.raises(RuntimeError, match="device"):
-        gradient_descent(weights, problem, step_size=0.1, steps=2, observables=("bad",))
 
 
 def test_as_many_problems_as_runs(as_users_run):

@@ -90,22 +90,6 @@ def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
     assert found.status != "global" or len(found.saddles) == 5
 
 
-@pytest.mark.parametrize("degrees", [1e-4, 1e-2, 1.0])
-def test_near_commuting_inputs(degrees):
-    """With one unit gradient descent slides on to the other mode, and so does the descent."""
-    angle = math.radians(degrees)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    rotation = torch.tensor([[cosine, -sine], [sine, cosine]])
-    latent = torch.linalg.qr(torch.randn(4, 2, generator=generator("certificate", 1)).double())[0]
-    covariance, correlation = torch.tensor([[4.0, 0.5], [2.4, 1.5]], dtype=torch.float64)
-    x = rotation.double() @ (2 * covariance.sqrt()[:, None] * latent.mT)
-    problem = Problem(x, (correlation / covariance)[:, None] * x)
-    narrow, wide = judged(problem, width=1), judged(problem, width=2)
-    best = rank_constrained(problem, 1)[0] * narrow.losses[0]  # 2.25 is the saddle, 0.72 this
-    assert narrow.status == "second-order" and narrow.loss == pytest.approx(best)
-    assert wide.status == "global" and wide.losses[1] == pytest.approx(narrow.loss)
-
-
 def test_collinear_features():
     base = linear_teacher(generator=generator("certificate", 0), noise=0.1)
     for small in (0.0, 1e-9):
