@@ -230,7 +230,7 @@ def assemble(folder, chapters=None):
             cell.outputs = [nbformat.from_dict(output) for output in kept]
             cell.execution_count = number  # nbval skips the comparison of cells that never ran
         _write(notebook, folder, chapter)
-    own = "import notebook_comparison\n\nnotebook_comparison.install()\n"
+    own = "from notebook_comparison import install, pytest_ignore_collect\n\ninstall()\n"
     Path(folder, "conftest.py").write_text(own, encoding="utf8")
 
 

@@ -11,6 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import notebooks
+from notebook_comparison import code_state
 from notebooks import ROOT, code, comparable, is_exempt, read, snap, snapped
 from tables import table
 
@@ -79,6 +80,16 @@ def test_nbval_fails_exactly_where_a_result_changed(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     found = [f"PASSED example.ipynb::Cell {i}" in done.stdout for i in range(len(cells))]
     assert found == [passes for *_, passes in GIVEN["cells"]], done.stdout
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=name_of)
+def test_what_the_book_executed_repeats_the_reference(chapter):
+    """Of chapters that `make book` executed with this code; the others are executed by nbval."""
+    if not (done := notebooks.built(chapter, digest=code_state())):
+        pytest.skip("nbval executes it")
+    for cell, old in zip(code(done), notebooks.reference(chapter), strict=True):
+        new = snapped(comparable(cell.outputs), old, cell)
+        assert new == old or is_exempt(cell), notebooks.differences([old], [new])
 
 
 def test_few_cells_are_exempt_from_comparison(capsys):
