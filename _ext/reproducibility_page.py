@@ -7,11 +7,8 @@
 import json
 from pathlib import Path
 
-from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
-
-from ledger_page import table
+from tabulate import tabulate
 
 MAIN = (
     "torch numpy scipy scikit-learn xarray matplotlib sympy mpmath jupyter-book sphinx myst-nb "
@@ -48,10 +45,8 @@ class FromFile(SphinxDirective):
         file, render = SHOWN[self.name]
         path = Path(self.env.srcdir, file)
         self.env.note_dependency(str(path))
-        node = nodes.container()
-        lines = StringList(table(render(path.read_text())).splitlines(), source=str(path))
-        self.state.nested_parse(lines, self.content_offset, node)
-        return node.children
+        rows = render(path.read_text())
+        return self.parse_text_to_nodes(tabulate(rows, "firstrow", "github", disable_numparse=True))
 
 
 def setup(app):

@@ -14,7 +14,7 @@ from sphinx import addnodes
 import api_page
 import ledger_page
 import site_pages
-from ledger_page import counts, overview
+from ledger_page import TEXT, judged
 from paper.claims import read_claims
 from paper.ledger import read_ledger
 from previews import fragment, page_previews, write_previews
@@ -121,9 +121,9 @@ def test_the_pdf_is_linked_when_it_is_there(tmp_path):
 def test_ledger_counts_add_up():
     claims = read_claims(ROOT / "claims.yml")
     _, records = read_ledger(ROOT / "results/claims.json")
-    numbers = [int(n) for n in re.findall(r"\*\*(\d+)", counts(claims, records))]
+    numbers = [int(n) for n in re.findall(r"\*\*(\d+)", TEXT.counts(judged(claims, records)))]
     assert numbers[0] == len(claims) == sum(numbers[1:])
-    text = overview(claims, records)
+    text = TEXT.overview(judged(claims, records))
     assert all(text.count(f"<{ledger_page.anchor(claim)}>") == 1 for claim in claims)
 
 
