@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from learning_dynamics import activations, digits_pair, saddles, scales
+from learning_dynamics.data.digits import digits
+from learning_dynamics.data.published import diagonal_pair
 from learning_dynamics.kernels import mlp_torch as passes
 from learning_dynamics.kernels import weights
 from learning_dynamics.kernels.weights import initialise
@@ -28,10 +30,16 @@ from learning_dynamics.scales import (
 )
 from learning_dynamics.scales.parametrizations import Parametrization, dynamic
 from learning_dynamics.scales.requirements import Requirement
+from learning_dynamics.scales.step_factors import FACTORS, sign_step_sizes
+from paper.fits import fit_slope
+from paper.saddles.nonlinear import diagonal_net
+from paper.saddles.optimisers import one_law
+from paper.together.one_axis import dial
+from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 
 STREAMS = [generator("refusals")]
 X, Y = torch.rand(4, 9, dtype=torch.float64), torch.rand(3, 9, dtype=torch.float64)
-RUNS5 = torch.ones(5, 2, 3)
+RUNS5, PAIR = torch.ones(5, 2, 3), diagonal_pair().moments()
 P, P32 = Problem(X, Y), Problem(X.float(), Y.float())
 NET = initialise((4, 5, 3), 0.1, STREAMS)
 DEEP = initialise_deep((4, 5, 5, 3), 0.1, STREAMS)
@@ -105,6 +113,28 @@ def turns(**options):
 def check(**options):
     usual = {"schemes": ["spectral"], "family": FAMILY, "sizes": [8, 16], "runs": 2}
     return scales.exponent_check(**usual | options)
+
+
+def of(kind):
+    return lambda net: kind(net.parameters(), 0.1)
+
+
+def wide(n):
+    return torch.nn.Sequential(torch.nn.Linear(3, n), torch.nn.ReLU(), torch.nn.Linear(n, 2))
+
+
+def late(n):
+    return torch.nn.Sequential(torch.nn.Linear(3, max(n, 16)), torch.nn.Linear(n, 2))
+
+
+def parts_loss(model, x):
+    return model[0](x).sum() + model[1].weight.sum()
+
+
+def coordinates(factory=wide, scheme="ntk", **options):
+    usual = {"optimizer_factory": of(torch.optim.SGD), "batch": torch.ones(4, 3), "sizes": (8, 16)}
+    usual["loss"] = lambda model, x: model(x).square().mean()
+    return scales.coordinate_check(factory, scheme, **usual | options)
 
 
 def scaled(**options):
@@ -301,6 +331,37 @@ CASES = [
     ("input_spectrum", lambda: teacher(input_spectrum=(1.0, -1.0, 1.0))),
     (r"targets: shape \(1, 4\) has n = 4, inputs has 3", lambda: Problem(X[:, :3], Y[:1, :4])),
     (r"has \*runs = \(4,\), inputs has \(5,\)", lambda: Problem(RUNS5, RUNS5[:4])),
+    (
+        "2 problems for 1 runs",
+        lambda: descend(problem=Problem(torch.stack([X, X]), torch.stack([Y, Y]))),
+    ),
+    (r"record_at", lambda: descend(record_at=torch.tensor([3, 2]))),
+    ("classes", lambda: digits((1, 1))),
+    ("source", lambda: digits((1, 2), source="cifar")),
+    ("signed", lambda: digits((1, 2, 3), targets="signed")),
+    ("test_fraction", lambda: digits((1, 2), test_fraction=1.0)),
+    ("at least two different sizes", lambda: coordinates(sizes=(64, 64))),
+    ("runs = 1: must be an integer >= 2", lambda: coordinates(runs=1)),
+    ("steps = 0", lambda: coordinates(steps=0)),
+    ("tolerance = -1.0", lambda: coordinates(tolerance=-1.0)),
+    ("scheme = 'sp'", lambda: coordinates(scheme="sp")),
+    (r"readouts = \['0'\]", lambda: coordinates(readouts=["0"])),
+    ("a RMSprop; known are SGD", lambda: coordinates(optimizer_factory=of(torch.optim.RMSprop))),
+    ("other widths grow between", lambda: coordinates(late, loss=parts_loss, sizes=(8, 16, 32))),
+    # The paper's own functions.
+    ("fan_in = 0", lambda: FACTORS["spectral"](3, 0)),
+    ("width_exponents", lambda: FACTORS["spectral"].exponents((1,))),
+    ("width = 0", lambda: sign_step_sizes((3, 0))),
+    ("kind", lambda: one_law.root(torch.ones(1), 0.1, 0.5, "Adam")),
+    ("momentum", lambda: one_law.root(torch.ones(1), 0.1, 1.5, "Nesterov")),
+    (
+        "step_size",
+        lambda: diagonal_net.descend_in_logarithms(PAIR, [10.0], step_size=0.5, steps=200),
+    ),
+    ("most_steps = 5", lambda: linear_plateaus(LinearPlateau(3, ratios=(256,), most_steps=5))),
+    ("init_stds", lambda: dial.position(scales.scheme("standard")((49, 256, 16, 10)))),
+    ("widths", lambda: dial.same_run(*(scales.scheme("ntk")((9, w, 3)) for w in (8, 16)))),
+    ("2 points", lambda: fit_slope(torch.arange(2.0), torch.arange(2.0))),
 ]
 
 

@@ -181,13 +181,3 @@ def test_nothing_is_read_back_within_a_block(monkeypatch, name):
     monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
     with pytest.raises(AssertionError, match="reads a number back"):
         gradient_descent(start(), problem, **{**options, "observables": ("bad",)})
-
-
-def test_as_many_problems_as_runs(as_users_run):
-    problem, _ = case("squared")
-    two = Problem(*(t.expand(2, -1, -1) for t in (problem.inputs, problem.targets)))
-    with pytest.raises(ValueError, match="2 problems for 3 runs"):
-        gradient_descent(start(), two, step_size=0.1, steps=5)
-    grid = torch.tensor([3, 2])
-    with pytest.raises(ValueError, match="record_at"):
-        gradient_descent(start(), problem, step_size=0.1, steps=5, record_at=grid)

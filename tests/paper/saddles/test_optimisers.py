@@ -26,13 +26,6 @@ def test_the_root_is_what_torch_grows_by(kind):
     assert abs(sizes[-1] / sizes[-2] / float(z) - 1) < 1e-9
 
 
-def test_the_root_refuses_what_is_no_momentum():
-    with pytest.raises(ValueError, match="kind"):
-        one_law.root(torch.ones(1), 0.1, 0.5, "Adam")
-    with pytest.raises(ValueError, match="momentum"):
-        one_law.root(torch.ones(1), 0.1, 1.5, "Nesterov")
-
-
 def test_lyapunov_exponents_of_scalars_are_mean_logarithms():
     # One input and one output: the factors commute, and chi_1 is the mean of log(1 + eta y x).
     x = torch.tensor([[0.5, 1.0, 2.0, 1.5]], dtype=torch.float64)

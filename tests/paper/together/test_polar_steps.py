@@ -85,15 +85,6 @@ def test_exponents_are_those_of_the_factors_at_large_widths(name):
     assert [float(c) for c in found.changes] == pytest.approx(expected, abs=1e-9)
 
 
-def test_wrong_widths_are_named(as_users_run):
-    with pytest.raises(ValueError, match="fan_in = 0"):
-        FACTORS["spectral"](3, 0)
-    with pytest.raises(ValueError, match="width_exponents"):
-        FACTORS["spectral"].exponents((1,))
-    with pytest.raises(ValueError, match="width = 0"):
-        sign_step_sizes((3, 0))
-
-
 def test_sign_steps_of_dp_have_equal_budgets():
     """eta_l |dL/dW_l|_1 within a factor 2 at the start; without the factors they differ by 10."""
     p = scheme("dp(1/2)")((64, 1024, 16, 16, 64))
