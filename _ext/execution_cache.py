@@ -84,11 +84,10 @@ def execute_chapter(path, md_config, nb_config):
 def _execute_ahead(app, env, docnames):
     """Execute the chapters that Sphinx is about to read, several at a time."""
     work = [d for d in docnames if _has_code(env, d)]
-    jobs = min(int(os.environ.get("JOBS") or os.cpu_count() or 1), len(work))
-    if work:
-        list_fonts()
-    if jobs < 2:
+    if not work:
         return
+    list_fonts()
+    jobs = int(os.environ.get("JOBS") or os.cpu_count() or 1)
     plain = env.mystnb_config.copy(execution_show_tb=False)
     with ThreadPoolExecutor(jobs) as pool:  # each waits for its kernel, which is a process
         futures = {}

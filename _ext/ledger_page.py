@@ -1,8 +1,10 @@
-"""The ledger page: directives that render claims.yml and results/claims.json.
+"""The pages of the ledger and of reproducibility: directives that render what files record.
 
 ```{ledger-counts}         one sentence: how many claims came out how
 ```{ledger-summary}        counts by source and verdict
 ```{ledger-overview}       links to all claims, by verdict
+```{locked-versions}      the versions of the main packages, from requirements.lock
+```{audit-results}        what the slow checks of `make audit` counted when they last ran
 ```{ledger-claims} WHOSE   one entry per claim: of a thesis (`000`, `002`), or of this book's part
                            (`saddles`, ...; `others`: of parts that have no section of their own)
 
@@ -11,6 +13,7 @@ text leads to its entry. Under each figure of the website stand the claims that 
 supports, and the records they were measured from: links to the ledger and to copies beside the pages.
 """
 
+import json
 import shutil
 from pathlib import Path
 from statistics import median_low
@@ -25,9 +28,8 @@ from paper.claims import read_claims
 from paper.ledger import read_ledger
 
 FOLDER, LEDGER = "records", "chapters/ledger"
-#: Of statements of a thesis, then of our own.
+#: Verdicts on statements of a thesis.
 PRINTED = ("true", "true with a correction", "false as printed")
-VERDICTS = (*PRINTED, "holds", "holds in corrected form", "fails", "not measured")
 WINGS = ("saddles", "scales", "together", "kernels")
 THESES = ("000", "002")
 
@@ -66,8 +68,8 @@ def verdict(claim, records):
     A sentence of a thesis is *true with a correction* if it holds in another form or under a
     condition that it does not name, *false as printed* if it is refuted.
     """
-    came = records.get(claim.id, {}).get("verdict", VERDICTS[-1])
-    if came == VERDICTS[-1]:
+    came = records.get(claim.id, {}).get("verdict", "not measured")
+    if came == "not measured":
         return came
     if claim.thesis == "ours":
         return "holds in corrected form" if came == "holds-corrected" else came
@@ -102,10 +104,15 @@ def listed(claim, section):
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
 )
-TEMPLATES.globals |= {"title": title, "anchor": anchor, "numbers": numbers}
+TEMPLATES.globals |= {"title": title, "anchor": anchor, "numbers": numbers, "json": json.loads}
 #: The page's texts in Markdown, functions of claims with their verdicts.
 TEXT = TEMPLATES.get_template("ledger.md.jinja").module
 SHOWN = {f"ledger-{name}": getattr(TEXT, name) for name in ("summary", "counts", "overview")}
+#: Directives that show a file alone.
+FROM_FILES = {
+    "locked-versions": (TEXT.versions, "requirements.lock"),
+    "audit-results": (TEXT.audit, "results/audit.json"),
+}
 
 
 class Ledger(SphinxDirective):
@@ -115,9 +122,12 @@ class Ledger(SphinxDirective):
 
     def run(self):
         root = Path(self.env.srcdir)
-        files = root / "claims.yml", root / "results" / "claims.json"
+        render, *files = FROM_FILES.get(self.name, (None, "claims.yml", "results/claims.json"))
+        files = [root / name for name in files]
         for file in files:
             self.env.note_dependency(str(file))
+        if render:
+            return self.parse_text_to_nodes(render(files[0].read_text()))
         claims, (_, records) = read_claims(files[0]), read_ledger(files[1])
         if self.name != "ledger-claims":
             return self.parse_text_to_nodes(SHOWN[self.name](judged(claims, records)))
@@ -135,13 +145,11 @@ class Ledger(SphinxDirective):
 def collect(app):
     """figure -> [(text, address from the site's root), ...], and the records to copy."""
     root = Path(app.srcdir)
-    app.figure_links, app.figure_records, app.claim_ids = {}, set(), set()
-    if (root / "claims.yml").exists():
-        app.claim_ids = {claim.id for claim in read_claims(root / "claims.yml")}
-    if app.builder.name != "html" or not (root / "claims.yml").exists():
-        return  # print has no links to pages
+    claims = read_claims(root / "claims.yml") if (root / "claims.yml").exists() else []
+    app.figure_links, app.figure_records = {}, set()
+    app.claim_ids = {claim.id for claim in claims}
     _, measured = read_ledger(root / "results" / "claims.json")
-    for claim in read_claims(root / "claims.yml"):
+    for claim in claims if app.builder.name == "html" else ():  # print has no links to pages
         origin = measured.get(claim.id, {}).get("provenance", {})
         records = [Path(name) for name in origin.get("from_record", ())]
         app.figure_records |= {root / record for record in records}
@@ -187,7 +195,7 @@ def _copy_records(app, exception):
 
 def setup(app):
     """Register the directives, connect to Sphinx."""
-    for name in (*SHOWN, "ledger-claims"):
+    for name in (*SHOWN, *FROM_FILES, "ledger-claims"):
         app.add_directive(name, Ledger)
     app.connect("builder-inited", collect)
     app.connect("doctree-read", _ids_as_links)

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import notebooks
 from notebook_comparison import code_state
-from notebooks import ROOT, code, comparable, is_exempt, read, snap, snapped
+from notebooks import ROOT, code, comparable, read, snap, snapped
 from tables import table
 
 CHAPTERS = notebooks.chapter_files()
@@ -89,15 +89,12 @@ def test_what_the_book_executed_repeats_the_reference(chapter):
         pytest.skip("nbval executes it")
     for cell, old in zip(code(done), notebooks.reference(chapter), strict=True):
         new = snapped(comparable(cell.outputs), old, cell)
-        assert new == old or is_exempt(cell), notebooks.differences([old], [new])
+        assert new == old, notebooks.differences([old], [new])
 
 
-def test_few_cells_are_exempt_from_comparison(capsys):
-    cells = [cell for chapter in NOTEBOOKS for cell in code(read(chapter))]
-    exempt = sum(map(is_exempt, cells))
-    with capsys.disabled():
-        print(f"\n{exempt} of {len(cells)} cells are exempt from comparison", flush=True)
-    assert exempt < 0.1 * len(cells)
+def test_no_cell_is_exempt_from_comparison():
+    marks = re.compile("NBVAL_|nbval-|raises-exception")
+    assert not [chapter for chapter in NOTEBOOKS if marks.search(chapter.read_text())]
 
 
 def test_every_chapter_is_in_the_table_of_contents():
