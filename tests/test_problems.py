@@ -126,6 +126,21 @@ def test_numbers_whose_squares_are_infinite_are_refused(name, dtype):
         Problem(**good | {name: -1.01 * largest * good[name]})
 
 
+def holds(trait, x, y):
+    """What a trait says of inputs and targets; True where it says nothing of them."""
+    m0, n = x.shape
+    said = {
+        "zero feature": not x[0].any(),
+        "zero targets": not y.any(),
+        "fewer samples": n < m0 or m0 == 1,
+        "one sample": n == 1,
+        "commuting": n < m0 or torch.allclose(x @ x.mT, n * torch.eye(m0).double(), atol=1e-9),
+        "integers": (x == x.round()).all() and (y == y.round()).all(),
+        "duplicates": n == 1 or torch.equal(x[:, : n // 2], x[:, -(n // 2) :]),
+    }
+    return bool(said.get(trait, True))
+
+
 def test_the_prior_covers_what_it_says():
     drawn = [random_two_layer(generator("prior", i)) for i in range(400)]
     again = random_two_layer(generator("prior", 0))
@@ -139,24 +154,14 @@ def test_the_prior_covers_what_it_says():
         assert task.loss.name != "logistic" or bool((y.abs() == 1).all())
         rest = y - y @ torch.linalg.pinv(x) @ x
         unexplained += float(rest.norm()) > 1e-3 * float(y.norm())
-        holds = {
-            "zero feature": not bool(x[0].any()),
-            "fewer samples": x.shape[1] < m0 or m0 == 1,
-            "one sample": x.shape[1] == 1,
-            "commuting": x.shape[1] < m0
-            or torch.allclose(x @ x.mT, x.shape[1] * torch.eye(m0, dtype=x.dtype), atol=1e-9),
-            "integers": bool((x == x.round()).all() and (y == y.round()).all()),
-            "duplicates": x.shape[1] == 1
-            or torch.equal(x[:, : x.shape[1] // 2], x[:, -(x.shape[1] // 2) :]),
-        }
-        assert holds.get(task.trait, True), task.trait
+        assert holds(task.trait, x, y), task.trait
     assert unexplained >= 200  # no linear map interpolates at least half of them
     assert {task.trait for task in drawn} == set(TRAITS)
     assert len({(task.activation.name, task.loss.name) for task in drawn}) == 12
 
 
 def test_random_linear_problems_are_what_the_prior_says():
-    drawn = [random_linear(generator("prior", i)) for i in range(400)]
+    drawn, noisy = [random_linear(generator("prior", i)) for i in range(400)], 0
     assert torch.equal(random_linear(generator("prior", 0)).problem.inputs, drawn[0].problem.inputs)
     sizes = np.array([(*one.problem.inputs.shape, len(one.problem.targets)) for one in drawn])
     m0, n, m2 = sizes.T
@@ -167,26 +172,14 @@ def test_random_linear_problems_are_what_the_prior_says():
     assert {one.trait for one in drawn} == set(LINEAR_TRAITS)
     assert 0.15 < np.mean([one.trait != "none" for one in drawn]) < 0.35
     for one in drawn:
-        x, y = one.problem.inputs, one.problem.targets
-        moments = one.problem.moments()
-        xx, yx = moments.xx, moments.yx
+        x, y, moments = one.problem.inputs, one.problem.targets, one.problem.moments()
         if one.inputs != "generic":
-            form = yx.mT @ yx
-            assert float((xx @ form - form @ xx).abs().max()) < 1e-10
+            assert commutator(one.problem) < 1e-9
         if one.inputs == "white":
-            torch.testing.assert_close(xx, torch.eye(len(xx)).double(), atol=1e-10, rtol=0)
-        if one.trait == "tied" and min(yx.shape) > 1:
-            s = torch.linalg.svdvals(yx)
+            torch.testing.assert_close(moments.xx, torch.eye(len(x)).double(), atol=1e-10, rtol=0)
+        if one.trait == "tied" and min(moments.yx.shape) > 1:
+            s = torch.linalg.svdvals(moments.yx)
             assert float(s[1]) < 1e-10 or float(s[0] - s[1]) < 1e-10
-        if one.trait == "zero targets":
-            assert not y.any()
-        if one.trait == "zero feature":
-            assert not x[0].any()
-        if one.trait == "one sample":
-            assert x.shape[1] == 1
-        if one.trait == "duplicates" and x.shape[1] > 1:
-            assert torch.equal(x[:, : x.shape[1] // 2], x[:, -(x.shape[1] // 2) :])
-    assert any(
-        float((one.problem.targets - one.problem.teacher @ one.problem.inputs).norm()) > 0.1
-        for one in drawn
-    )
+        assert holds(one.trait, x, y), one.trait
+        noisy += float((y - one.problem.teacher @ x).norm()) > 0.1
+    assert noisy

@@ -154,11 +154,14 @@ def test_a_best_rate_at_the_end_of_the_grid_is_refused():
 
 
 def test_layers_rest_where_the_law_says():
-    """Each layer's norm within 5 %; without decay the random start stays, an order above it."""
-    config = replace(perturbed.Config().quick(), ratios=(16, 2**20))
+    """Each layer's norm within 8 %; without decay the random start stays, an order above it.
+
+    In the claim's run, of a quarter of this step size, within 5 %.
+    """
+    config = replace(perturbed.Config().quick(), ratios=(16, 2**20), slow=(0.02, 600))
     rest = perturbed.decayed(config)
     norm = (rest["values"] ** 2).sum("mode") / (rest.predicted**2).sum()
-    assert float(abs(norm**0.5 - 1).max()) < 0.05
+    assert float(abs(norm**0.5 - 1).max()) < 0.08
     free = perturbed.decayed(replace(config, decay=1e-9, slow=(0.02, 60)))
     assert float(abs(free["values"] / free.predicted - 1).max()) > 0.2
 
