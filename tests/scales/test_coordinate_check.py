@@ -45,6 +45,23 @@ def test_sound_networks_pass(network, optimizer):
     assert verdicts(rows, quantity="rate") == ({"agrees"} if optimizer == "sgd" else set())
 
 
+def test_a_scheduler_that_overwrites_rates_is_found():
+    def flat(optimizer):
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.003, total_steps=9)
+
+    def kept(optimizer):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=9)
+
+    assert verdicts(checked(scheduler_factory=flat), quantity="schedule") == {"agrees", "differs"}
+    assert verdicts(checked(scheduler_factory=kept), quantity="schedule") == {"agrees"}
+
+
+def test_another_optimizer_than_the_rates_are_for_is_found():
+    rows = checked(optimizer_factory=lambda s: torch.optim.SGD(s.param_groups(0.05)))
+    assert "differs" in verdicts(rows, quantity="rate")
+
+
 def test_a_layer_that_no_optimizer_has_is_found_and_a_frozen_one_is_left_alone():
     def forgetful(scaled):
         groups = [p for name, p in scaled.model.named_parameters() if name != "2.weight"]
@@ -58,6 +75,15 @@ def test_a_layer_that_no_optimizer_has_is_found_and_a_frozen_one_is_left_alone()
     assert verdicts(rows, parameter="2.weight", quantity="change") == {"untrained"}
     assert list(rows[rows.verdict == "untrained"].parameter.unique()) == ["2.weight"]
     assert "untrained" not in verdicts(checked(wrap=frozen, optimizer_factory=forgetful))
+
+
+def test_a_table_of_positions_that_starts_wrong_is_found():
+    def small(scaled):
+        scaled.model.positions.data *= len(scaled.model.positions[0]) ** -0.5
+        return scaled
+
+    rows = checked("attention", wrap=small)
+    assert verdicts(rows, parameter="positions", quantity="initial") == {"differs"}
 
 
 def test_it_says_which_schemes_it_can_tell_apart():
