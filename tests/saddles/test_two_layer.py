@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from learning_dynamics import runtime
 from learning_dynamics.activations import ACTIVATIONS, activation
 from learning_dynamics.kernels import ensemble
 from learning_dynamics.losses import squared
@@ -68,6 +69,14 @@ def test_descent_equals_autograd(name, loss):
     expected = by_autograd(start(), problem, name, criterion, eta, 7)
     for got, want in zip(run.final, expected, strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "tanh"])
+def test_single_precision_stays_single(name):
+    problem, _ = case("squared", dtype=torch.float32)
+    weights, options = start(dtype=torch.float32), {"step_size": 0.1, "steps": 20}
+    run = gradient_descent(weights, problem, activation=name, **options)
+    assert run["loss"].dtype == run.final.w1.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["linear", "relu", "gelu"])
@@ -181,3 +190,21 @@ def test_nothing_is_read_back_within_a_block(monkeypatch, name):
     monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
     with pytest.raises(AssertionError, match="reads a number back"):
         gradient_descent(start(), problem, **{**options, "observables": ("bad",)})
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu", "tanh", "gelu", "softplus"])
+def test_the_whole_path_runs_on_another_device(monkeypatch, name):
+    """Meta tensors: a hard-wired CPU tensor or a number read back is an error on them."""
+    monkeypatch.setattr(runtime, "check_tensor", lambda *_, **__: None)
+    problem, _ = case("squared", per_run=True)
+    problem = Problem(problem.inputs.to("meta"), problem.targets.to("meta"))
+    weights = Weights(*(w.to("meta") for w in start()))
+    options = {"step_size": 0.1, "steps": 6, "activation": name, "stop": Stop(loss=1e-3)}
+    options |= {"observables": ("loss", "gradient_norm", "units"), "on_divergence": "mark"}
+    run = gradient_descent(weights, problem, **options)
+    assert run["units"].device.type == run.final.w1.device.type == "meta"
+    assert run["units"].shape == (RUNS, 7, 7, 8)
+    bad = lambda s: s.loss + torch.ones(RUNS), (), "1"
+    monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
+    with pytest.raises(RuntimeError, match="device"):
+        gradient_descent(weights, problem, step_size=0.1, steps=2, observables=("bad",))

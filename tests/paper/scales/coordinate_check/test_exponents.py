@@ -6,7 +6,7 @@ import torch
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.network import MLP
 from learning_dynamics.scales.parametrizations import dynamic
-from paper.scales.coordinate_check.exponents import initial_outputs, richness_ends
+from paper.scales.coordinate_check.exponents import initial_outputs, main, richness_ends
 from paper.scales.order_analysis import mean_square_output
 
 
@@ -30,3 +30,9 @@ def test_outputs_drawn_by_their_law_are_those_of_networks():
     )
     for share in (0.25, 0.5, 0.75):
         assert float(draws.quantile(share)) == pytest.approx(float(real.quantile(share)), rel=0.12)
+
+
+def test_command_line(capsys):
+    code = main(["dp(1/2)", "--sizes", "512", "4096", "--runs", "16", "--quantities", "change_rms"])
+    printed = capsys.readouterr().out
+    assert code == 0 and "all agree" in printed and "change_rms" in printed
