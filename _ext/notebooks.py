@@ -10,6 +10,7 @@ A reference holds the outputs of each code cell without images: what a rerun is 
 """
 
 import argparse
+import asyncio
 import copy
 import difflib
 import hashlib
@@ -196,7 +197,8 @@ def execute(chapter):
     from nbclient import NotebookClient
 
     notebook, place = read(chapter), {"metadata": {"path": str(chapter.parent)}}
-    NotebookClient(notebook, timeout=600, resources=place).execute()
+    # A loop of its own, which is closed: this may be one of several threads.
+    asyncio.run(NotebookClient(notebook, timeout=600, resources=place).async_execute())
     return notebook
 
 
