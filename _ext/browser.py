@@ -5,20 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-TYPESET = (
-    "() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => true) : true"
-)
+TYPESET = "() => window.MathJax?.startup?.promise.then(() => true) ?? true"
 
 
 def chromium(which=shutil.which):
     """The path of an installed Chromium. Raises FileNotFoundError that says what to install."""
-    for program in PROGRAMS:
-        path = which(program)
-        if path:
-            return path
-    raise FileNotFoundError(
-        "no Chromium: install it, on Debian or Ubuntu with `apt-get install chromium`"
-    )
+    if found := next(filter(None, map(which, PROGRAMS)), None):
+        return found
+    told = "no Chromium: install it, on Debian or Ubuntu with `apt-get install chromium`"
+    raise FileNotFoundError(told)
 
 
 def pages(site):
@@ -39,14 +34,9 @@ def site_browser():
     """A running browser."""
     from playwright.sync_api import sync_playwright
 
+    options = {"args": ["--no-sandbox", "--allow-file-access-from-files"]}
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--allow-file-access-from-files"]
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()
+        yield driver.chromium.launch(executable_path=chromium(), **options)
 
 
 def open_page(browser, address, theme="light", width=1280, height=900, prepare=None, seconds=120):

@@ -2,56 +2,42 @@
 
     python _ext/check_browser.py _build/html
 
-The site is served from this machine: search reads its pages with requests, which browsers refuse
-to files. Formulas are typeset, the live figures answer to the keyboard, search finds, and the console stays silent. On every page, formulas and printed output fit
+The browser gets the files of the site under the address of a server that there is not: search reads
+its pages with requests, which browsers refuse to files. Formulas are typeset, the live figures answer to the keyboard, search finds, and the console stays silent. On every page, formulas and printed output fit
 into their boxes at `DESKTOP`; on a phone they and tables scroll in them, never the page.
 """
 
 import sys
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from urllib.parse import unquote, urlparse
 
 from browser import open_page, pages, site_browser
 from faults import report
 
-LANDING = "chapters/index.html"
-LIVE = (
-    "saddles/saddle-to-saddle",
-    "saddles/anisotropy",
-    "saddles/efficient-algorithm",
-    "together/one-axis",
-)
-FORMULAS = "chapters/saddles/plateau.html"
+LANDING, FORMULAS = "chapters/index.html", "chapters/saddles/plateau.html"
+LIVE = ["saddle-to-saddle", "anisotropy", "efficient-algorithm"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-SEARCHED = "plateau"
+SEARCHED, ADDRESS = "plateau", "http://book.invalid/"
 
 WIDTHS = Path(__file__).with_name("widths.js").read_text(encoding="utf8")
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
+def _served(site):
+    """What answers requests for `ADDRESS` with the files of a site."""
+
+    def answer(route):
+        file = site / unquote(urlparse(route.request.url).path)[1:]
+        route.fulfill(path=file) if file.is_file() else route.fulfill(status=404)
+
+    return answer
 
 
-@contextmanager
-def served(site):
-    """The address at which `site` is served while the context lasts."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site)))
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _listening(found, name):
-    """What to do with a page before it loads: write its complaints into `found`."""
+def _listening(found, name, site=None):
+    """What to do with a page before it loads: write its complaints into `found`; serve the site."""
 
     def prepare(page):
+        if site is not None:
+            page.route(f"{ADDRESS}**", _served(site))
         page.on("pageerror", lambda error: found.append(f"{name}: {error}"))
         page.on("console", lambda m: m.type == "error" and found.append(f"{name}: {m.text}"))
         page.on("requestfailed", lambda r: found.append(f"{name}: {r.url} was not loaded"))
@@ -114,17 +100,18 @@ def problems(site):
         return [f"{site / LANDING} is missing: run `make book` first"]
     visits = [
         (LANDING, live_problems),
-        *((f"chapters/{name}.html", live_problems) for name in LIVE),
+        ("chapters/together/one-axis.html", live_problems),
+        *((f"chapters/saddles/{name}.html", live_problems) for name in LIVE),
         (FORMULAS, formula_problems),
         (f"search.html?q={SEARCHED}", search_problems),
     ]
-    named = [path.relative_to(site) for path in pages(site)]
     # source code has neither formula nor output
-    named = [name.as_posix() for name in named if name.parts[0] != "_modules"]
+    named = [p.relative_to(site).as_posix() for p in pages(site) if "_modules" not in p.parts]
     visits += [(name, lambda page: box_problems(page) + phone_problems(page)) for name in named]
-    with served(site) as address, site_browser() as browser:
+    with site_browser() as browser:
         for name, check in visits:
-            page = open_page(browser, address + name, prepare=_listening(found, name), **DESKTOP)
+            prepare = _listening(found, name, site)
+            page = open_page(browser, ADDRESS + name, prepare=prepare, **DESKTOP)
             found += [f"{name}: {fault}" for fault in check(page)]
             page.context.close()
     return found

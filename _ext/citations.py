@@ -4,22 +4,21 @@ A work without a year is cited by its kind, which stands in its field `year`.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from sphinxcontrib.bibtex.plugin import register_plugin
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
-
-def _round():
-    return BracketStyle(left="(", right=")")
+ROUND = partial(BracketStyle, left="(", right=")")
 
 
 @dataclass
 class BookReferenceStyle(AuthorYearReferenceStyle):
     """Author-year with round brackets."""
 
-    bracket_textual: BracketStyle = field(default_factory=_round)
-    bracket_parenthetical: BracketStyle = field(default_factory=_round)
+    bracket_textual: BracketStyle = field(default_factory=ROUND)
+    bracket_parenthetical: BracketStyle = field(default_factory=ROUND)
 
 
 def setup(app):

@@ -17,14 +17,12 @@ import logging
 import os
 import shutil
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from jupyter_cache import get_cache
 from sqlalchemy.exc import SQLAlchemyError
 
-from learning_dynamics.runtime import end_with_parent
 from notebooks import executed_folder, is_clean, list_fonts, state
 
 
@@ -86,13 +84,12 @@ def execute_chapter(path, md_config, nb_config):
 def _execute_ahead(app, env, docnames):
     """Execute the chapters that Sphinx is about to read, several at a time."""
     work = [d for d in docnames if _has_code(env, d)]
-    jobs = min(int(os.environ.get("JOBS") or os.cpu_count() or 1), len(work))
-    if work:
-        list_fonts()
-    if jobs < 2:
+    if not work:
         return
-    plain, spawn = env.mystnb_config.copy(execution_show_tb=False), get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, end_with_parent) as pool:
+    list_fonts()
+    jobs = int(os.environ.get("JOBS") or os.cpu_count() or 1)
+    plain = env.mystnb_config.copy(execution_show_tb=False)
+    with ThreadPoolExecutor(jobs) as pool:  # each waits for its kernel, which is a process
         futures = {}
         for docname in work:
             folder = cache_folder(app.srcdir, docname, env.code_state)

@@ -1,4 +1,4 @@
-"""Labels, figures and citations of the chapters, read from their text."""
+"""Labels and figures of the chapters, read from their text."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,6 @@ _DIRECTIVE_NAME = re.compile(
     r"^[`:]{3,}\{(?:figure|table|list-table|math|code-block)\}[^\n]*\n(?::[\w-]+:[^\n]*\n)*?:(?:name|label):\s*([\w-]+)",
     re.M,
 )
-_CITE = re.compile(r"\{cite:\w+\}`([^`]+)`")
 
 
 def figures(text):
@@ -33,15 +32,6 @@ def labels(texts):
         found |= dict.fromkeys(figures(text), "numref")
         found |= dict.fromkeys(_PROOF.findall(text), "prf:ref")
     return found
-
-
-def citations(text):
-    """Bibliography keys that a text cites."""
-    return {
-        key.strip().rpartition("<")[2].rstrip(">")
-        for group in _CITE.findall(text)
-        for key in re.sub(r"\{[^}]*\}", "", group).split(",")
-    }
 
 
 def chapter_texts(root):

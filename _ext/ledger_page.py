@@ -1,8 +1,10 @@
-"""The ledger page: directives that render claims.yml and results/claims.json.
+"""The pages of the ledger and of reproducibility: directives that render what files record.
 
 ```{ledger-counts}         one sentence: how many claims came out how
 ```{ledger-summary}        counts by source and verdict
 ```{ledger-overview}       links to all claims, by verdict
+```{locked-versions}      the versions of the main packages, from requirements.lock
+```{audit-results}        what the slow checks of `make audit` counted when they last ran
 ```{ledger-claims} WHOSE   one entry per claim: of a thesis (`000`, `002`), or of this book's part
                            (`saddles`, ...; `others`: of parts that have no section of their own)
 
@@ -11,27 +13,25 @@ text leads to its entry. Under each figure of the website stand the claims that 
 supports, and the records they were measured from: links to the ledger and to copies beside the pages.
 """
 
+import json
 import shutil
 from pathlib import Path
 from statistics import median_low
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from jinja2 import Environment, FileSystemLoader
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
-from tabulate import tabulate
 
 from labels import chapter_texts, labels
 from paper.claims import read_claims
 from paper.ledger import read_ledger
 
 FOLDER, LEDGER = "records", "chapters/ledger"
-#: Of statements of a thesis, then of our own.
+#: Verdicts on statements of a thesis.
 PRINTED = ("true", "true with a correction", "false as printed")
-VERDICTS = (*PRINTED, "holds", "holds in corrected form", "fails", "not measured")
 WINGS = ("saddles", "scales", "together", "kernels")
-TOOLS = ("python", "torch", "numpy")
-WHOSE = {"000": "Arata's thesis", "002": "Utsunomiya's thesis", "ours": "this book"}
+THESES = ("000", "002")
 
 
 def number(value):
@@ -62,19 +62,14 @@ def numbers(value):
     return f"{number(low)} to {number(high)}, median {number(middle)} ({len(flat)} values)"
 
 
-def wing(claim):
-    """The part of the id before the slash."""
-    return claim.id.split("/")[0]
-
-
 def verdict(claim, records):
     """The verdict in words, from the recorded one: of a thesis's sentence, or of our own result.
 
     A sentence of a thesis is *true with a correction* if it holds in another form or under a
     condition that it does not name, *false as printed* if it is refuted.
     """
-    came = records.get(claim.id, {}).get("verdict", VERDICTS[-1])
-    if came == VERDICTS[-1]:
+    came = records.get(claim.id, {}).get("verdict", "not measured")
+    if came == "not measured":
         return came
     if claim.thesis == "ours":
         return "holds in corrected form" if came == "holds-corrected" else came
@@ -88,94 +83,9 @@ def title(claim):
     return claim.id.split("/")[1].replace("-", " ").capitalize()
 
 
-def summary(claims, records):
-    """Markdown: how many claims of each source came out how."""
-    rows = [["verdict", *WHOSE.values()]]
-    for came in VERDICTS:
-        own = [[c.thesis == t and verdict(c, records) == came for c in claims] for t in WHOSE]
-        if any(map(any, own)):
-            rows.append([came, *(str(sum(of) or "–") for of in own)])
-    return table(rows)
-
-
-def counts(claims, records):
-    """Markdown: one sentence that says how the claims came out."""
-    words = ("true", "true with a correction", "false as printed")
-    words += ("hold", "hold in corrected form", "fail", "are not measured yet")
-    came = [verdict(claim, records) for claim in claims]
-    of = {
-        v: f"**{came.count(v)}** {how}" for v, how in zip(VERDICTS, words, strict=True) if v in came
-    }
-    theirs = [text for v, text in of.items() if v in PRINTED]
-    own = [text for v, text in of.items() if v not in PRINTED]
-    return (
-        f"**{len(claims)} claims**, each tested by a run that could have refuted it. Of the statements "
-        f"of the theses {', '.join(theirs)}; of our own results {', '.join(own)} "
-        "({ref}`the ledger <ledger>`)."
-    )
-
-
-def table(rows):
-    """Markdown: a table whose first row is the head."""
-    return tabulate(rows, headers="firstrow", tablefmt="github", disable_numparse=True)
-
-
-def link(label, roles):
-    """Markdown: a link to a label of any kind."""
-    role = roles.get(label, "ref")
-    return f"{{ref}}`the text <{label}>`" if role == "ref" else f"{{{role}}}`{label}`"
-
-
-def measurements(claim, found):
-    """Markdown: every number of a claim by name, beside what was predicted."""
-    if not found:
-        return ""
-    values = {name: numbers(found[name]) for name in ("measured", "predicted", "tolerance")}
-    values |= {name: numbers(value) for name, value in found["details"].items()}
-    rows = [(f"`{name}`", claim.names.get(name, ""), value) for name, value in values.items()]
-    return table([("number", "what it is", "value"), *rows])
-
-
-def facts(claim, found, roles):
-    """Markdown: the numbers of a claim, where it is stated and what would refute it."""
-    seeds, origin = found.get("seeds") or [], found.get("provenance", {})
-    figures = "".join(f"; {{numref}}`{name}`" for name in claim.figures)
-    stored = ", ".join(f"`{name}`" for name in origin.get("from_record", ()))
-    known = {
-        "it holds if": f"`{claim.predicate}`",
-        "as printed, it would need": claim.printed and f"`{claim.printed}`",
-        "changed after a measurement": " ".join(claim.changed),
-        "range": claim.range,
-        "refuted by": claim.refuted_by,
-        "status": f"{claim.status}; {f'{len(seeds)} seeds' if seeds else 'deterministic'}",
-        "see": link(claim.label, roles) + figures,
-        "measure it": f"`python -m paper claims {claim.id}`"
-        + (stored and f" (evaluates the stored runs of {stored})"),
-        "tests": ", ".join(f"`{name.removeprefix('tests/')}`" for name in claim.tests),
-        "recorded": origin and recorded_with(origin),
-    }
-    listed = "\n".join(f"{name}\n: {value}\n" for name, value in known.items() if value)
-    return f"{measurements(claim, found)}\n\n{listed}"
-
-
-def recorded_with(origin):
-    """Markdown: what measured one record, in short."""
-    changed = "" if origin.get("code_as_committed", True) else " with changes"
-    parts = [f"{name} {origin[name]}" for name in TOOLS if name in origin]
-    machine = f"{origin['machine']} {origin.get('instructions', '')}".strip()
-    commit = origin.get("commit") or origin.get("recorded_in") or "none"
-    return ", ".join([f"commit `{commit[:7]}`{changed}", *parts, machine])
-
-
-def overview(claims, records):
-    """Markdown: the claims by verdict, each a link to its entry."""
-    rows = [["verdict", "claims"]]
-    for name in VERDICTS:
-        links = [
-            f"{{ref}}`{title(c)} <{anchor(c)}>`" for c in claims if verdict(c, records) == name
-        ]
-        rows += [[f"{name} ({len(links)})", ", ".join(links)]] if links else []
-    return table(rows)
+def judged(claims, records):
+    """Each claim with its verdict in words."""
+    return [(claim, verdict(claim, records)) for claim in claims]
 
 
 def anchor(claim):
@@ -185,14 +95,24 @@ def anchor(claim):
 
 def listed(claim, section):
     """Whether a claim belongs in a section: a thesis's number, or a wing for our own results."""
-    if claim.thesis != "ours" or section in WHOSE:
+    if claim.thesis != "ours" or section in THESES:
         return claim.thesis == section
-    return section == (wing(claim) if wing(claim) in WINGS else "others")
+    wing = claim.id.split("/")[0]
+    return section == (wing if wing in WINGS else "others")
 
 
-SHOWN = {"ledger-summary": summary, "ledger-counts": counts, "ledger-overview": overview}
-#: Widths of the printed table's columns, in parts of the line.
-COLUMNS = r"p{0.64\linewidth}>{\raggedright\arraybackslash}p{0.29\linewidth}"
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.globals |= {"title": title, "anchor": anchor, "numbers": numbers, "json": json.loads}
+#: The page's texts in Markdown, functions of claims with their verdicts.
+TEXT = TEMPLATES.get_template("ledger.md.jinja").module
+SHOWN = {f"ledger-{name}": getattr(TEXT, name) for name in ("summary", "counts", "overview")}
+#: Directives that show a file alone.
+FROM_FILES = {
+    "locked-versions": (TEXT.versions, "requirements.lock"),
+    "audit-results": (TEXT.audit, "results/audit.json"),
+}
 
 
 class Ledger(SphinxDirective):
@@ -202,69 +122,34 @@ class Ledger(SphinxDirective):
 
     def run(self):
         root = Path(self.env.srcdir)
-        files = root / "claims.yml", root / "results" / "claims.json"
+        render, *files = FROM_FILES.get(self.name, (None, "claims.yml", "results/claims.json"))
+        files = [root / name for name in files]
         for file in files:
             self.env.note_dependency(str(file))
+        if render:
+            return self.parse_text_to_nodes(render(files[0].read_text()))
         claims, (_, records) = read_claims(files[0]), read_ledger(files[1])
-        if self.name == "ledger-claims":
-            return self._entries(claims, records)
-        return self._parse(SHOWN[self.name](claims, records))
-
-    def _parse(self, text):
-        node = nodes.container()
-        lines = StringList(text.splitlines(), source=self.get_source_info()[0])
-        self.state.nested_parse(lines, self.content_offset, node)
-        return node.children
-
-    def _entries(self, claims, records):
-        """Of each claim, on the website a line that opens to its numbers; in print a table."""
-        roles, shown = labels(chapter_texts(self.env.srcdir).values()), []
-        rows, places = [["statement", "verdict and number"]], []
-        for claim in (c for c in claims if listed(c, self.arguments[0])):
-            came, found = verdict(claim, records), records.get(claim.id, {})
-            holds = claim.statement
-            told = f"*As printed:* {claim.sentence} *Here:* " if claim.sentence else ""
-            told += holds
-            target, line = self._parse(f"({anchor(claim)})=\n**{title(claim)}.** {told}")
-            badge = nodes.strong("", came, classes=["verdict", came.replace(" ", "-")])
-            after = line.index(next(line.findall(nodes.strong))) + 1
-            line[after:after] = [nodes.Text(" "), badge]
-            opened = f'<details class="claim" data-verdict="{came}"><summary>'
-            inner = [_html(opened), target, line, _html("</summary>")]
-            inner += [*self._parse(facts(claim, found, roles)), _html("</details>")]
-            shown.append(addnodes.only("", *inner, expr="not latex"))
-            places.append(
-                rf"\phantomsection\label{{\detokenize{{{self.env.docname}:{anchor(claim)}}}}}"
-            )
-            short = "; ".join(
-                f"*{name}* {numbers(found[name])}" for name in ("measured", "predicted") if found
-            )
-            quantity = claim.names.get("measured", "")
-            rows.append([f"**{title(claim)}.** {told}", f"**{came}.** {quantity}: {short}"])
-        if len(rows) > 1:
-            printed = self._parse(table(rows))
-            for node in printed:
-                node["classes"].append("longtable")
-            spec = addnodes.tabular_col_spec(spec=COLUMNS)
-            labelled = nodes.raw("", "".join(places), format="latex")
-            shown.append(addnodes.only("", labelled, spec, *printed, expr="latex"))
-        return shown
-
-
-def _html(text):
-    return nodes.raw("", text, format="html")
+        if self.name != "ledger-claims":
+            return self.parse_text_to_nodes(SHOWN[self.name](judged(claims, records)))
+        roles = labels(chapter_texts(root).values())
+        shown = [
+            (claim, came, records.get(claim.id, {}), roles.get(claim.label, "ref"))
+            for claim, came in judged(claims, records)
+            if listed(claim, self.arguments[0])
+        ]
+        texts = {"not latex": TEXT.opened, "latex": TEXT.printed}
+        parsed = {e: self.parse_text_to_nodes(f(shown, self.env.docname)) for e, f in texts.items()}
+        return [addnodes.only("", *children, expr=e) for e, children in parsed.items()]
 
 
 def collect(app):
     """figure -> [(text, address from the site's root), ...], and the records to copy."""
     root = Path(app.srcdir)
-    app.figure_links, app.figure_records, app.claim_ids = {}, set(), set()
-    if (root / "claims.yml").exists():
-        app.claim_ids = {claim.id for claim in read_claims(root / "claims.yml")}
-    if app.builder.name != "html" or not (root / "claims.yml").exists():
-        return  # print has no links to pages
+    claims = read_claims(root / "claims.yml") if (root / "claims.yml").exists() else []
+    app.figure_links, app.figure_records = {}, set()
+    app.claim_ids = {claim.id for claim in claims}
     _, measured = read_ledger(root / "results" / "claims.json")
-    for claim in read_claims(root / "claims.yml"):
+    for claim in claims if app.builder.name == "html" else ():  # print has no links to pages
         origin = measured.get(claim.id, {}).get("provenance", {})
         records = [Path(name) for name in origin.get("from_record", ())]
         app.figure_records |= {root / record for record in records}
@@ -310,7 +195,7 @@ def _copy_records(app, exception):
 
 def setup(app):
     """Register the directives, connect to Sphinx."""
-    for name in (*SHOWN, "ledger-claims"):
+    for name in (*SHOWN, *FROM_FILES, "ledger-claims"):
         app.add_directive(name, Ledger)
     app.connect("builder-inited", collect)
     app.connect("doctree-read", _ids_as_links)

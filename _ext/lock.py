@@ -10,6 +10,8 @@ import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = "# Written by `make lock`: exact public versions of everything that {}.\n"
 #: file -> what uses it, which packages; mup asks for torchvision, which it does not use here.
@@ -25,10 +27,7 @@ DIGESTS = "uv pip compile - --no-deps --generate-hashes --no-annotate --no-heade
 
 def main():
     """Write the lock files."""
-    found = {
-        d.metadata["Name"].lower().replace("_", "-").replace(".", "-"): d.version.split("+")[0]
-        for d in distributions()
-    }
+    found = {canonicalize_name(d.name): d.version.split("+")[0] for d in distributions()}
     others = found.keys() - OWN.union(*(names for _, names in LOCKS.values()))
     own = {name for name in others if not name.startswith(ACCELERATOR)}
     files = {
@@ -38,10 +37,7 @@ def main():
     for file, (use, names) in (files | LOCKS).items():
         pins = "".join(f"{name}=={found[name]}\n" for name in sorted(names & found.keys()))
         if pins and file != "requirements.lock":
-            done = subprocess.run(
-                DIGESTS.split(), input=pins, stdout=subprocess.PIPE, text=True, check=True
-            )
-            pins = done.stdout
+            pins = subprocess.check_output(DIGESTS.split(), input=pins, text=True)
         if pins:
             (ROOT / file).write_text(HEAD.format(use) + pins, encoding="utf8")
             print(f"{file}: {pins.count('==')} packages")

@@ -10,6 +10,7 @@ A reference holds the outputs of each code cell without images: what a rerun is 
 """
 
 import argparse
+import asyncio
 import copy
 import difflib
 import hashlib
@@ -19,8 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -34,8 +34,6 @@ IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "application/pdf")
 os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "_build" / ".matplotlib"))
 #: Kernels encrypt what they say to this process; each would warn that it does not.
 KernelManager._transport_encryption_policy = lambda self, value=None: "auto"
-EXEMPT = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
-EXEMPT_MARKS = re.compile("NBVAL_(IGNORE_OUTPUT|SKIP|RAISES_EXCEPTION)")
 #: What `tests/notebook_comparison.py` puts where a cell cleared what it had shown.
 CLEARED = "\x1bcleared\x1b"
 #: Numbers agree within this part of the reference, or within the `floor` in their cell's metadata.
@@ -92,11 +90,6 @@ def is_clean(notebook):
     """True if no cell of an executed notebook wrote to stderr or failed."""
     outputs = [output for cell in code(notebook) for output in cell.outputs]
     return not any(o.output_type == "error" or o.get("name") == "stderr" for o in outputs)
-
-
-def is_exempt(cell):
-    """True if the outputs of a cell are not compared."""
-    return bool(EXEMPT_MARKS.search(cell.source) or EXEMPT & {*cell.metadata.get("tags", ())})
 
 
 def list_fonts():
@@ -204,7 +197,8 @@ def execute(chapter):
     from nbclient import NotebookClient
 
     notebook, place = read(chapter), {"metadata": {"path": str(chapter.parent)}}
-    NotebookClient(notebook, timeout=600, resources=place).execute()
+    # A loop of its own, which is closed: this may be one of several threads.
+    asyncio.run(NotebookClient(notebook, timeout=600, resources=place).async_execute())
     return notebook
 
 
@@ -230,30 +224,23 @@ def assemble(folder, chapters=None):
             cell.outputs = [nbformat.from_dict(output) for output in kept]
             cell.execution_count = number  # nbval skips the comparison of cells that never ran
         _write(notebook, folder, chapter)
-    own = "import notebook_comparison\n\nnotebook_comparison.install()\n"
+    own = "from notebook_comparison import install, pytest_ignore_collect\n\ninstall()\n"
     Path(folder, "conftest.py").write_text(own, encoding="utf8")
-
-
-def _executed(chapter, use_build=False):
-    try:
-        return chapter, (use_build and built(chapter)) or execute(chapter), None
-    except Exception as error:  # reported by the caller, with the chapter's name
-        return chapter, None, f"{type(error).__name__}: {error}"
 
 
 def execute_all(chapters, jobs, use_build=False):
     """(chapter, executed notebook) of each, in order; exits with 1 at the end if one failed."""
-    from learning_dynamics.runtime import end_with_parent
-
     failed = False
     list_fonts()
-    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
-        for chapter, notebook, error in pool.map(partial(_executed, use_build=use_build), chapters):
-            if error:
+    with ThreadPoolExecutor(jobs) as pool:  # each waits for its kernel, which is a process
+        runs = [pool.submit(lambda c=c: (use_build and built(c)) or execute(c)) for c in chapters]
+        for chapter, run in zip(chapters, runs, strict=True):
+            if error := run.exception():
                 failed = True
-                print(f"{chapter.relative_to(ROOT)}: {error}", file=sys.stderr)
+                told = f"{chapter.relative_to(ROOT)}: {type(error).__name__}: {error}"
+                print(told, file=sys.stderr)
             else:
-                yield chapter, notebook
+                yield chapter, run.result()
     if failed:
         raise SystemExit(1)
 

@@ -6,6 +6,7 @@ Adds a title page, contents and parts to the page, prints it with `_static/print
 when the file is not tagged, lacks an outline or a formula was not typeset.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,33 +20,11 @@ from latex_style import first_chapters
 
 TOC = Path(__file__).resolve().parent.parent / "_toc.yml"
 SINGLE = "chapters/index.html"
-SUBTITLE = "From saddle to saddle, and at every scale"
-AUTHOR = "The learning_dynamics contributors"
+TITLE = "From saddle to saddle, and at every scale", "The learning_dynamics contributors"
 
 ARRANGE = Path(__file__).with_name("print_layout.js").read_text(encoding="utf8")
-FOOTER = (
-    '<div style="font: 8pt Helvetica, Arial, sans-serif; width: 100%; text-align: center">{}</div>'
-)
-PRINT = {
-    "format": "A4",
-    "margin": {"top": "24mm", "bottom": "22mm", "left": "26mm", "right": "26mm"},
-    **dict.fromkeys(("tagged", "outline", "print_background", "display_header_footer"), True),
-    "header_template": "<span></span>",
-    "footer_template": FOOTER.format('<span class="pageNumber"></span>'),
-}
+PRINT = json.loads(Path(__file__).with_name("print_options.json").read_text(encoding="utf8"))
 EAGER = "() => Promise.all([...document.images].map((i) => i.decode().catch(() => null)))"
-
-
-def _print(page, target):
-    """What the page says when it is arranged and printed to `target`: faults of its formulas."""
-    toc = yaml.safe_load(TOC.read_text(encoding="utf8"))
-    page.evaluate(ARRANGE, [SUBTITLE, AUTHOR, list(first_chapters(toc).values())])
-    page.evaluate(EAGER)
-    page.emulate_media(media="print")
-    found = formula_problems(page)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    page.pdf(path=str(target), **PRINT)
-    return found
 
 
 def at_the_root(site):
@@ -64,9 +43,16 @@ def print_book(site, target):
     if not (Path(site) / SINGLE).exists():
         raise FileNotFoundError(f"{site} holds no single-page site")
     target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    parts = first_chapters(yaml.safe_load(TOC.read_text(encoding="utf8"))).values()
     with site_browser() as browser:
         page = open_page(browser, at_the_root(site), seconds=900)
-        return _print(page, target) + file_problems(target.read_bytes())
+        page.evaluate(ARRANGE, [*TITLE, list(parts)])
+        page.evaluate(EAGER)
+        page.emulate_media(media="print")
+        found = formula_problems(page)
+        page.pdf(path=str(target), **PRINT)
+    return found + file_problems(target.read_bytes())
 
 
 def file_problems(pdf):

@@ -4,12 +4,13 @@ Imported by `conftest.py`, which thereby changes nbval for the whole test run, a
 `conftest.py` beside the assembled notebooks, so that nbval can be run on these alone.
 """
 
+from functools import cache
 from pathlib import Path
 
 from nbformat import from_dict
 from nbval import kernel, plugin
 
-from notebooks import CHAPTERS, CLEARED, comparable, snapped
+from notebooks import CHAPTERS, CLEARED, ROOT, built, comparable, snapped, state
 
 _compare = plugin.IPyNbCell.compare_outputs
 SHOWING = ("stream", "display_data", "execute_result", "error")
@@ -29,14 +30,30 @@ def execute_cell_input(self, source, allow_stdin=None):
     return self.kc.execute(source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
 
 
+def _beside(path):
+    """Where the chapter lies of what lies in a folder `nbval`; anything else where it is."""
+    _, inside, rest = f"{path}/".rpartition("/nbval/")
+    return CHAPTERS / rest if inside else Path(path)
+
+
+code_state = cache(lambda: state(ROOT))
+
+
+def pytest_ignore_collect(collection_path):
+    """What `make book` executed with this code is not executed again: `test_notebooks.py` compares it.
+
+    A notebook that is named on the command line is executed.
+    """
+    chapter = _beside(collection_path).with_suffix(".md")
+    done = collection_path.suffix == ".ipynb" and built(chapter, digest=code_state())
+    return True if done else None
+
+
 class _Kernel(kernel.RunningKernel):
     """Runs where the chapter lies, not where the assembled notebook does; says what was cleared."""
 
     def __init__(self, name, cwd=None, startup_timeout=60):
-        for folder in (Path(cwd), *Path(cwd).parents):
-            if folder.name == "nbval":
-                cwd = str(CHAPTERS / Path(cwd).relative_to(folder))
-                break
+        cwd = cwd and str(_beside(cwd))
         self.waiting, self.later = False, []
         super().__init__(name, cwd, startup_timeout)
 

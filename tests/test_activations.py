@@ -13,24 +13,10 @@ from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import Settings, gradient_descent, initialise, skip_plateaus
 from learning_dynamics.saddles.theory.extremal_directions import dormant_activation
+from tables import table
 
 POINTS = torch.tensor([-8.0, -2.5, -0.7, -1e-3, 1e-3, 0.4, 1.9, 7.0], dtype=torch.float64)
 ALL = [*ACTIVATIONS.values(), leaky_relu(0.3)]
-
-
-@pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
-def test_derivative_is_autograds(sigma):
-    z = torch.cat([POINTS, torch.zeros(1, dtype=torch.float64)]).requires_grad_()
-    (wanted,) = torch.autograd.grad(sigma(z).sum(), z)
-    got = sigma.derivative(z.detach())
-    torch.testing.assert_close(got[:-1], wanted[:-1], rtol=1e-12, atol=1e-14)
-    if sigma.name != "leaky_relu" and not sigma.name.startswith("leaky"):
-        torch.testing.assert_close(got[-1], wanted[-1], rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
-def test_secant_times_z_is_the_function(sigma):
-    torch.testing.assert_close(sigma.secant(POINTS) * POINTS, sigma(POINTS), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("sigma", ALL, ids=lambda s: s.name)
@@ -58,58 +44,18 @@ def test_shifted_softplus_keeps_the_origin():
     assert float(activation("softplus")(torch.zeros(1))) == pytest.approx(0, abs=1e-7)
 
 
-def test_lookup():
-    assert activation("relu") is ACTIVATIONS["relu"]
-    assert activation(ACTIVATIONS["tanh"]).name == "tanh"
-
-
-#: Modules of torch.nn -> what an infinitesimal unit sees: slopes at 0- and 0+, and all kinks.
-UNDERSTOOD = {
-    "ReLU": (0, 1, [0]),
-    "LeakyReLU": (0.01, 1, [0]),
-    "ReLU6": (0, 1, [0, 6]),
-    "SELU": (1.7580993408473766, 1.0507009873554805, [0]),
-    "ELU": (1, 1, []),
-    "CELU": (1, 1, []),
-    "GELU": (0.5, 0.5, []),
-    "SiLU": (0.5, 0.5, []),
-    "Mish": (0.6, 0.6, []),
-    "Softsign": (1, 1, []),
-    "Tanh": (1, 1, []),
-    "Tanhshrink": (0, 0, []),
-    "Softshrink": (0, 0, [-0.5, 0.5]),
-    "Hardshrink": (0, 0, [-0.5, 0.5]),
-    "Hardtanh": (1, 1, [-1, 1]),
-    "Hardswish": (0.5, 0.5, [-3, 3]),
-    "Hardsigmoid": (1 / 6, 1 / 6, [-3, 3]),
-    "Sigmoid": (0.25, 0.25, []),
-    "LogSigmoid": (0.5, 0.5, []),
-    "Softplus": (0.5, 0.5, []),
-    "Threshold": (0, 0, [0.1]),
-}
-NO_ACTIVATION = {
-    "RReLU": "random",
-    "PReLU": "parameters",
-    "MultiheadAttention": "parameters",
-    "GLU": "fails",
-    "Softmax2d": "fails",
-    "Softmax": "not elementwise",
-    "Softmin": "not elementwise",
-    "LogSoftmax": "not elementwise",
-}
-ARGUMENTS = {"Threshold": (0.1, 0), "MultiheadAttention": (4, 2)}
-ARGUMENTS |= dict.fromkeys(("Softmax", "Softmin", "LogSoftmax"), (0,))
+GIVEN = table("activations")
 PROBLEM = linear_teacher(generator=generator("activations"))
 
 
 @pytest.mark.parametrize("name", torch.nn.modules.activation.__all__)
 def test_activations_of_torch_are_understood_or_refused(as_users_run, name):
-    module = getattr(torch.nn, name)(*ARGUMENTS.get(name, ()))
-    if name in NO_ACTIVATION:
-        with pytest.raises(ValueError, match=f"activation = {name}.*{NO_ACTIVATION[name]}"):
+    module = getattr(torch.nn, name)(*GIVEN["arguments"].get(name, ()))
+    if why := GIVEN["refused"].get(name):
+        with pytest.raises(ValueError, match=f"activation = {name}.*{why}"):
             activation(module)
         return
-    sigma, (left, right, at) = activation(module), UNDERSTOOD[name]
+    sigma, (left, right, at) = activation(module), GIVEN["understood"][name]
     assert sigma.homogeneous == (name in ("ReLU", "LeakyReLU"))
     assert slopes_at_zero(sigma) == pytest.approx((left, right), rel=1e-6)
     assert kinks(sigma) == pytest.approx(at, abs=1e-6)
@@ -162,8 +108,3 @@ def test_a_homogeneous_function_is_recognised_by_what_it_does(as_users_run):
     assert not activation(lambda z: z.clamp(max=1e5)).homogeneous
     assert activation(torch.nn.Identity()).negative_slope == 1
     assert dormant_activation(torch.nn.ReLU6())(POINTS).equal(torch.relu(POINTS))
-
-
-def test_unknown_name_lists_the_known_ones(as_users_run):
-    with pytest.raises(ValueError, match=r"activation = 'swish'.*gelu.*tanh"):
-        activation("swish")

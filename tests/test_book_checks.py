@@ -10,33 +10,14 @@ from sphinx import addnodes
 
 import check_pdf
 import check_site
-import site_pages
 from latex_style import _leave_out, _macros, first_chapters, part_heading
 from small_book import one_page
+from tables import table, text
 
 ROOT = Path(__file__).parent.parent
 
 
-X, ALT = "https://x.example.org", "no alternative text"
-PAGES = {
-    f'<script src="{X}/x.js"></script>': "from elsewhere",
-    '<script src="//x.example.org/x.js"></script>': "from elsewhere",
-    f'<link rel="stylesheet" href="{X}/css">': "from elsewhere",
-    f'<link rel="preload" href="{X}/f.woff2">': "from elsewhere",
-    f'<img src="{X}/a.svg" alt="a">': "from elsewhere",
-    f'<div style="background: url({X}/a.png)"></div>': "from elsewhere",
-    f"<style>@import url('{X}/a.css');</style>": "from elsewhere",
-    '<script src="missing.js"></script>': "not there",
-    '<img src="here.svg">': ALT,
-    f'<img src="here.svg" alt="a curve"><a href="{X}">link</a>': None,
-    '<img src="data:image/svg+xml,x" alt="a"><a href="#top">top</a>': None,
-    "<p>on &lt;IPython.core.display.Markdown object&gt; draws": "IPython",
-    "<pre>&lt;paper.claims.Claim object at 0x7f&gt;</pre>": "object at 0x",
-    "<p>within 0e+00": "0e+00",
-    "<pre>0.0e-00</pre>": "0.0e-00",
-    '<div class="highlight"><pre><span></span>\n</pre></div>': "empty box",
-    "<script>0e+00</script><pre>1.0e+00, 10e+00</pre><p>an object at zero": None,
-}
+GIVEN = table("build_faults")
 
 
 def judge(found, fault):
@@ -44,7 +25,7 @@ def judge(found, fault):
     assert fault is None or fault in found[0]
 
 
-@pytest.mark.parametrize(("page", "fault"), PAGES.items())
+@pytest.mark.parametrize(("page", "fault"), GIVEN["pages"])
 def test_site_check(tmp_path, page, fault):
     (tmp_path / "here.svg").write_text("<svg/>")
     (tmp_path / "index.html").write_text(page)
@@ -58,53 +39,30 @@ def test_site_check_reads_style_sheets_and_is_not_content_with_nothing(tmp_path)
     assert len(check_site.problems(tmp_path)) == 1
 
 
-def test_a_page_built_with_the_books_configuration_loads_nothing_from_elsewhere(tmp_path):
-    text = (
-        "$$\\sxx \\in \\R^{m_0 \\times m_0}$$ (eq-a)\n\n{eq}`eq-a` and {cite:t}`arata`.\n\n"
-        "```{prf:theorem} Name\n:label: thm-a\n$\\rank = 1$\n```\n\n```{bibliography}\n```\n"
-    )
-    site = one_page(tmp_path, text)
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
+def test_a_page_built_with_the_books_configuration(tmp_path, address):
+    """It loads nothing from elsewhere; its buttons follow the repository's address."""
+    site = one_page(tmp_path, text("page.md"), address)
     assert check_site.problems(site) == []
-    page = (site / "page.html").read_text()
-    assert "mathjax/tex-svg.js" in page
-    assert (site / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
-    assert len(list((site / "_static" / "mathjax").rglob("*"))) == 1  # one variant, not 24 MB
+    page, mathjax = (site / "page.html").read_text(), site / "_static" / "mathjax"
+    assert "mathjax/tex-svg.js" in page and (mathjax / "tex-svg.js").stat().st_size > 1e6
+    assert len(list(mathjax.rglob("*"))) == 1  # one variant, not 24 MB
+    assert not list((ROOT / "_static").glob("*mathjax*"))  # it comes from a package
     name = page.replace("</span>", "").replace('<span class="bibtex-citation">', "")
     assert "荒田 隼輝 (" in name and '"sxx": "\\\\Sigma_{xx}"' in page
+    for name in ("_sources/page.ipynb", "_sources/page.md"):
+        assert f'href="{name}"' in page and (site / name).exists()
+    assert ("mybinder.org/v2/gh/someone/book/main" in page) is bool(address)
+    assert ("github.com/someone/book/issues" in page) is bool(address)
+    assert "colab" not in page and "executablebooks/jupyter-book" not in page
 
 
-def test_mathjax_comes_from_a_package():
-    assert "site-packages" in str(site_pages.mathjax())
-    assert not list((ROOT / "_static").glob("*mathjax*"))
-
-
-GOOD = r"\noindent\sphinxincludegraphics{{abc}.pdf} text"
-SOURCES = {
-    GOOD: None,
-    r"\sphinxincludegraphics[width=3cm]{{abc}.png}": "not a vector file",
-    GOOD + " <Figure size 640x480 with 1 Axes>": "shows 'Figure",
-    GOOD + " <matplotlib.lines.Line2D at 0x7f>": "shows 'matplotlib",
-    GOOD + " <__main__.Thing object at 0x7f>": "shows 'Thing object",
-    GOOD + r" \textless{}IPython.core.display.Markdown object\textgreater{}": "shows 'IPython",
-    GOOD + " gap 0e+00": "shows '0e+00",
-}
-WIDE = "Overfull \\hbox ({}pt too wide) in paragraph at lines 7--8\n[]\\TU/font/m/n/10 a_name\n"
-LOGS = {
-    "Missing character: There is no 荒 (U+8352) in font lmroman10-regular!": "荒 is missing",
-    "LaTeX Warning: There were undefined references.": "undefined references",
-    "Output written on learning_dynamics.pdf (9 pages).": None,
-    WIDE.format("4.9"): None,
-    "text\n" + WIDE.format("5.2") + WIDE.format("0.3"): "5.2 pt",
-    "(x.sty)\n! Undefined control sequence.\nl.12 \\foo\nmore": "! Undefined control sequence.",
-}
-
-
-@pytest.mark.parametrize(("source", "fault"), SOURCES.items())
+@pytest.mark.parametrize(("source", "fault"), GIVEN["sources"])
 def test_pdf_check_of_the_source(source, fault):
     judge(check_pdf.source_problems(source), fault)
 
 
-@pytest.mark.parametrize(("log", "fault"), LOGS.items())
+@pytest.mark.parametrize(("log", "fault"), GIVEN["logs"])
 def test_pdf_check_of_the_log(log, fault):
     judge(check_pdf.log_problems(log), fault)
 

@@ -17,12 +17,10 @@ OUTPUT = """<div class="cell cell_output"><pre style="width: 200px; white-space:
 TABLE = "<table><tr><td>" + 99 * "wide" + "</table>"
 
 
-def visit(tmp_path, body, check, **size):
-    (tmp_path / "page.html").write_text(PAGE.format(body))
-    with site_browser() as running:
-        found = []
-        options = {"prepare": check_browser._listening(found, "page"), **size}
-        return check(open_page(running, tmp_path / "page.html", **options)) + found
+@pytest.fixture(scope="module")
+def running():
+    with site_browser() as browser:
+        yield browser
 
 
 TYPESET, PHONE = check_browser.formula_problems, check_browser.phone_problems
@@ -49,8 +47,11 @@ BOXES = check_browser.box_problems
         (BOXES, OUTPUT.format("pre-wrap"), None),
     ],
 )
-def test_visits(tmp_path, check, body, fault):
-    found = visit(tmp_path, body, check, width=390, height=800)
+def test_visits(tmp_path, running, check, body, fault):
+    (tmp_path / "page.html").write_text(PAGE.format(body))
+    found = []
+    options = {"prepare": check_browser._listening(found, "page"), "width": 390, "height": 800}
+    found += check(open_page(running, tmp_path / "page.html", **options))
     assert bool(found) is (fault is not None), found
     assert fault is None or fault in " ".join(found)
 
@@ -75,7 +76,7 @@ def test_a_bibliography_is_no_list_without_items():
 
 
 def test_the_japanese_page_says_so():
-    english, japanese = {"language": "en"}, {"language": "en"}
-    site_pages._page(None, "page", "page.html", english, None)
-    site_pages._page(None, "chapters/japanese", "page.html", japanese, None)
-    assert (english["language"], japanese["language"]) == ("en", "ja")
+    for page, language in (("page", "en"), ("chapters/japanese", "ja")):
+        context = {"language": "en"}
+        site_pages._page(None, page, "page.html", context, None)
+        assert context["language"] == language

@@ -115,45 +115,38 @@ def state(u):
     return scales.training.State(tuple(w.clone() for w in u.deep), None, 0, gone)
 
 
+def parts(found, **wanted):
+    """Parts of a result by name, each with its axes and powers."""
+    get = found.__getitem__ if hasattr(found, "observables") else lambda name: getattr(found, name)
+    return {name: (get(name), *axes) for name, axes in wanted.items()}
+
+
 def descent(u):
-    run = saddles.gradient_descent(
-        u.net,
-        u.problem,
-        step_size=u.eta,
-        steps=20,
-        activation="relu",
-        observables=("loss", "product"),
-    )
-    return {"loss": (run["loss"], "..", 0, 2), "product": (run["product"], "..oi", -1, 1)}
+    options = {"activation": "relu", "observables": ("loss", "product")}
+    run = saddles.gradient_descent(u.net, u.problem, step_size=u.eta, steps=20, **options)
+    return parts(run, loss=("..", 0, 2), product=("..oi", -1, 1))
 
 
 def linear(u):
-    run = saddles.linear_descent(
-        u.net, u.problem, step_size=u.eta, steps=50, observables=("loss", "mode_sizes")
-    )
-    return {"loss": (run["loss"], "..", 0, 2), "modes": (run["mode_sizes"], "...", -0.5, 0.5)}
+    options = {"step_size": u.eta, "steps": 50, "observables": ("loss", "mode_sizes")}
+    run = saddles.linear_descent(u.net, u.problem, **options)
+    return parts(run, loss=("..", 0, 2), mode_sizes=("...", -0.5, 0.5))
 
 
 def modes(u):
-    run = saddles.follow_modes(
-        saddles.stack_moments([u.moments]), u.net.units, step_size=u.eta, steps=20
-    )
-    return {"loss": (run.losses, "..", 0, 2), "modes": (run.modes, "...", -0.5, 0.5)}
+    moments, options = saddles.stack_moments([u.moments]), {"step_size": u.eta, "steps": 20}
+    run = saddles.follow_modes(moments, u.net.units, **options)
+    return parts(run, losses=("..", 0, 2), modes=("...", -0.5, 0.5))
 
 
 def staircase(u):
     found = saddles.predict_staircase(u.moments, u.eta)
-    return {
-        "levels": (found.levels, ".", 0, 2),
-        "times": (found.times, ".", -1, -1),
-        "sharpness": (found.sharpness, ".", 1, 1),
-    }
+    return parts(found, levels=(".", 0, 2), times=(".", -1, -1), sharpness=(".", 1, 1))
 
 
 def skip(u, activation):
-    found = saddles.skip_plateaus(
-        u.problem, width=4, activation=activation, starts=u.starts, settings=FEW
-    )
+    options = {"activation": activation, "starts": u.starts, "settings": FEW}
+    found = saddles.skip_plateaus(u.problem, width=4, **options)
     return {"status": found.status, "losses": (torch.tensor(found.losses).double(), ".", 0, 2)}
 
 
@@ -165,23 +158,20 @@ def escape(u):
 
 
 def turns(u):
-    done = saddles.layers_in_turn(
-        u.deep, u.problem, step_size=u.deep_eta, most_steps=20, order=(0, 1, 2)
-    )
-    return {"losses": (done.losses, "..", 0, 2)}
+    options = {"step_size": u.deep_eta, "most_steps": 20, "order": (0, 1, 2)}
+    return parts(saddles.layers_in_turn(u.deep, u.problem, **options), losses=("..", 0, 2))
 
 
 def layerwise(u):
-    run = saddles.layerwise_descent(
-        u.deep, u.problem, step_size=u.deep_eta, sweeps=10, activation="relu"
-    )
-    return {"loss": (run["loss"], "..", 0, 2), "ratio": (run["rank_ratio"], "...", 0, 0)}
+    options = {"step_size": u.deep_eta, "sweeps": 10, "activation": "relu"}
+    run = saddles.layerwise_descent(u.deep, u.problem, **options)
+    return parts(run, loss=("..", 0, 2), rank_ratio=("...", 0, 0))
 
 
 def directions(u):
-    residual = u.y / u.y.shape[1]
-    found = saddles.extremal_directions(u.inputs, residual, starts=u.starts, iterations=300)
-    return {"rates": (found.rates, ".", 1, 1)}
+    options = {"starts": u.starts, "iterations": 300}
+    found = saddles.extremal_directions(u.inputs, u.y / u.y.shape[1], **options)
+    return parts(found, rates=(".", 1, 1))
 
 
 def bound(u):
@@ -204,29 +194,19 @@ def drops(u):
 def stages(u):
     losses, steps = losses_of(u)
     found = saddles.find_stages(losses, saddles.levels(u.moments)[None], steps)
-    return {"misfit": (found.misfit, "..", 0, 0)}
+    return parts(found, misfit=("..", 0, 0))
 
 
 def first_step(u):
-    p = scales.scheme("ntk")((len(u.x), 4, 3, len(u.y)))
-    weights = [w[0] for w in u.deep]
+    p, weights = scales.scheme("ntk")((len(u.x), 4, 3, len(u.y))), [w[0] for w in u.deep]
     found = scales.first_step(weights, p, u.inputs, lambda f: (f - u.y) / f.shape[1])
     return {"contribution": (found["contribution"], ".", 2 / 3, 10 / 3)}
 
 
 def sgd(u):
-    run = scales.sgd(
-        u.problem,
-        state(u),
-        (1.0, 1.0, 1.0),
-        seeds=[0],
-        step_size=u.deep_eta,
-        steps=3,
-        batch_size=u.x.shape[1],
-        evaluate={"t": u.problem},
-        record=(0, 3),
-    )
-    return {"loss": (run["t_loss"], "..", 0, 2)}
+    options = {"seeds": [0], "step_size": u.deep_eta, "steps": 3, "record": (0, 3)}
+    options |= {"batch_size": u.x.shape[1], "evaluate": {"t": u.problem}}
+    return parts(scales.sgd(u.problem, state(u), (1.0,) * 3, **options), t_loss=("..", 0, 2))
 
 
 def network(u):
@@ -239,61 +219,59 @@ def probe(u):
     return {"right": (scales.linear_probe(x, classes, x, classes), ".", 0, 0)}
 
 
-def one(axes, p, q, call):
-    return lambda u: {"value": (call(u), axes, p, q)}
+def certify(u):
+    return saddles.certify(u.problem, Weights(u.net.w1[0], u.net.w2[0]), settings=FEW).status
 
 
-#: Public functions that take data: what they give, with its axes (i inputs, o outputs, c both, s
-#: samples) and the powers of the units of X and Y.
+def plateau(u):
+    units = u.net.units
+    return saddles.plateau_steps(u.moments, 1e-4 * units[0], u.eta, float(units.detach().norm()))
+
+
+#: Public functions that take data and give one thing: its axes (i inputs, o outputs, c both, s samples),
+#: the powers of the units of X and Y, and a call.
+GRADIENT = {"activation": "relu"}
+SINGLE = {
+    "arrival_rate": ("", 1, 1, lambda u: saddles.arrival_rate(u.moments, 1)),
+    "deep_forward": (".os", 0, 1, lambda u: saddles.deep_forward(u.deep, u.inputs, "relu")),
+    "forward": (".os", 0, 1, lambda u: saddles.forward(u.net, u.inputs, "relu")),
+    "gradient": (
+        *("..i", 0.5, 1.5),
+        lambda u: saddles.gradient(u.net, u.problem, **GRADIENT).gradients.w1,
+    ),
+    "levels": (".", 0, 2, lambda u: saddles.levels(u.moments)),
+    "plateau_steps": ("", 0, 0, plateau),
+    "rank_k_map": ("oi", -1, 1, lambda u: saddles.rank_k_map(u.moments, 1)),
+    "rank_ratios": ("..", 0, 0, lambda u: saddles.rank_ratios(u.deep)),
+    "stack_moments": (".oi", 1, 1, lambda u: saddles.stack_moments([u.moments]).yx),
+    "unit_gradient": (
+        *("..c", 0.5, 1.5),
+        lambda u: saddles.unit_gradient(u.net, u.problem, **GRADIENT),
+    ),
+    "unit_matrix": ("..cc", 1, 1, lambda u: saddles.unit_matrix(u.net, u.problem, **GRADIENT)),
+    "effective_rank": (".", 0, 0, lambda u: scales.effective_rank(u.form(u.x[None]))),
+    "hidden": (".os", 0, 1, lambda u: scales.hidden(u.deep, (1.0,) * 3, u.form(u.x[None]))[-1]),
+}
+#: And those that give several.
 CALLS = {
-    "arrival_rate": one("", 1, 1, lambda u: saddles.arrival_rate(u.moments, 1)),
-    "certify": lambda u: {
-        "status": saddles.certify(u.problem, Weights(u.net.w1[0], u.net.w2[0]), settings=FEW).status
-    },
-    "deep_forward": one(".os", 0, 1, lambda u: saddles.deep_forward(u.deep, u.inputs, "relu")),
+    name: lambda u, call=call, axes=axes: {"value": (call(u), *axes)}
+    for name, (*axes, call) in SINGLE.items()
+} | {
+    "certify": lambda u: {"status": certify(u)},
     "escape": escape,
     "extremal_directions": directions,
     "find_drops": drops,
     "find_stages": stages,
     "follow_modes": modes,
-    "forward": one(".os", 0, 1, lambda u: saddles.forward(u.net, u.inputs, "relu")),
-    "gradient": one(
-        "..i",
-        0.5,
-        1.5,
-        lambda u: saddles.gradient(u.net, u.problem, activation="relu").gradients.w1,
-    ),
     "gradient_descent": descent,
     "growth_bound": bound,
     "layers_in_turn": turns,
     "layerwise_descent": layerwise,
-    "levels": one(".", 0, 2, lambda u: saddles.levels(u.moments)),
     "linear_descent": linear,
-    "plateau_steps": one(
-        "",
-        0,
-        0,
-        lambda u: saddles.plateau_steps(
-            u.moments, 1e-4 * u.net.units[0], u.eta, float(u.net.units.detach().norm())
-        ),
-    ),
     "predict_staircase": staircase,
-    "rank_k_map": one("oi", -1, 1, lambda u: saddles.rank_k_map(u.moments, 1)),
-    "rank_ratios": one("..", 0, 0, lambda u: saddles.rank_ratios(u.deep)),
     "skip_plateaus": lambda u: skip(u, "linear"),
     "skip_plateaus, relu": lambda u: skip(u, "relu"),
-    "stack_moments": one(".oi", 1, 1, lambda u: saddles.stack_moments([u.moments]).yx),
-    "unit_gradient": one(
-        "..c", 0.5, 1.5, lambda u: saddles.unit_gradient(u.net, u.problem, activation="relu")
-    ),
-    "unit_matrix": one(
-        "..cc", 1, 1, lambda u: saddles.unit_matrix(u.net, u.problem, activation="relu")
-    ),
-    "effective_rank": one(".", 0, 0, lambda u: scales.effective_rank(u.form(u.x[None]))),
     "first_step": first_step,
-    "hidden": one(
-        ".os", 0, 1, lambda u: scales.hidden(u.deep, (1.0, 1.0, 1.0), u.form(u.x[None]))[-1]
-    ),
     "linear_probe": probe,
     "MLP": network,
     "sgd": sgd,
@@ -411,9 +389,9 @@ def strided(t):
 
 def every(u, change):
     """All tensors of the user changed."""
-    parts = {"x": u.x, "y": u.y, "starts": u.starts}
+    data = {"x": u.x, "y": u.y, "starts": u.starts}
     nets = {"net": Weights(*map(change, u.net)), "deep": tuple(map(change, u.deep))}
-    return replace(u, **{k: change(v) for k, v in parts.items()}, **nets)
+    return replace(u, **{k: change(v) for k, v in data.items()}, **nets)
 
 
 FORMS = {
@@ -439,11 +417,7 @@ def test_other_forms_of_the_data(as_users_run, name, form):
     if error is None:
         like(found, same, 1e-3 if form == "float32" else 1e-9)
     else:
-        words = {
-            "list": "got list",
-            "array": "got ndarray",
-            "whole numbers": "got Tensor torch.int64",
-        }
+        words = {"list": "got list", "array": "got ndarray", "whole numbers": "torch.int64"}
         assert words.get(form, "requires_grad") in error
 
 

@@ -11,17 +11,12 @@ import pytest
 
 import check_pdf
 from small_book import surroundings
+from tables import text
 
 ROOT = Path(__file__).parent.parent
 
 #: Stands for Python: writes down how it was called; makes environments; is killed where told.
-PYTHON = """#!/bin/sh
-echo "$*" >> calls.txt
-case "$*" in
-  *"-m venv"*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  *"$KILL_AT"*) [ -z "$KILL_AT" ] || kill -9 0 ;;
-esac
-"""
+PYTHON = text("python.sh")
 
 
 @pytest.fixture
@@ -74,14 +69,7 @@ def test_an_installation_that_was_killed_starts_afresh(folder, kill_at, aged):
 
 
 #: Stands for latexmk: what LaTeX does to its auxiliary file, whole or not.
-LATEXMK = """#!/bin/sh
-case "$*" in
-  *-C*) rm -f learning_dynamics.aux; exit ;;
-esac
-if [ -e learning_dynamics.aux ] && [ "$(cat learning_dynamics.aux)" != whole ]; then exit 12; fi
-if [ -e kill ]; then echo hal > learning_dynamics.aux; kill -9 0; fi
-echo whole > learning_dynamics.aux
-"""
+LATEXMK = text("latexmk.sh")
 
 
 def test_latex_that_was_killed_starts_afresh(tmp_path):

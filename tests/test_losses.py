@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from learning_dynamics import saddles, scales
-from learning_dynamics.losses import LOSSES, cross_entropy, huber, logistic, loss, squared
+from learning_dynamics.losses import cross_entropy, huber, logistic, squared
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 
@@ -44,14 +44,6 @@ def test_residual_is_lipschitz(l):
         change = (l.residual(other, y) - l.residual(f, y)).norm()
         ratios.append(float(change / (other - f).norm()))
     assert max(ratios) <= l.lipschitz * (1 + 1e-9)
-
-
-@pytest.mark.parametrize("l", CASES, ids=lambda c: c.name)
-def test_duplicated_data_change_nothing(l):
-    if "weighted" in l.name:
-        return  # the weights belong to samples
-    f, y = data(l.name)
-    torch.testing.assert_close(l.value(f.repeat(1, 5), y.repeat(1, 5)), l.value(f, y))
 
 
 X = torch.tensor([[0.3, -1.0, 2.0]], dtype=torch.float64)
@@ -113,15 +105,3 @@ def test_weights_hide_entries():
     hidden = f.clone()
     hidden[0, 1] += 5  # weight 0
     torch.testing.assert_close(squared(WEIGHTS).value(hidden, y), squared(WEIGHTS).value(f, y))
-
-
-def test_bad_arguments(as_users_run):
-    with pytest.raises(ValueError, match=r"loss = 'hinge'.*huber"):
-        loss("hinge")
-    with pytest.raises(ValueError, match="weights"):
-        squared(torch.tensor([[-1.0]]))
-
-
-def test_lookup():
-    assert all(loss(name).name.startswith(name[:4]) for name in LOSSES)
-    assert loss(logistic()).name == "logistic"

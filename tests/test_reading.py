@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -10,35 +9,33 @@ from types import SimpleNamespace
 
 from bs4 import BeautifulSoup
 from docutils import nodes
-from playwright._impl._driver import compute_driver_executable
 from sphinx import addnodes
 
 import api_page
 import ledger_page
 import site_pages
-from ledger_page import counts, overview
+from ledger_page import TEXT, judged
 from paper.claims import read_claims
 from paper.ledger import read_ledger
 from previews import fragment, page_previews, write_previews
+from tables import text
 
 ROOT = Path(__file__).parent.parent
-PAGE = """<article>
-<a class="reference internal" href="#thm-a">Theorem</a> <a class="reference internal" href="b.html#fig-b">Fig.</a>
-<a class="reference internal" href="b.html#id1">2020</a> <a class="reference internal" href="#top">Section</a>
-<a class="reference internal" href="b.html#lost">lost</a>
-<div class="proof theorem" id="thm-a"><p>A <a href="x.html">link</a><a class="headerlink" href="#thm-a">#</a></p></div>
-<section id="top"><h2>Section</h2></section></article>"""
-OTHER = """<article><figure id="fig-b"><img alt="a" src="../_images/c.svg"/><figcaption><p>Caption</p>
-<div class="legend"><p>code</p></div></figcaption></figure>
-<div class="citation" id="id1"><span>[1]</span><p>A work.</p></div>
-<dl><dt id="word-a">plateau</dt><dd><p>flat</p></dd></dl></article>"""
+PAGE = text("references.html")
+OTHER = text("referred.html")
 
 
 def soup(text):
     return BeautifulSoup(text, "html.parser")
 
 
-def test_previews_hold_theorems_figures_and_citations():
+def test_previews_hold_theorems_figures_and_citations(tmp_path):
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters/a.html").write_text(PAGE)
+    (tmp_path / "chapters/b.html").write_text(OTHER)
+    write_previews(tmp_path)
+    text = (tmp_path / "_static/previews/chapters/a.js").read_text()
+    assert len(json.loads(text.removeprefix("window.bookPreviews = ").rstrip(";\n"))) == 3
     pages = {"chapters/a.html": soup(PAGE), "chapters/b.html": soup(OTHER)}
     found = page_previews("chapters/a.html", pages)
     # A section is a page, not a preview.
@@ -48,24 +45,6 @@ def test_previews_hold_theorems_figures_and_citations():
     assert '"@root@_images/c.svg"' in found["b.html#fig-b"]
     assert "code" not in found["b.html#fig-b"]
     assert not any(piece in "".join(found.values()) for piece in ("<a", " id=", "headerlink"))
-
-
-def test_previews_are_written_beside_the_pages(tmp_path):
-    (tmp_path / "chapters").mkdir()
-    (tmp_path / "chapters/a.html").write_text(PAGE)
-    (tmp_path / "chapters/b.html").write_text(OTHER)
-    write_previews(tmp_path)
-    text = (tmp_path / "_static/previews/chapters/a.js").read_text()
-    assert len(json.loads(text.removeprefix("window.bookPreviews = ").rstrip(";\n"))) == 3
-
-
-def test_the_preview_script_is_sound_and_our_own():
-    script = ROOT / "_static/previews.js"
-    node = compute_driver_executable()[0]
-    assert subprocess.run([node, "--check", str(script)]).returncode == 0
-    text = script.read_text()
-    assert "http" not in text
-    assert "Escape" in text and "aria-describedby" in text
 
 
 def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
@@ -123,16 +102,6 @@ def test_docstrings_are_shown_as_written():
     )
 
 
-def test_buttons_follow_the_repositorys_address():
-    off = site_pages.theme_options({"repository_url": "", "logo": 1})
-    on = site_pages.theme_options({"repository_url": "https://github.com/someone/book"})
-    assert (
-        not any(off[b] for b in site_pages.BUTTONS) and not off["launch_buttons"]["binderhub_url"]
-    )
-    assert all(on[b] for b in site_pages.BUTTONS) and on["launch_buttons"]["binderhub_url"]
-    assert off["logo"] == 1
-
-
 def test_the_pdf_is_linked_when_it_is_there(tmp_path):
     landing = tmp_path / "html/chapters/index.html"
     landing.parent.mkdir(parents=True)
@@ -152,9 +121,9 @@ def test_the_pdf_is_linked_when_it_is_there(tmp_path):
 def test_ledger_counts_add_up():
     claims = read_claims(ROOT / "claims.yml")
     _, records = read_ledger(ROOT / "results/claims.json")
-    numbers = [int(n) for n in re.findall(r"\*\*(\d+)", counts(claims, records))]
+    numbers = [int(n) for n in re.findall(r"\*\*(\d+)", TEXT.counts(judged(claims, records)))]
     assert numbers[0] == len(claims) == sum(numbers[1:])
-    text = overview(claims, records)
+    text = TEXT.overview(judged(claims, records))
     assert all(text.count(f"<{ledger_page.anchor(claim)}>") == 1 for claim in claims)
 
 

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 
 from browser import open_page, site_browser
-from small_book import one_page
+from tables import text
 
 ROOT = Path(__file__).parent.parent
-PAGE = """<!doctype html><html data-content_root="./"><body style="height: 900px"><article>
-<p><a class="reference" href="#thm-a" title="native">Theorem</a> and <a class="reference" href="#b">other</a></p>
-<details class="claim"><summary><p id="claim-x">claim</p></summary><p>numbers</p></details></article>
-<script src="_static/previews.js"></script>
-<script>const DOCUMENTATION_OPTIONS = {pagename: "page"};</script></body></html>"""
+PAGE = text("previews.html")
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +58,3 @@ def test_a_link_to_a_claim_opens_it(page):
     assert not page.get_by_text("numbers").is_visible()
     page.evaluate("location.hash = '#claim-x'")
     page.get_by_text("numbers").wait_for()
-
-
-@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
-def test_buttons_of_a_page(tmp_path, address):
-    site = one_page(tmp_path, "```{code-cell} ipython3\n1 + 1\n```\n", address)
-    page = (site / "page.html").read_text()
-    for name in ("_sources/page.ipynb", "_sources/page.md"):
-        assert f'href="{name}"' in page and (site / name).exists()
-    assert ("mybinder.org/v2/gh/someone/book/main" in page) is bool(address)
-    assert ("github.com/someone/book/issues" in page) is bool(address)
-    assert "colab" not in page and "executablebooks/jupyter-book" not in page

@@ -8,20 +8,38 @@ import numpy as np
 import pytest
 import torch
 
-from learning_dynamics import digits_pair, saddles, scales
+from learning_dynamics import activations, digits_pair, saddles, scales
+from learning_dynamics.data.digits import digits
+from learning_dynamics.data.published import diagonal_pair
 from learning_dynamics.kernels import mlp_torch as passes
 from learning_dynamics.kernels import weights
 from learning_dynamics.kernels.weights import initialise
 from learning_dynamics.losses import squared
-from learning_dynamics.problems import Moments, Problem
+from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles import two_layer
+from learning_dynamics.saddles import theory, two_layer
 from learning_dynamics.saddles.deep_nets import deep_forward, initialise_deep, layerwise_descent
+from learning_dynamics.saddles.linear_nets import bottleneck as bottlenecks
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
-from learning_dynamics.scales import exponent_check, network, parametrizations, training
+from learning_dynamics.scales import (
+    exponent_check,
+    fluctuations,
+    network,
+    parametrizations,
+    training,
+)
+from learning_dynamics.scales.parametrizations import Parametrization, dynamic
+from learning_dynamics.scales.requirements import Requirement
+from learning_dynamics.scales.step_factors import FACTORS, sign_step_sizes
+from paper.fits import fit_slope
+from paper.saddles.nonlinear import diagonal_net
+from paper.saddles.optimisers import one_law
+from paper.together.one_axis import dial
+from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 
 STREAMS = [generator("refusals")]
 X, Y = torch.rand(4, 9, dtype=torch.float64), torch.rand(3, 9, dtype=torch.float64)
+RUNS5, PAIR = torch.ones(5, 2, 3), diagonal_pair().moments()
 P, P32 = Problem(X, Y), Problem(X.float(), Y.float())
 NET = initialise((4, 5, 3), 0.1, STREAMS)
 DEEP = initialise_deep((4, 5, 5, 3), 0.1, STREAMS)
@@ -67,9 +85,24 @@ def skip(problem=P, **options):
     return saddles.skip_plateaus(problem, width=2, **options)
 
 
-def follow(moments=None, units=NET.units, step_size=0.1):
+def follow(moments=None, units=NET.units, **options):
     stacked = moments or saddles.stack_moments([M])
-    return saddles.follow_modes(stacked, units, step_size=step_size, steps=2)
+    return saddles.follow_modes(stacked, units, **{"step_size": 0.1, "steps": 2} | options)
+
+
+def modules(bottleneck=4, wide=(40,)):
+    drawn = {"wide": list(wide), "init_std": [0.5], "seeds": [0]}
+    return bottlenecks.draw_modules(4, bottleneck, 3, 2, **drawn)
+
+
+def train(**options):
+    usual = {"steps": 60, "step_size": 0.1, "multiplier": torch.ones(1).double()}
+    return bottlenecks.train_modules(modules(), M, **usual | options)
+
+
+def teacher(**options):
+    spectrum = {"target_spectrum": (3.0, 1.5, 0.6)}
+    return linear_teacher(generator=STREAMS[0], **spectrum | options)
 
 
 def turns(**options):
@@ -82,6 +115,28 @@ def check(**options):
     return scales.exponent_check(**usual | options)
 
 
+def of(kind):
+    return lambda net: kind(net.parameters(), 0.1)
+
+
+def wide(n):
+    return torch.nn.Sequential(torch.nn.Linear(3, n), torch.nn.ReLU(), torch.nn.Linear(n, 2))
+
+
+def late(n):
+    return torch.nn.Sequential(torch.nn.Linear(3, max(n, 16)), torch.nn.Linear(n, 2))
+
+
+def parts_loss(model, x):
+    return model[0](x).sum() + model[1].weight.sum()
+
+
+def coordinates(factory=wide, scheme="ntk", **options):
+    usual = {"optimizer_factory": of(torch.optim.SGD), "batch": torch.ones(4, 3), "sizes": (8, 16)}
+    usual["loss"] = lambda model, x: model(x).square().mean()
+    return scales.coordinate_check(factory, scheme, **usual | options)
+
+
 def scaled(**options):
     def net(n):
         return torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in ((4, n), (n, n), (n, 2))))
@@ -89,9 +144,9 @@ def scaled(**options):
     return scales.parametrize(net, 8, 4, "spectral", "sgd", **options)
 
 
-def first(x):
+def first(x, weights=STATE.weights, **options):
     p = scales.scheme("ntk")((4, 6, 3))
-    return scales.first_step([w[0] for w in STATE.weights], p, x, lambda f: f - Y)
+    return scales.first_step([w[0] for w in weights], p, x, lambda f: f - Y, **options)
 
 
 #: (what the message says, the call): each was once taken in silence.
@@ -202,6 +257,111 @@ CASES = [
     ("parametrization: must be", lambda: scales.MLP((4, 5, 3), generator=STREAMS[0])),
     ("classes = True", lambda: digits_pair(True, 3)),
     ("observe: 't_loss'", lambda: sgd(evaluate={"t": P}, record=(0,), observe=lambda s: LOSS)),
+    # Counts, shapes and names of each module.
+    ("activation = 'swish'.*gelu.*tanh", lambda: activations.activation("swish")),
+    ("loss = 'hinge'.*huber", lambda: skip(loss="hinge")),
+    ("weights", lambda: squared(torch.tensor([[-1.0]]))),
+    ("step_size = None", lambda: skip(settings=saddles.Settings(phase="gradient_descent"))),
+    ("phase = 'newton'", lambda: saddles.Settings(phase="newton")),
+    ("choice = 'any'", lambda: saddles.Settings(choice="any")),
+    ("jump = 0.0", lambda: saddles.Settings(jump=0.0)),
+    ("width = 0", lambda: saddles.skip_plateaus(P, width=0)),
+    ("starts = None, generator = None", lambda: skip(activation="relu")),
+    (r"starts: shape \(3, 4\)", lambda: skip(activation="relu", starts=torch.ones(3, 4).double())),
+    ("architecture = 'diagonal'", lambda: skip(architecture="diagonal")),
+    ("activation", lambda: theory.extremal_directions.dormant_activation("sigmoid")),
+    ("activation", lambda: theory.extremal_directions.dormant_activation("square")),
+    ("form = 'exact'", lambda: saddles.unit_matrix(ONE, P, form="exact")),
+    ("inputs = 9", lambda: theory.unit_matrix.from_units(UNITS, 9)),
+    ("k = 8", lambda: theory.growth_bound.leading_projector(UNITS, 8)),
+    ("projector", lambda: saddles.growth_bound(torch.eye(9), torch.eye(3))),
+    ("prominence", lambda: saddles.find_drops(X[0], torch.arange(9), prominence=-1.0)),
+    ("k = 4", lambda: saddles.rank_k_map(M, 4)),
+    ("step_size = None", lambda: saddles.predict_staircase(M).drop_steps(1e-8)),
+    ("init_scale", lambda: saddles.predict_staircase(M, 0.1).drop_steps(2.0)),
+    ("k = 0", lambda: saddles.arrival_rate(M, 0)),
+    ("step_size = 50", lambda: saddles.arrival_rate(M, 1, 50.0)),
+    ("k = 3", lambda: theory.stages.log_excess(M, saddles.predict_staircase(M, 0.1), 3, 1e-8)),
+    ("scale = 2", lambda: theory.stages.log_excess(M, saddles.predict_staircase(M, 0.1), 1, 2)),
+    ("diverged at step .* step_size = 90", lambda: follow(step_size=90.0, steps=50)),
+    ("keep", lambda: follow(keep=("weights",))),
+    ("batch", lambda: saddles.stack_moments([])),
+    ("layers", lambda: deep(layers=(7,))),
+    ("W_1", lambda: deep(DEEP[1:])),
+    ("diverged at step", lambda: deep(tuple(30 * w for w in DEEP), step_size=5.0, sweeps=50)),
+    ("widths", lambda: initialise_deep((3, 2), 1.0, STREAMS)),
+    ("W_3", lambda: deep(problem=Problem(X, Y[:2]))),
+    ("wide = 5", lambda: modules(wide=[5])),
+    *(("bottleneck", lambda wrong=wrong: modules(wrong)) for wrong in (0, (4, 4), (4.5,))),
+    ("step_size = 50", lambda: train(step_size=50.0)),
+    ("polar", lambda: train(polar=torch.ones(1, 3))),
+    ("polar", lambda: train(polar=torch.ones(1, 4), time_power=0.1)),
+    ("weights: 1 matrices", lambda: first(X, STATE.weights[:1])),
+    (r"weights\[1\]: shape", lambda: first(X, (STATE.weights[0],) * 2)),
+    ("inputs: shape", lambda: first(X[:2])),
+    ("activation: 3 given", lambda: first(X, activation=[None] * 3)),
+    ("hidden widths must grow", lambda: scales.solve_requirements((0, 1, 0, 1, 0))),
+    ("requirement = 'peace'", lambda: scales.solve_requirements((0, 1, 1, 0), ("peace",))),
+    ("relation = '<'", lambda: Requirement("x", "<", lambda found, widths: [])),
+    ("at least two different sizes", lambda: check(sizes=[8, 8])),
+    ("runs = 1: must be an integer >= 2", lambda: check(runs=1)),
+    ("quantities = 'mood'", lambda: check(quantities=("mood",))),
+    ("scheme = 'sp'", lambda: check(schemes=["sp"])),
+    ("step_size = -0.1", lambda: check(step_size=-0.1)),
+    ("hidden width = 0", lambda: fluctuations.contributions((4, 0), 3, STREAMS[0])),
+    ("draws = 0", lambda: fluctuations.contributions((4, 4), 0, STREAMS[0])),
+    ("seeds has 2", lambda: sgd(seeds=[0, 1])),
+    ("momentum = 0.9: state must hold velocities", lambda: sgd(momentum=0.9)),
+    ("multipliers has 3", lambda: sgd(multipliers=(1.0,) * 3)),
+    ("problem.inputs: shape", lambda: sgd(problem=Problem(torch.ones(6, 4), torch.ones(3, 4)))),
+    ("init_stds has 1", lambda: training.initialise((3, 4, 5), (1.0,), [0])),
+    (r"problem\.inputs: .*float64 on cpu", lambda: sgd(problem=P32)),
+    (r"r = 0\.75: must lie in \[0, 1/2\]", lambda: dynamic(0.75)),
+    *(("must be a number in", lambda r=r: dynamic(r)) for r in ("half", None, math.inf)),
+    ("scheme = 'sp': allowed are dp", lambda: scales.scheme("sp")),
+    ("reading = 'tall': allowed are fan-in", lambda: parametrizations.mup("tall")),
+    *(("width", lambda w=w: scales.scheme("ntk")(w)) for w in ((3, 4), (3, 0, 4), (3, 2.5, 4))),
+    ("factors: 1 values", lambda: scales.scheme("ntk")((3, 4, 5)).rescaled([1.0])),
+    ("gains: 1 values", lambda: Parametrization("x", (3, 4, 5), *[(1.0, 1.0)] * 3, (1.0,))),
+    ("multipliers = -1", lambda: Parametrization("x", (3, 4, 5), (1, -1.0), *[(1.0, 1.0)] * 3)),
+    ("covariance = 'diagonal'.*commuting", lambda: teacher(covariance="diagonal")),
+    ("noise = -1.0", lambda: teacher(noise=-1.0)),
+    ("samples = 3: must be at least m0 = 6", lambda: teacher(samples=3)),
+    ("target_spectrum has 3 values", lambda: teacher(output_dim=2)),
+    ("input_spectrum", lambda: teacher(input_spectrum=(1.0, -1.0, 1.0))),
+    (r"targets: shape \(1, 4\) has n = 4, inputs has 3", lambda: Problem(X[:, :3], Y[:1, :4])),
+    (r"has \*runs = \(4,\), inputs has \(5,\)", lambda: Problem(RUNS5, RUNS5[:4])),
+    (
+        "2 problems for 1 runs",
+        lambda: descend(problem=Problem(torch.stack([X, X]), torch.stack([Y, Y]))),
+    ),
+    (r"record_at", lambda: descend(record_at=torch.tensor([3, 2]))),
+    ("classes", lambda: digits((1, 1))),
+    ("source", lambda: digits((1, 2), source="cifar")),
+    ("signed", lambda: digits((1, 2, 3), targets="signed")),
+    ("test_fraction", lambda: digits((1, 2), test_fraction=1.0)),
+    ("at least two different sizes", lambda: coordinates(sizes=(64, 64))),
+    ("runs = 1: must be an integer >= 2", lambda: coordinates(runs=1)),
+    ("steps = 0", lambda: coordinates(steps=0)),
+    ("tolerance = -1.0", lambda: coordinates(tolerance=-1.0)),
+    ("scheme = 'sp'", lambda: coordinates(scheme="sp")),
+    (r"readouts = \['0'\]", lambda: coordinates(readouts=["0"])),
+    ("a RMSprop; known are SGD", lambda: coordinates(optimizer_factory=of(torch.optim.RMSprop))),
+    ("other widths grow between", lambda: coordinates(late, loss=parts_loss, sizes=(8, 16, 32))),
+    # The paper's own functions.
+    ("fan_in = 0", lambda: FACTORS["spectral"](3, 0)),
+    ("width_exponents", lambda: FACTORS["spectral"].exponents((1,))),
+    ("width = 0", lambda: sign_step_sizes((3, 0))),
+    ("kind", lambda: one_law.root(torch.ones(1), 0.1, 0.5, "Adam")),
+    ("momentum", lambda: one_law.root(torch.ones(1), 0.1, 1.5, "Nesterov")),
+    (
+        "step_size",
+        lambda: diagonal_net.descend_in_logarithms(PAIR, [10.0], step_size=0.5, steps=200),
+    ),
+    ("most_steps = 5", lambda: linear_plateaus(LinearPlateau(3, ratios=(256,), most_steps=5))),
+    ("init_stds", lambda: dial.position(scales.scheme("standard")((49, 256, 16, 10)))),
+    ("widths", lambda: dial.same_run(*(scales.scheme("ntk")((9, w, 3)) for w in (8, 16)))),
+    ("2 points", lambda: fit_slope(torch.arange(2.0), torch.arange(2.0))),
 ]
 
 
@@ -212,6 +372,7 @@ def test_it_is_refused(as_users_run, message, call):
 
 
 def test_what_is_like_it_and_right_is_taken(as_users_run):
+    assert dynamic(0.75, any_r=True).name == "dp(3/4)"
     assert descend(observables=("loss", "w1"))["loss"].shape == (1, 5)
     assert linear_descent(NET, P, observables=(), **ONE_STEP).observables == {}
     assert sgd(record=range(0, 5, 2), evaluate={"t": P}).steps.tolist() == [0, 2, 4]

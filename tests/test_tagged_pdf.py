@@ -5,16 +5,9 @@ import pytest
 import tagged_pdf
 from browser import open_page, site_browser
 from faults import report
+from tables import text
 
-PAGE = """<!doctype html><html lang=en><head><title>Book</title></head><body>
-<article class="bd-article"><section><h1>Book</h1>
-<div class="toctree-wrapper"><section id="one"><h2>1. One</h2>
-<section id="summary"><h3>1.1. Summary</h3>
-<span class="math">{}</span>
-<details><summary>show</summary><p>hidden text</p></details>
-<img alt="a square" src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='90' height='90'%3E%3Crect width='90' height='90'/%3E%3C/svg%3E">
-</section></section></div>
-<p><a href="chapters/index.html#one">to one</a></p></section></article></body></html>"""
+PAGE = text("print.html")
 
 
 @pytest.fixture(scope="module")

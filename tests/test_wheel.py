@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from test_architecture import imports
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Where a module is not called as its distribution.
@@ -26,11 +28,7 @@ def imported(package):
     """Distributions that the package imports, at the top of a module or inside a function."""
     found = set()
     for path in (ROOT / "lib" / package).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.split(".")[0])
+        found |= {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
     found -= {*sys.stdlib_module_names, "learning_dynamics", "paper"}
     return {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in found}
 

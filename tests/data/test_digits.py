@@ -31,14 +31,3 @@ def test_centring_uses_the_training_mean():
     split = digits((1, 2, 4), source="sklearn", centre=True)
     assert float(split.train.inputs.mean(1).abs().max()) < 1e-12
     assert float(split.test.inputs.mean(1).abs().max()) > 1e-3
-
-
-REFUSED = {"classes": {"classes": (1, 1)}, "source": {"source": "cifar"}}
-REFUSED |= {"signed": {"classes": (1, 2, 3), "targets": "signed"}}
-REFUSED |= {"test_fraction": {"test_fraction": 1.0}}
-
-
-@pytest.mark.parametrize("message", REFUSED)
-def test_bad_arguments(as_users_run, message):
-    with pytest.raises(ValueError, match=message):
-        digits(**{"classes": (1, 2)} | REFUSED[message])

@@ -221,20 +221,3 @@ def test_long_runs_only_and_whatever_the_cache_holds():
     ):
         name = "native" if issubclass(taken, native._Native) else "torch"
         assert choose_kernel(act, sizes, DOUBLE, 1, steps, backend) == (taken, name)
-
-
-def test_addresses_are_checked():
-    weights, problem = case((4, 7, 3, 13))
-    x, y, scale = problem.inputs, problem.targets, torch.ones(RUNS, 1, 1, dtype=torch.float64)
-    kernel = native.ReluNative(RUNS, (4, 7, 3, 13), RELU, weights.w1)
-    packed = kernel.pack(weights)
-    for bad, data, eta in [
-        ([packed[0][:, :6], packed[1]], (x, y), scale),
-        (packed, (x[:3], y), scale),
-        (packed, (x, y[:, :12]), scale),
-        (packed, (x, y), scale.float()),
-        (packed, (x.float(), y), scale),
-        ([packed[0][0], packed[1]], (x, y), scale),  # one run's weights are not all runs' weights
-    ]:
-        with pytest.raises(ValueError, match="must be|allowed is"):
-            kernel.bind(bad, Data(data[0], data[0].mT.contiguous(), data[1]), squared(), eta)

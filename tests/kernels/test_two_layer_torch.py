@@ -68,24 +68,6 @@ def test_rotating_the_hidden_basis_changes_a_relu_run():
 
 
 @property_test
-@given(widths, widths, widths, seeds, names)
-def test_orthogonal_change_of_inputs_and_outputs(m0, m1, m2, seed, name):
-    problem, w, g = case(m0, m1, m2, seed)
-    a, b = random_orthogonal(m0, g), random_orthogonal(m2, g)
-    turned = Problem(a @ problem.inputs, b @ problem.targets)
-    end = final(w, problem, name)
-    same(final(Weights(w.w1 @ a.mT, b @ w.w2), turned, name), Weights(end.w1 @ a.mT, b @ end.w2))
-
-
-@property_test
-@given(widths, widths, widths, seeds, names)
-def test_duplicated_data_change_nothing(m0, m1, m2, seed, name):
-    problem, w, _ = case(m0, m1, m2, seed)
-    twice = Problem(problem.inputs.repeat(1, 2), problem.targets.repeat(1, 2))
-    same(final(w, twice, name), final(w, problem, name))
-
-
-@property_test
 @given(widths, widths, widths, seeds)
 def test_imbalance_of_a_linear_net(m0, m1, m2, seed):
     """W1 W1' - W2' W2 changes per step by eta^2 (dW1 dW1' - dW2' dW2), exactly."""

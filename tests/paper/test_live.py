@@ -17,18 +17,11 @@ from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.scales.orders import predict_exponents
 from learning_dynamics.scales.parametrizations import scheme
 from paper.live import LiveRun, moments_of, run_live, start_directions
+from tables import text
 
 LIVE = Path(__file__).parents[2] / "_static/live"
 CORE = LIVE / "saddles_core.js"
-SCRIPT = """
-const core = require(process.argv[1]);
-const o = JSON.parse(process.argv[2]);
-console.log(JSON.stringify({
-  run: core.train(o), staircase: core.staircase(o), moments: core.moments(o), start: core.start(),
-  shares: core.shares(o, core.train(o).snapshots), turn: core.turn(o, core.train(o).snapshots),
-  skip: core.skip(o),
-}));
-"""
+SCRIPT = text("live.js")
 
 #: Rounding only: both sides run the same recursion in double precision, in another order of
 #: summation; relative errors grow like (steps x eps), about 1e-13, so 1e-9 leaves room.

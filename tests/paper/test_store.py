@@ -21,7 +21,7 @@ from paper.store import DamagedResult, Key, Store, canonical
 
 KEY = Key("name", 1, canonical({"width": 4}), "module.run")
 HARDLY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
 )
 
 

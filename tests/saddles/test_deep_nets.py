@@ -5,8 +5,8 @@ import torch
 
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.losses import loss as find_loss
-from learning_dynamics.problems import Problem, linear_teacher
-from learning_dynamics.runtime import Diverged, generator
+from learning_dynamics.problems import linear_teacher
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.deep_nets import (
     deep_forward,
     initialise_deep,
@@ -108,18 +108,3 @@ def test_layers_in_turn_converge_and_do_not_lower_the_rank():
     before = deep_gradient(w, p)[0].norm(dim=(1, 2))
     assert bool((left <= 0.011 * before).all())
     assert torch.equal(turn.rank_ratio[:, 0, 1], rank_ratios(w)[:, 1])
-
-
-def test_bad_arguments(as_users_run):
-    p, w = problem(), start()
-    with pytest.raises(ValueError, match="layers"):
-        layerwise_descent(w, p, step_size=0.1, sweeps=1, layers=(7,))
-    with pytest.raises(ValueError, match="W_1"):
-        layerwise_descent(w[1:], p, step_size=0.1, sweeps=1)
-    with pytest.raises(Diverged, match="diverged at step"):
-        layerwise_descent(start(3.0), p, step_size=5.0, sweeps=50)
-    with pytest.raises(ValueError, match="widths"):
-        initialise_deep((3, 2), 1.0, [generator("x")])
-    with pytest.raises(ValueError, match="W_4"):
-        wrong = Problem(p.inputs, p.targets[:2])
-        layerwise_descent(w, wrong, step_size=0.1, sweeps=1)

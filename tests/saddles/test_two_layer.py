@@ -208,25 +208,3 @@ def test_the_whole_path_runs_on_another_device(monkeypatch, name):
     monkeypatch.setitem(two_layer.OBSERVABLES, "bad", bad)
     with pytest.raises(RuntimeError, match="device"):
         gradient_descent(weights, problem, step_size=0.1, steps=2, observables=("bad",))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["linear", "relu"])
-def test_cuda_agrees_with_cpu(name):
-    problem, _ = case("squared")
-    there = Problem(problem.inputs.cuda(), problem.targets.cuda())
-    weights = Weights(*(w.cuda() for w in start()))
-    options = {"step_size": 0.1, "steps": 100, "activation": name}
-    a = gradient_descent(weights, there, **options)
-    b = gradient_descent(start(), problem, **options)
-    torch.testing.assert_close(a["loss"].cpu(), b["loss"], rtol=1e-10, atol=0)
-
-
-def test_as_many_problems_as_runs(as_users_run):
-    problem, _ = case("squared")
-    two = Problem(*(t.expand(2, -1, -1) for t in (problem.inputs, problem.targets)))
-    with pytest.raises(ValueError, match="2 problems for 3 runs"):
-        gradient_descent(start(), two, step_size=0.1, steps=5)
-    grid = torch.tensor([3, 2])
-    with pytest.raises(ValueError, match="record_at"):
-        gradient_descent(start(), problem, step_size=0.1, steps=5, record_at=grid)

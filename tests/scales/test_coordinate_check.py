@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from learning_dynamics.scales import coordinate_check, parametrize
 from learning_dynamics.scales.coordinate_check import TOLERANCES, _verdict
@@ -44,15 +43,6 @@ def test_sound_networks_pass(network, optimizer):
     assert verdicts(rows) <= {"agrees", "unclear", "no rule", "still"}, rows.to_string()
     assert verdicts(rows, quantity="initial") == verdicts(rows, quantity="schedule") == {"agrees"}
     assert verdicts(rows, quantity="rate") == ({"agrees"} if optimizer == "sgd" else set())
-
-
-def test_groups_that_are_not_handed_over_are_found():
-    rows = checked(optimizer_factory=lambda s: torch.optim.Adam(s.model.parameters(), 0.003))
-    rows = rows[(rows.quantity == "change") & (rows.step == 1)].set_index("parameter")
-    wrong = rows.loc[["2.weight", "5.weight", "7.weight"]]  # the weights whose rates should fall
-    assert "differs" in set(wrong.verdict) and "agrees" not in set(wrong.verdict)
-    assert wrong.exponent.mean() == pytest.approx(1, abs=0.3)
-    assert set(rows.drop(wrong.index).verdict) == {"agrees"}
 
 
 def test_a_scheduler_that_overwrites_rates_is_found():
@@ -144,7 +134,7 @@ def test_compiled_networks_and_bfloat16_pass():
         return scaled
 
     batch = tuple(part.bfloat16() for part in ARCHITECTURES["plain"].batch(16, 0))
-    assert "differs" not in verdicts(checked(wrap=compiled))
+    assert "differs" not in verdicts(checked(wrap=compiled, sizes=(16, 32), runs=2))
     assert "differs" not in verdicts(checked(wrap=rounded, batch=batch))
     assert TOLERANCES[torch.bfloat16] > TOLERANCES[torch.float32]
 
@@ -205,43 +195,3 @@ def test_the_network_and_the_random_stream_are_not_disturbed():
     assert torch.equal(a, torch.rand(1))
     looked, stepped = states[0], states[1]  # before the observation, and before the first step
     assert torch.equal(looked[0], stepped[0]) and stepped[1]
-
-
-@pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"sizes": (64, 64)}, "at least two different sizes"),
-        ({"runs": 1}, "runs = 1: must be an integer >= 2"),
-        ({"steps": 0}, "steps = 0"),
-        ({"tolerance": -1.0}, "tolerance = -1.0"),
-        ({"scheme": "sp"}, "scheme = 'sp'"),
-        ({"readouts": ["0"]}, r"readouts = \['0'\]"),
-        (
-            {"optimizer_factory": lambda m: torch.optim.RMSprop(m.parameters())},
-            "gave a RMSprop; known are SGD",
-        ),
-        (
-            {
-                "factory": lambda n: nn.Sequential(nn.Linear(3, max(n, 16)), nn.Linear(n, 2)),
-                "loss": lambda model, x: model[0](x).sum() + model[1].weight.sum(),
-                "sizes": (8, 16, 32),
-            },
-            "other widths grow between some sizes",
-        ),
-    ],
-)
-def test_refusals(change, message):
-    def build(n):
-        return nn.Sequential(nn.Linear(3, n), nn.ReLU(), nn.Linear(n, 2))
-
-    options = {
-        "factory": build,
-        "scheme": "ntk",
-        "optimizer_factory": lambda m: torch.optim.SGD(m.parameters(), 0.1),
-        "loss": lambda model, x: model(x).square().mean(),
-        "batch": torch.ones(4, 3),
-        "sizes": (8, 16),
-    }
-    with pytest.raises(ValueError, match=message):
-        coordinate_check(**options | change)

@@ -93,24 +93,6 @@ def test_a_gpu_gives_the_numbers_of_the_cpu():
 
 
 @pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"sizes": (64, 64)}, "at least two different sizes"),
-        ({"runs": 1}, "runs = 1: must be an integer >= 2"),
-        ({"quantities": ("mood",)}, "quantities = 'mood'"),
-        ({"schemes": ["sp"]}, "scheme = 'sp'"),
-        ({"step_size": -0.1}, "step_size = -0.1"),
-    ],
-)
-def test_refusals(change, message):
-    family = WidthFamily((0, 1, 1, 0), (4, 1, 1, 1))
-    options = {"schemes": ["ntk"], "family": family, "sizes": (8, 16), "runs": 2} | change
-    with pytest.raises(ValueError, match=message):
-        exponent_check(**options)
-
-
-@pytest.mark.usefixtures("as_users_run")
 def test_impossible_families_and_fits():
     with pytest.raises(ValueError, match="3 and 2 given"):
         WidthFamily((0, 1, 0), (1, 1))

@@ -123,17 +123,3 @@ def test_spectral_norm_of_gaussian_matrices(shape):
     a = torch.randn(*shape, generator=generator("norm", *shape), dtype=torch.float64)
     exact = torch.linalg.matrix_norm(a, 2)
     assert 0.975 * exact <= spectral_norm(a) <= exact * (1 + 1e-12)
-
-
-def test_wrong_shapes_are_named(as_users_run):
-    p = scheme("ntk")((3, 4, 2))
-    w = initial_weights(p, generator(0))
-    x = torch.ones(3, 1, dtype=torch.float64)
-    with pytest.raises(ValueError, match="weights: 1 matrices"):
-        first_step(w[:1], p, x, lambda f: f)
-    with pytest.raises(ValueError, match=r"weights\[1\]: shape"):
-        first_step([w[0], w[0]], p, x, lambda f: f)
-    with pytest.raises(ValueError, match="inputs: shape"):
-        first_step(w, p, torch.ones(2, 1), lambda f: f)
-    with pytest.raises(ValueError, match="activation: 3 given"):
-        first_step(w, p, x, lambda f: f, activation=[None] * 3)

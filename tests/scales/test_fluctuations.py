@@ -66,10 +66,3 @@ def test_spread_of_the_sum_weighs_the_last_layer():
     assert tangent_kernel_spread((7, 7), 2.0) == pytest.approx(
         (5 - 8 * 3 / 16 + 5 - 8 * 4 / 16) / 7
     )
-
-
-def test_wrong_widths_are_named(as_users_run):
-    with pytest.raises(ValueError, match="hidden width = 0"):
-        contributions((4, 0), 3, generator("x"))
-    with pytest.raises(ValueError, match="draws = 0"):
-        contributions((4, 4), 0, generator("x"))

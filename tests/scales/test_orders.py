@@ -2,11 +2,13 @@
 
 import random
 from fractions import Fraction as F
+from functools import cache
 
 import pytest
 
 from learning_dynamics.scales.orders import QUANTITIES, Order, maximum, predict_exponents
 from learning_dynamics.scales.parametrizations import SCHEMES, dynamic, scheme
+from tables import table
 
 
 def thesis(a: F) -> tuple[F, ...]:
@@ -14,73 +16,23 @@ def thesis(a: F) -> tuple[F, ...]:
     return (F(0), F(1), a, F(1), a, F(1), F(0))
 
 
-#: Quantity -> scheme -> exponents, as functions of a, b = (1 - a)/2 and r: derived by hand in
-#: the chapter "Order analysis".
-def expected(a: F, r: F) -> dict[str, dict[str, list[F]]]:
-    b, h, o, i = (1 - a) / 2, F(1, 2), F(0), F(1)
-    rows = {
-        "preactivation_rms": (
-            [o] * 5 + [-a * r],
-            [o, -b, -b, -2 * b, -2 * b, -h - 2 * b],
-            [o, o, -b, -b, -2 * b, -h - 2 * b],
-            [o] * 5 + [-h],
-            [o] * 5 + [-h],
-            [o] * 6,
-        ),
-        "backward_norm": (
-            [-a * r] * 5 + [o],
-            [-h - 2 * b, -h - b, -h - b, -h, -h, o],
-            [-h - 2 * b, -h - 2 * b, -h - b, -h - b, -h, o],
-            [-h] * 5 + [o],
-            [-h] * 5 + [o],
-            [o] * 6,
-        ),
-        "own_change_norm": (
-            [a * r] * 5 + [o],
-            [h - 2 * b, h - 3 * b, h - 3 * b, h - 4 * b, h - 4 * b, -4 * b],
-            [h - 2 * b, h - 2 * b, h - 3 * b, h - 3 * b, h - 4 * b, -4 * b],
-            [h, h, h - 2 * b, h, h - 2 * b, o],
-            [h, h - 2 * b, h, h - 2 * b, h, o],
-            [o, i, a, i, a, i],
-        ),
-        "change_norm": (
-            [a * r, a * r, b + a * r, a * r, b + a * r, o],
-            [h - 2 * b, h - 3 * b, h - 2 * b, h - 4 * b, h - 3 * b, -4 * b],
-            [h - 2 * b] * 3 + [h - 3 * b] * 2 + [-4 * b],
-            [h, h, h + b, h, h + b, o],
-            [h, h, h + b, h, h + b, o],
-            [o, i, 1 + b, i, 1 + b, i],
-        ),
-        "change_rms": (
-            [a * r - h] + [a * (r - h)] * 4 + [o],
-            [-2 * b, -2 * b, -2 * b, -3 * b, -3 * b, -4 * b],
-            [-2 * b, -b, -2 * b, -2 * b, -3 * b, -4 * b],
-            [o, b, b, b, b, o],
-            [o, b, b, b, b, o],
-            [-h] + [1 - a / 2] * 4 + [i],
-        ),
-        "own_contribution": (
-            [o] * 6,
-            [-4 * b] * 6,
-            [-4 * b] * 6,
-            [o, o, -2 * b, o, -2 * b, o],
-            [o, -2 * b, o, -2 * b, o, o],
-            [o, i, a, i, a, i],
-        ),
-        "contribution": ([o] * 6, [-4 * b] * 6, [-4 * b] * 6, [o] * 6, [o] * 6, [o] + [i] * 5),
-        "cosine": ([o, o, -b, o, -b, o],) * 6,
-    }
-    names = "dp", "spectral", "mup-wide", "mup-fan-in", "mup-package", "standard"
-    return {quantity: dict(zip(names, row, strict=True)) for quantity, row in rows.items()}
+TABLE = table("exponents")
+
+
+@cache
+def predicted(name, a, r):
+    s = dynamic(r) if name == "dp" else scheme(name)
+    return predict_exponents(s.exponents(thesis(a)))
 
 
 @pytest.mark.parametrize("r", [F(0), F(1, 4), F(1, 2)])
 @pytest.mark.parametrize("a", [F(1, 5), F(1, 2), F(9, 10)])
-@pytest.mark.parametrize("quantity", list(expected(F(1, 5), F(0))))
+@pytest.mark.parametrize("quantity", TABLE)
 def test_hand_derived_table(quantity, a, r):
-    for name, values in expected(a, r)[quantity].items():
-        s = dynamic(r) if name == "dp" else scheme(name)
-        assert list(predict_exponents(s.exponents(thesis(a)))[quantity]) == values, name
+    known = {"a": a, "b": (1 - a) / 2, "h": F(1, 2), "r": r}
+    for name, formulas in TABLE[quantity].items():
+        wanted = [eval(str(formula), known.copy()) for formula in formulas]
+        assert list(predicted(name, a, r)[quantity]) == wanted, name
 
 
 @pytest.mark.parametrize("bottlenecks", [1, 2, 3])

@@ -138,22 +138,3 @@ def test_weights_have_the_stated_deviation():
     model = MLP(p, generator=generator("std"), dtype=torch.float64)
     for w, std in zip(model.weights[:-1], p.weight_stds[:-1], strict=True):
         assert float(w.detach().std()) == pytest.approx(std, rel=0.02)
-
-
-REFUSED = [
-    (r"r = 0\.75: must lie in \[0, 1/2\]", lambda: dynamic(0.75)),
-    *(("must be a number in", lambda r=r: dynamic(r)) for r in ("half", None, float("inf"))),
-    ("scheme = 'sp': allowed are dp", lambda: scheme("sp")),
-    ("reading = 'tall': allowed are fan-in", lambda: mup("tall")),
-    *(("width", lambda w=w: scheme("ntk")(w)) for w in ((3, 4), (3, 0, 4), (3, 2.5, 4))),
-    ("factors: 1 values", lambda: scheme("ntk")((3, 4, 5)).rescaled([1.0])),
-    ("gains: 1 values", lambda: Parametrization("x", (3, 4, 5), *[(1.0, 1.0)] * 3, (1.0,))),
-    ("multipliers = -1", lambda: Parametrization("x", (3, 4, 5), (1, -1.0), *[(1.0, 1.0)] * 3)),
-]
-
-
-@pytest.mark.parametrize(("message", "call"), REFUSED)
-def test_refusals(message, call, as_users_run):
-    with pytest.raises(ValueError, match=message):
-        call()
-    assert dynamic(0.75, any_r=True).name == "dp(3/4)"

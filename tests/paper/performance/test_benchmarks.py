@@ -77,29 +77,6 @@ def test_shares_and_ratios_are_said_as_recorded():
     assert baseline_table(record) == MISSING
 
 
-def test_what_replaced_generated_code_is_held_against_it(tmp_path):
-    path = tmp_path / "generated.json"
-    ratios = {
-        f"relu 1-2-3, n = 4, float{bits}": {"speed over generated": a, "speed over torch": b}
-        for bits, a, b in ((64, 1.187, 3.6), (32, 1.084, 5.0))
-    }
-    path.write_text(json.dumps({"ratios": ratios}))
-    assert benchmarks.generated_table(path).splitlines() == [
-        "| net | 64: over generated | 64: over torch | 32: over generated | 32: over torch |",
-        "| --- | --- | --- | --- | --- |",
-        "| relu 1-2-3, n = 4 | 1.19 | 3.60 | 1.08 | 5.00 |",
-    ]
-
-
-def test_training_is_held_against_its_products():
-    shares = {"share of its products": 0.96, "share of a large product": 0.84}
-    record = {f"training speed, m = {m}": shares for m in (792, 42)}
-    record["coordinate check"] = {"without spectral norms": 1.1}
-    text = benchmarks.training_text(record)
-    assert "need 96 % at $m = 792$" in text and "reaches 84 % and 84 %" in text
-    assert "costs 1.10 times" in text
-
-
 def test_half_drops_are_counted_only_when_all_are_reached():
     losses, levels = np.array([4.0, 3.9, 2.4, 2.0, 0.4]), np.array([4.0, 2.0, 0.0])
     assert half_drops(losses, levels) == [2, 4]

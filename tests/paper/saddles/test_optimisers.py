@@ -1,6 +1,5 @@
 """Other optimisers and larger steps: roots, random products, the flattest minimum, and controls."""
 
-import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
@@ -27,13 +26,6 @@ def test_the_root_is_what_torch_grows_by(kind):
     assert abs(sizes[-1] / sizes[-2] / float(z) - 1) < 1e-9
 
 
-def test_the_root_refuses_what_is_no_momentum():
-    with pytest.raises(ValueError, match="kind"):
-        one_law.root(torch.ones(1), 0.1, 0.5, "Adam")
-    with pytest.raises(ValueError, match="momentum"):
-        one_law.root(torch.ones(1), 0.1, 1.5, "Nesterov")
-
-
 def test_lyapunov_exponents_of_scalars_are_mean_logarithms():
     # One input and one output: the factors commute, and chi_1 is the mean of log(1 + eta y x).
     x = torch.tensor([[0.5, 1.0, 2.0, 1.5]], dtype=torch.float64)
@@ -50,14 +42,6 @@ def test_all_samples_in_one_batch_are_gradient_descent():
     s = torch.linalg.svdvals(problem.moments().yx)[:2]
     found = one_law.lyapunov(problem, 0.1 / float(s[0]), 40, True, 1, 400)[0]
     torch.testing.assert_close(found, (0.1 * s / s[0]).log1p(), rtol=1e-6, atol=0)
-
-
-def test_momentum_and_noise_follow_one_law_and_the_controls_do_not():
-    found = one_law.one_law.judge(one_law.run(one_law.Config().quick()))
-    assert (np.array(found.measured) < found.tolerance).all()
-    assert min(found.details["plain_misses"]) > 0.05
-    assert found.details["violations"] == 0 and found.details["rank_kept"] == 2
-    assert found.details["adam_raises"] and (found.details["adam_muon_power"] < 0.02).all()
 
 
 def test_the_flattest_layers_beat_random_ones_and_are_attained():
@@ -79,11 +63,3 @@ def test_the_flattest_layers_beat_random_ones_and_are_attained():
         assert min(others) > float(least)
         attained = minimize_scalar(lambda c: top(0.0, c), bounds=(0.1, 10), method="bounded").fun
         assert abs(attained / float(least) - 1) < 1e-3
-
-
-def test_the_limit_separates_what_ends_from_what_does_not():
-    found = edge.edge.judge(edge.run(edge.Config().quick()))
-    assert (abs(found.measured - 1) < 0.021).all()
-    assert found.details["reached_above"] == 0 and found.details["reached_below"] == 1
-    assert found.details["unbalanced"] and not found.details["diverged_at_once"]
-    assert max(found.details["recursion"]) < 0.02

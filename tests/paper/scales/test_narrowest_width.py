@@ -16,7 +16,6 @@ from paper.scales.narrowest_width import (
     largest,
     law,
     losses,
-    n_min,
     run,
     stable,
     task,
@@ -127,9 +126,3 @@ def test_the_wide_layers_count_where_they_are_narrow():
     narrow, wide = record.sel(wide=64), record.sel(wide=2**20)
     assert abs(float(narrow - wide)) > 0.1
     assert abs(float(record.sel(wide=2**14) - wide)) < 0.05
-
-
-def test_quick_evidence_tells_the_exponents():
-    evidence = n_min(quick=True)
-    assert evidence.measured[0] == pytest.approx(0.5, abs=0.05)
-    assert abs(evidence.measured[1]) < 0.05

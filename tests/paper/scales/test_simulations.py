@@ -14,9 +14,8 @@ from paper.scales.learning_rates import transfer
 from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
 from paper.scales.limits.fluctuations import slope_through_origin
 from paper.scales.simulations.compute import main
-from paper.scales.simulations.loss_curves import THESIS, epochs_to, mean_interval, tuned
+from paper.scales.simulations.loss_curves import epochs_to, mean_interval, tuned
 from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, grid, training_run
-from paper.sweep import sweep
 from paper.training_runs import TRAINING, run, run_many
 
 SMALL = Images(source="sklearn", classes=(3, 8), pool=1)
@@ -92,13 +91,9 @@ def test_sweep_stores_runs_and_reads_them_back(tmp_path):
     config = transfer.Transfer(schemes=("dp(1/2)",), images=SMALL, **small)
     first = transfer.learning_rate_sweep(config, store=tmp_path, progress=False)
     assert first.train_loss.dims == ("scheme", "width", "octave", "seed")
-    files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}
-    assert len(files) == 2 * 5 * 2
+    assert len([*tmp_path.glob("*.nc")]) == 2 * 5 * 2
     again = transfer.learning_rate_sweep(config, store=tmp_path, progress=False)
     xr.testing.assert_equal(first.train_loss, again.train_loss)
-    assert files == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.nc")}
-    only = [small_run()]
-    assert sweep(TRAINING, only, store=tmp_path, progress=False)[0].attrs["device"]
 
 
 def test_the_records_hold_five_values_of_r():
@@ -180,11 +175,6 @@ def test_slope_through_the_origin_has_the_right_interval():
         slope, half = slope_through_origin(x, y, without)
         hits += abs(slope - 2) <= half
     assert 178 <= hits <= 199
-
-
-def test_thesis_setting():
-    assert (THESIS.n, THESIS.m, THESIS.epochs, len(THESIS.seeds)) == (10_000, 500, 200, 100)
-    assert THESIS.images.level is None and THESIS.images.source == "cifar10"
 
 
 def test_the_command_writes_a_record(tmp_path, monkeypatch, capsys):

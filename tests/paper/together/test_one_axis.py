@@ -47,13 +47,6 @@ def test_dp_one_half_is_spectral_enlarged_by_the_fourth_root(bottlenecks):
     assert change.step_size == pytest.approx((15 / 240) ** 0.5, rel=1e-12)
 
 
-def test_unequal_deviations_have_no_place(as_users_run):
-    with pytest.raises(ValueError, match="init_stds"):
-        position(scheme("standard")(WIDTHS))
-    with pytest.raises(ValueError, match="widths"):
-        same_run(dynamic("1/2")(WIDTHS), scheme("spectral")((49, 128, 16, 128, 16, 128, 10)))
-
-
 def test_the_step_stays_dp_s_on_the_lazy_side():
     factor = step_for(torch.tensor([3.0, 1.0, 0.1], dtype=torch.float64), 3)
     assert factor.tolist() == pytest.approx([1.0, 1.0, 10 ** (-4 / 3)])

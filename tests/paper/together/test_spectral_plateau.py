@@ -50,8 +50,3 @@ def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
 
 def test_the_clock_s_power_is_that_of_the_flow():
     assert reparametrisation_power(2) == 0 and reparametrisation_power(3) == 0.25
-
-
-def test_too_few_steps_are_reported(as_users_run):
-    with pytest.raises(ValueError, match="most_steps = 5"):
-        linear_plateaus(LinearPlateau(3, ratios=(256,), most_steps=5))

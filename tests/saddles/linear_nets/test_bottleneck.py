@@ -118,18 +118,3 @@ def test_a_frozen_run_stays_where_it_met_its_condition():
     first = (course.maps.square().sum((2, 3)) > 1).long().argmax(1)
     assert first[1] > first[0] > 0
     torch.testing.assert_close(course.maps[0, -1], course.maps[0, first[0]], rtol=0, atol=0)
-
-
-def test_wrong_input_is_named(as_users_run):
-    with pytest.raises(ValueError, match="wide = 5"):
-        draw_modules(3, 4, 2, 2, wide=[5], init_std=[0.1], seeds=[0])
-    for wrong in (0, (4, 4), (4.5,)):
-        with pytest.raises(ValueError, match="bottleneck"):
-            draw_modules(3, wrong, 2, 2, wide=[50], init_std=[0.1], seeds=[0])
-    modules = draw_modules(3, 4, 2, 2, wide=[40], init_std=[0.5], seeds=[0])
-    options = {"steps": 60, "step_size": 50.0, "multiplier": factor(1)}
-    with pytest.raises(ValueError, match="step_size = 50"):
-        train_modules(modules, teacher().moments(), **options)
-    for wrong in ({"polar": torch.ones(1, 3)}, {"polar": torch.ones(1, 4), "time_power": 0.1}):
-        with pytest.raises(ValueError, match="polar"):
-            train_modules(modules, teacher().moments(), **options | wrong)

@@ -1,9 +1,8 @@
 import mpmath
-import pytest
 import torch
 
 from learning_dynamics.problems import linear_teacher
-from learning_dynamics.runtime import Diverged, generator
+from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import (
     follow_modes,
     grade_rows,
@@ -61,14 +60,3 @@ def test_rotation_cures_the_float_floor():
         second[rotate] = [int((track.modes[0, :, k] > 0.1).long().argmax()) * 2 for k in range(3)]
     assert abs(second[20][0] - second[None][0]) <= 2
     assert second[None][2] < second[20][2] - 25
-
-
-@pytest.mark.usefixtures("as_users_run")
-def test_bad_arguments_are_named():
-    moments = stack_moments([linear_teacher(generator=generator("test-modes")).moments()])
-    with pytest.raises(Diverged, match="diverged at step .* step_size = 3"):
-        follow_modes(moments, start(0.1), step_size=3.0, steps=50)
-    with pytest.raises(ValueError, match="keep"):
-        follow_modes(moments, start(0.1), step_size=0.1, steps=50, keep=("weights",))
-    with pytest.raises(ValueError, match="batch"):
-        stack_moments([])

@@ -81,14 +81,6 @@ def test_raw_tables(name):
     assert judged(Problem(torch.tensor(table.data.T.copy()), torch.tensor(y))).status == "global"
 
 
-@pytest.mark.parametrize(("one", "other"), [(0, 1), (3, 8)])
-def test_pairs_of_digits(one, other):
-    digits = datasets.load_digits()
-    chosen = (digits.target == one) | (digits.target == other)
-    y = torch.tensor(2.0 * (digits.target[chosen] == one) - 1)[None]
-    assert judged(Problem(torch.tensor(digits.data[chosen].T.copy()), y)).status == "global"
-
-
 @pytest.mark.parametrize("mean", [1e3, 1e5])
 def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
     """Its loss falls by more than 1e-6 at once, but nothing else has been learned."""
@@ -96,22 +88,6 @@ def test_a_large_mean_of_the_targets_hides_no_saddle(mean):
     x = torch.cat([base.inputs, torch.ones(1, 40, dtype=torch.float64)])
     found = judged(Problem(x, base.targets + mean))
     assert found.status != "global" or len(found.saddles) == 5
-
-
-@pytest.mark.parametrize("degrees", [1e-4, 1e-2, 1.0])
-def test_near_commuting_inputs(degrees):
-    """With one unit gradient descent slides on to the other mode, and so does the descent."""
-    angle = math.radians(degrees)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    rotation = torch.tensor([[cosine, -sine], [sine, cosine]])
-    latent = torch.linalg.qr(torch.randn(4, 2, generator=generator("certificate", 1)).double())[0]
-    covariance, correlation = torch.tensor([[4.0, 0.5], [2.4, 1.5]], dtype=torch.float64)
-    x = rotation.double() @ (2 * covariance.sqrt()[:, None] * latent.mT)
-    problem = Problem(x, (correlation / covariance)[:, None] * x)
-    narrow, wide = judged(problem, width=1), judged(problem, width=2)
-    best = rank_constrained(problem, 1)[0] * narrow.losses[0]  # 2.25 is the saddle, 0.72 this
-    assert narrow.status == "second-order" and narrow.loss == pytest.approx(best)
-    assert wide.status == "global" and wide.losses[1] == pytest.approx(narrow.loss)
 
 
 def test_collinear_features():

@@ -198,6 +198,7 @@ def test_degenerate_data_end_with_a_status(problem, activation, loss):
     assert torch.isfinite(path.losses).all() and (path.evaluations.diff() >= 0).all()
     if not problem.targets.any():
         assert found.status == "global" and found.losses == [0.0]
+        assert found.saddles[0].plateau_steps(1e-8, 0.1) == torch.inf
 
 
 def test_an_escape_within_rounding_errors_ends_with_a_status():
@@ -233,6 +234,7 @@ def test_where_modes_cannot_mix_the_path_rests_as_gradient_descent_does(turn):
         assert path.losses[1] == pytest.approx(level, rel=1e-4)
         assert path.status == "global" and path.losses[2] < 1e-9
     alone = skip_plateaus(Problem(axes @ stretch.sqrt(), teacher @ stretch.sqrt()), width=1)
+    assert alone.status == "second-order"
     assert alone.losses[-1] == pytest.approx(
         0.72, rel=1e-9
     )  # no dormant unit is left to leave first

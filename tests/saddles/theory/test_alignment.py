@@ -9,7 +9,6 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import alignment as plateaus
 from learning_dynamics.saddles.theory.staircase import rank_k_map, residual_correlation
-from learning_dynamics.saddles.theory.unit_matrix import from_units, unit_matrix
 
 
 def problem():
@@ -42,16 +41,6 @@ def test_escape_is_the_top_eigenvector_of_the_update():
     torch.testing.assert_close(a @ found.direction, (1 + 0.1 * found.rate) * found.direction)
     torch.testing.assert_close(torch.linalg.eigvalsh(a)[-1], 1 + 0.1 * found.rate)
     assert 0 < found.gap < 1
-
-
-def test_update_matrix_is_lemma_1_for_a_linear_net():
-    p = problem()
-    units = 0.3 * torch.randn(4, 10, generator=generator("u"), dtype=torch.float64)
-    weights = from_units(units, 6)
-    r = p.moments().yx - weights.product @ p.moments().xx
-    m = unit_matrix(weights, p)[0]
-    expected = torch.eye(10, dtype=torch.float64) - 0.1 * m
-    torch.testing.assert_close(plateaus.update_matrix(r, 0.1), expected)
 
 
 def test_predicted_plateau_is_the_measured_one():

@@ -85,16 +85,3 @@ def test_longer_plateaus_rest_closer():
     values = [log_excess(moments, staircase, 1, scale) for scale in (1e-4, 1e-8, 1e-16)]
     assert values[1] == pytest.approx(2 * values[0], rel=1e-12)  # linear in log(1/epsilon)
     assert values[2] < values[1] < values[0] < 0
-
-
-def test_bad_input(as_users_run):
-    moments = linear_teacher(generator=generator("arrival", 1)).moments()
-    staircase = predict_staircase(moments, 0.02)
-    with pytest.raises(ValueError, match="k = 0"):
-        arrival_rate(moments, 0)
-    with pytest.raises(ValueError, match="k = 4"):
-        log_excess(moments, staircase, 4, 1e-8)
-    with pytest.raises(ValueError, match="init_scale = 2"):
-        log_excess(moments, staircase, 1, 2)
-    with pytest.raises(ValueError, match="step_size = 5"):
-        arrival_rate(moments, 1, 5.0)

@@ -145,12 +145,6 @@ def test_features_in_any_unit_have_the_same_levels():
     torch.testing.assert_close(rank_k_map(moments, 2), rank_k_map(scaled, 2) * unit)
 
 
-def test_targets_that_are_zero_are_never_left():
-    problem = linear_teacher(generator=stream("none"))
-    stairs = predict_staircase(Problem(problem.inputs, 0 * problem.targets).moments(), 0.1)
-    assert stairs.times.isinf().all() and (stairs.levels == 0).all()
-
-
 def test_modes_at_rest_and_ties_have_their_exponents():
     eye, s = torch.eye(3, dtype=torch.float64), torch.tensor([2.0, 1.0, 0.0]).double()
     # A square task of rank two: at drop 2 the next mode is one at rest, not one that shrinks.

@@ -108,9 +108,3 @@ def test_distinct_directions_counts_units_not_lengths():
     assert kinds.tolist() == [0, 0, 1, 2, -1]
     assert len(distinct_directions(units, lines=True)[0]) == 2
     assert len(distinct_directions(units, angle=0.1)[0]) == 4
-
-
-def test_sigmoid_and_square_have_no_dormant_units(as_users_run):
-    for name in ("sigmoid", "square"):
-        with pytest.raises(ValueError, match="activation"):
-            dormant_activation(name)

@@ -58,14 +58,3 @@ def test_gradient_descent_rests_at_the_reduced_rank_losses():
         + 1 / torch.linalg.svdvals(p.moments().yx)[-1]
     )  # the rate of Sigma_yx alone, without the recursion
     assert abs(naive / prediction.times[-1] - 1) > 0.01
-
-
-@pytest.mark.usefixtures("as_users_run")
-def test_bad_arguments_are_named():
-    t = torch.arange(10)
-    with pytest.raises(ValueError, match="levels"):
-        stages.find_stages(torch.rand(1, 10), torch.tensor([[1.0, 2.0]]), t)
-    with pytest.raises(ValueError, match="losses"):
-        stages.find_drops(torch.full((10,), torch.nan), t)
-    with pytest.raises(ValueError, match="prominence"):
-        stages.find_drops(torch.rand(10), t, prominence=-1.0)

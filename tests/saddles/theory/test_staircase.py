@@ -111,16 +111,3 @@ def test_a_batch_is_its_problems_one_by_one():
         one = staircase.predict_staircase(moments, 0.05)
         for name in ("levels", "rates", "times", "exponents"):
             torch.testing.assert_close(getattr(all_found, name)[i], getattr(one, name))
-
-
-@pytest.mark.usefixtures("as_users_run")
-def test_bad_arguments_are_named():
-    moments = problem().moments()
-    with pytest.raises(ValueError, match="k = 5"):
-        staircase.rank_k_map(moments, 5)
-    with pytest.raises(ValueError, match="step_size"):
-        staircase.predict_staircase(moments, -1.0)
-    with pytest.raises(ValueError, match="step_size = None"):
-        staircase.predict_staircase(moments).drop_steps(1e-8)
-    with pytest.raises(ValueError, match="init_scale"):
-        staircase.predict_staircase(moments, 0.1).drop_steps(2.0)

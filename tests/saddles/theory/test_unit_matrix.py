@@ -74,12 +74,3 @@ def test_units_and_weights_are_the_same_thing():
     _, weights = data()
     back = from_units(weights.units, 5)
     assert torch.equal(back.w1, weights.w1) and torch.equal(back.w2, weights.w2)
-
-
-@pytest.mark.usefixtures("as_users_run")
-def test_bad_arguments_are_named():
-    problem, weights = data()
-    with pytest.raises(ValueError, match="form = 'exact'"):
-        unit_matrix(weights, problem, form="exact")
-    with pytest.raises(ValueError, match="inputs = 9"):
-        from_units(weights.units, 9)

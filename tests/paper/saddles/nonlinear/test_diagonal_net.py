@@ -39,10 +39,3 @@ def test_uncorrelated_coordinates_jump_at_one_over_their_gradient():
     x = 2**0.5 * torch.eye(2, dtype=torch.float64)
     y = torch.tensor([[2.0, -0.5]], dtype=torch.float64) @ x
     assert diagonal_net.jumps(Problem(x, y).moments()).times.tolist() == pytest.approx([0.5, 2.0])
-
-
-def test_a_large_step_is_named():
-    with pytest.raises(ValueError, match="step_size"):
-        diagonal_net.descend_in_logarithms(
-            diagonal_pair().moments(), [10.0], step_size=0.5, steps=200
-        )

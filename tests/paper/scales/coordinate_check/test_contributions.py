@@ -47,13 +47,6 @@ def test_trial_by_autograd():
     assert rows[list(contributions.SETTINGS).index(name)] == pytest.approx(expected, rel=1e-3)
 
 
-def test_levels_are_the_closed_form():
-    result = contributions.run(replace(contributions.QUICK, sizes=(560, 800), trials=8, inputs=20))
-    for name in contributions.PUBLISHED:
-        ratio = result.levels(name) / result.predicted_levels(name)
-        assert float(ratio.min()) > 0.6 and float(ratio.max()) < 1.4
-
-
 def test_record_round_trip(tmp_path):
     result = contributions.run(TINY)
     contributions.write(result, tmp_path / "r.json")

@@ -36,9 +36,3 @@ def test_command_line(capsys):
     code = main(["dp(1/2)", "--sizes", "512", "4096", "--runs", "16", "--quantities", "change_rms"])
     printed = capsys.readouterr().out
     assert code == 0 and "all agree" in printed and "change_rms" in printed
-
-
-def test_command_line_names_what_is_wrong(capsys):
-    with pytest.raises(SystemExit):
-        main(["sp"])
-    assert "allowed are" in capsys.readouterr().err
