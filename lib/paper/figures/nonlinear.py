@@ -14,6 +14,7 @@ from paper.figures.style import COLOURS
 from paper.saddles.nonlinear.diagonal_net import DiagonalRun, Jumps
 from paper.saddles.nonlinear.digits import DigitRuns
 from paper.saddles.nonlinear.published_runs import FIVE_POINT_LEVELS, UnitsBefore
+from paper.saddles.nonlinear.real_net import LOW
 from paper.saddles.nonlinear.self_made import SOWN
 from paper.saddles.nonlinear.stages import Comparison
 
@@ -24,6 +25,7 @@ __all__ = [
     "plot_five_point",
     "plot_fractions",
     "plot_orthogonal_pair",
+    "plot_real_net",
     "plot_self_made",
     "plot_three_point",
     "plot_twins",
@@ -239,4 +241,30 @@ def plot_self_made(result: xr.Dataset) -> Figure:
     rates.set(xlabel="predicted rate, over $s_2/2$", ylabel="measured", xlim=ends, ylim=ends)
     course.legend()
     gaps.legend(fontsize=7)
+    return figure
+
+
+def plot_real_net(result: xr.Dataset) -> Figure:
+    """Losses of the first seed with their plateaus; ranks of the steps of all small starts.
+
+    result : `paper.saddles.nonlinear.real_net.run()`.
+    """
+    figure, (losses, ranks) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    for colour, objective in zip(COLOURS, result.objective.values, strict=False):
+        for style, scale in zip(("-", ":"), result.scale.values, strict=True):
+            one = result.sel(objective=objective, scale=scale).isel(seed=0)
+            at = one.ends.dropna("change")
+            label = f"{objective}, {scale:g}"
+            losses.plot(one.step, one.loss, style, color=colour, linewidth=1, label=label)
+            losses.plot(at, one.loss.sel(step=at), "o", color=colour, markersize=3)
+    small = result["rank"].isel(scale=0)
+    for colour, marker, layer in zip(COLOURS[2:], "os^", result.layer.values, strict=False):
+        for i, row in enumerate(small.sel(layer=layer).stack(start=("objective", "seed")).T):
+            label = str(layer) if i == 0 else None
+            ranks.plot(row.change, row, marker, color=colour, fillstyle="none", label=label)
+    ranks.axhline(LOW, color="black", linestyle=":", linewidth=0.8)
+    losses.set(xlabel="step of descent", ylabel="loss", yscale="log")
+    ranks.set(xlabel="step between plateaus", ylabel="participation rank", ylim=(0, None))
+    losses.legend(fontsize=7)
+    ranks.legend(fontsize=7)
     return figure
