@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from paper.claims import read_claims, verdict
+from paper.ledger import RECORDED
 from paper.saddles.nonlinear import real_net
+
+CLAIMS = read_claims(RECORDED.parents[1] / "claims.yml")
 
 
 def test_participation_rank_counts_equal_singular_values():
@@ -20,7 +23,7 @@ def test_participation_rank_counts_equal_singular_values():
 def test_the_steps_of_the_readout_are_not_of_low_rank():
     result = real_net.run(real_net.Config().quick())
     found = real_net.real_net_steps.judge(result)
-    claim = next(c for c in read_claims() if c.id == "saddles/real-net-steps")
+    claim = next(c for c in CLAIMS if c.id == "saddles/real-net-steps")
     assert verdict(claim, found) == "fails"
     first = result["rank"].isel(change=0, seed=0, scale=0)
     assert bool((first.sel(layer="conv 1") < first.sel(layer="readout")).all())
