@@ -260,8 +260,8 @@ def plot_real_net(result: xr.Dataset) -> Figure:
     small = result["rank"].isel(scale=0)
     for colour, marker, layer in zip(COLOURS[2:], "os^", result.layer.values, strict=False):
         for i, row in enumerate(small.sel(layer=layer).stack(start=("objective", "seed")).T):
-            label = str(layer) if i == 0 else None
-            ranks.plot(row.change, row, marker, color=colour, fillstyle="none", label=label)
+            name = str(layer) if i == 0 else None
+            ranks.plot(row.change, row, marker, color=colour, fillstyle="none", label=name)
     ranks.axhline(LOW, color="black", linestyle=":", linewidth=0.8)
     losses.set(xlabel="step of descent", ylabel="loss", yscale="log")
     ranks.set(xlabel="step between plateaus", ylabel="participation rank", ylim=(0, None))
