@@ -263,6 +263,7 @@ def plot_real_net(result: xr.Dataset) -> Figure:
             name = str(layer) if i == 0 else None
             ranks.plot(row.change, row, marker, color=colour, fillstyle="none", label=name)
     ranks.axhline(LOW, color="black", linestyle=":", linewidth=0.8)
+    ranks.set_xticks(small.change[small.notnull().any(["objective", "seed", "layer"])])
     losses.set(xlabel="step of descent", ylabel="loss", yscale="log")
     ranks.set(xlabel="step between plateaus", ylabel="participation rank", ylim=(0, None))
     losses.legend(fontsize=7)
