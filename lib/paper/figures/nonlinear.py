@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from learning_dynamics.runtime import Trajectory
 from paper.figures.style import COLOURS
 from paper.saddles.nonlinear.diagonal_net import DiagonalRun, Jumps
 from paper.saddles.nonlinear.digits import DigitRuns
 from paper.saddles.nonlinear.published_runs import FIVE_POINT_LEVELS, UnitsBefore
+from paper.saddles.nonlinear.real_net import LOW
+from paper.saddles.nonlinear.self_made import SOWN
 from paper.saddles.nonlinear.stages import Comparison
 
 __all__ = [
@@ -21,6 +25,8 @@ __all__ = [
     "plot_five_point",
     "plot_fractions",
     "plot_orthogonal_pair",
+    "plot_real_net",
+    "plot_self_made",
     "plot_three_point",
     "plot_twins",
     "plot_unit_angles",
@@ -198,3 +204,68 @@ def plot_digit_slopes(records: Sequence[xr.Dataset], names: Sequence[str], ax: A
     ax.set(xlabel="predicted steps per log(1/ε)", ylabel="measured steps per log(1/ε)")
     ax.legend(loc="upper left")
     return ax
+
+
+def plot_self_made(result: xr.Dataset) -> Figure:
+    """What one tanh unit sees less during the first drop; steps between the drops against epsilon;
+    rates of ReLU units in both half-spaces. Predictions dashed, or on the diagonal.
+
+    result : `paper.saddles.nonlinear.self_made.run()`.
+    """
+    figure, (course, gaps, rates) = plt.subplots(1, 3, figsize=(8.4, 2.8))
+    for colour, k in zip(COLOURS, result.direction.values, strict=False):
+        one = result.sel(direction=k).dropna("step")
+        course.plot(one.step, one.course, color=colour, label=f"along $v_{k}$")
+        course.plot(one.step, one.course_predicted, "--", color="black", linewidth=0.8)
+    risen = one.course_predicted > one.course_predicted.max() / 2
+    middle = float(one.step[risen.argmax("step")])
+    course.set(xlabel="step", ylabel="variance lost", xlim=(middle - 40, middle + 50))
+    size = -np.log10(result.scale)
+    for i, (net, marker) in enumerate((("tanh", "o"), ("mirrored", "s"), ("linear", "x"))):
+        one = result.sel(net=net).dropna("draw", how="all")
+        style = {"color": COLOURS[i], "fillstyle": "none"}
+        label = "tanh, mirrored" if net == "mirrored" else net
+        for k, draw in enumerate(one.draw[:4]):
+            row = one.sel(draw=draw)
+            gaps.plot(size, row.steps, marker, label=None if k else label, **style)
+            gaps.plot(size, row.predicted, "--", color=COLOURS[i], linewidth=0.8)
+    gaps.set(xlabel=r"$\log_{10}(1/\epsilon)$", ylabel="steps between the drops", yscale="log")
+    gaps.set_yticks([50, 100, 200, 400], ["50", "100", "200", "400"])
+    gaps.minorticks_off()
+    free = result.sown.max("half") <= SOWN
+    for chosen, marker, colour in ((free, "o", COLOURS[0]), (~free, "x", "0.6")):
+        x, y = (v.where(chosen).values.ravel() for v in (result.rate_predicted, result.rate))
+        rates.plot(x, y, marker, color=colour, fillstyle="none")
+    ends = float(result.rate_predicted.min()) - 0.02, float(result.rate_predicted.max()) + 0.02
+    rates.plot(ends, ends, color="black", linewidth=0.6)
+    rates.set(xlabel="predicted rate, over $s_2/2$", ylabel="measured", xlim=ends, ylim=ends)
+    course.legend()
+    gaps.legend(fontsize=7)
+    return figure
+
+
+def plot_real_net(result: xr.Dataset) -> Figure:
+    """Losses of the first seed with their plateaus; ranks of the steps of all small starts.
+
+    result : `paper.saddles.nonlinear.real_net.run()`.
+    """
+    figure, (losses, ranks) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    for colour, objective in zip(COLOURS, result.objective.values, strict=False):
+        for style, scale in zip(("-", ":"), result.scale.values, strict=True):
+            one = result.sel(objective=objective, scale=scale).isel(seed=0)
+            at = one.ends.dropna("change")
+            label = f"{objective}, {scale:g}"
+            losses.plot(one.step, one.loss, style, color=colour, linewidth=1, label=label)
+            losses.plot(at, one.loss.sel(step=at), "o", color=colour, markersize=3)
+    small = result["rank"].isel(scale=0)
+    for colour, marker, layer in zip(COLOURS[2:], "os^", result.layer.values, strict=False):
+        for i, row in enumerate(small.sel(layer=layer).stack(start=("objective", "seed")).T):
+            name = str(layer) if i == 0 else None
+            ranks.plot(row.change, row, marker, color=colour, fillstyle="none", label=name)
+    ranks.axhline(LOW, color="black", linestyle=":", linewidth=0.8)
+    ranks.set_xticks(small.change[small.notnull().any(["objective", "seed", "layer"])])
+    losses.set(xlabel="step of descent", ylabel="loss", yscale="log")
+    ranks.set(xlabel="step between plateaus", ylabel="participation rank", ylim=(0, None))
+    losses.legend(fontsize=7)
+    ranks.legend(fontsize=7)
+    return figure
