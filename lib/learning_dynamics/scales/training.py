@@ -167,7 +167,8 @@ def _batches(
     for step in range(start, steps):
         if step // per_pass != epoch:
             epoch = step // per_pass
-            orders = torch.stack([batch_order(s, epoch, samples) for s in seeds]).to(device)
+            drawn = {s: batch_order(s, epoch, samples) for s in set(seeds)}
+            orders = torch.stack([drawn[s] for s in seeds]).to(device)
         first = (step % per_pass) * batch_size
         yield orders[:, first : first + batch_size]
 
