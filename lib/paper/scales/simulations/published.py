@@ -65,7 +65,7 @@ class Config:
         ("dp(1/2)", (0, 5)),
         ("spectral", (-2, 3)),
         ("mup-fan-in", (-2, 3)),
-        ("ntk", (0, 5)),
+        ("ntk", (2, 7)),
     )
     schemes: tuple[str, ...] = ("dp(1/2)", "spectral", "mup-fan-in")
     grid_seeds: tuple[int, ...] = tuple(range(5))
@@ -89,16 +89,18 @@ class Config:
         return replace(
             self,
             pairs=(small,),
-            n=160,
-            m=8,
+            n=80,
+            m=4,
             octaves=tuple((name, (0, 1)) for name, _ in self.octaves),
             schemes=("dp(1/2)", "spectral"),
             grid_seeds=(0, 1),
             seeds=(5, 6, 7, 8),
-            epochs=12,
+            epochs=10,
+            records=20,
             digits=replace(small, classes=tuple(range(10))),
             digits_schemes=("dp(1/2)", "spectral", "ntk"),
-            digits_epochs=8,
+            digits_epochs=10,
+            levels=(inf, 0.2),
             wide=None,
             dtype="float64",  # a printed end of an interval hangs on the last digits of a run
             record=None,
@@ -282,6 +284,20 @@ def measure(
         return rates[int(np.argmin(means))]
 
     grid, judged, rest = list(config.grid_seeds), list(config.seeds), config.wide_seeds
+    for s in config.digits_schemes if config.digits else ():
+        rates, last = config.rates(s), config.digits_epochs * STEPS
+        tries = [(eta, k) for eta in rates for k in grid]
+        assert config.digits is not None
+        eta = best(rates, _ends(nets.train(config.digits, s, tries, last, [last])))
+        found.digits_rate.loc[{"digits_scheme": s}] = eta
+        levels = Levels(config.digits, config.levels, len(judged))
+        runs, often = [(eta, k) for k in judged], range(0, last + 1, 10)
+        nets.train(config.digits, s, runs, last, list(often), see=levels.see)
+        for part, values in levels.found.items():
+            to = part if part in PARTS else f"digits_{part}"
+            found[to].loc[{"digits_scheme": s}] = values
+        if late(f"digits {s}"):
+            return found
     for name, images in zip(found.pair.values, config.pairs, strict=True):
         for s in config.schemes:
             rates, place = config.rates(s), {"pair": name, "scheme": s}
@@ -302,20 +318,6 @@ def measure(
                 fill("", {"kind": "tuned", **place}, both, first)
             if late(f"{name} {s}"):
                 return found
-    for s in config.digits_schemes if config.digits else ():
-        rates, last = config.rates(s), config.digits_epochs * STEPS
-        tries = [(eta, k) for eta in rates for k in grid]
-        assert config.digits is not None
-        eta = best(rates, _ends(nets.train(config.digits, s, tries, last, [last])))
-        found.digits_rate.loc[{"digits_scheme": s}] = eta
-        levels = Levels(config.digits, config.levels, len(judged))
-        runs, often = [(eta, k) for k in judged], range(0, last + 1, 10)
-        nets.train(config.digits, s, runs, last, list(often), see=levels.see)
-        for part, values in levels.found.items():
-            to = part if part in PARTS else f"digits_{part}"
-            found[to].loc[{"digits_scheme": s}] = values
-        if late(f"digits {s}"):
-            return found
     for kind in KINDS if config.wide else ():
         for s in config.wide_schemes:
             tuned = float(found.rate.sel(scheme=s)[0])
