@@ -12,8 +12,7 @@ import xarray as xr
 from learning_dynamics.data.images import Images, load
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import Trajectory, check_choice
-from learning_dynamics.scales.representations import summarise
-from learning_dynamics.scales.training import State, initialise, sgd
+from learning_dynamics.scales.training import initialise, sgd
 from paper.sweep import Experiment, sweep
 
 __all__ = ["TRAINING", "TrainingRun", "device", "train_all"]
@@ -34,7 +33,6 @@ class TrainingRun:
     widths, multipliers, init_stds : n_0..n_L; g_l; gamma_l sigma_l.
     steps, batch_size, momentum, step_size, loss, seed : of the SGD run, see `training.sgd`.
     records   : steps at which the whole training and test set are evaluated.
-    represent : whether to summarise the bottleneck layers as well.
     dtype     : "float32", or "float64" from the same draws, for numbers that repeat on every
                 processor.
     """
@@ -50,7 +48,6 @@ class TrainingRun:
     records: tuple[int, ...]
     momentum: float = 0.0
     loss: str = "squared"
-    represent: bool = False
     dtype: str = "float32"
 
     @property
@@ -79,10 +76,6 @@ def _train(configs: Sequence[TrainingRun]) -> Trajectory:
     state = initialise(
         shared.widths, shared.init_stds, seeds, momentum=shared.momentum != 0, device=where
     ).to(dtype)
-
-    def observe(now: State) -> dict[str, torch.Tensor]:
-        return summarise(now.weights, shared.multipliers, train, test)
-
     return sgd(
         train,
         state,
@@ -95,7 +88,6 @@ def _train(configs: Sequence[TrainingRun]) -> Trajectory:
         loss=shared.loss,
         evaluate={"train": train, "test": test},
         record=shared.records,
-        observe=observe if shared.represent else None,
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "loss_curves",
     "loss_lines",
     "plateaus",
+    "ratios",
     "representations",
 ]
 
@@ -70,35 +71,64 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, **style: Any) -> None:
     ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.18, lw=0)
 
 
-def loss_curves(curves: xr.Dataset, chosen: Mapping[str, Mapping[str, float]]) -> np.ndarray:
-    """Train and test loss against epochs; one row for each entry of `chosen`.
-
-    chosen : row's name (written at its left) -> scheme -> step size. Lines are means over seeds,
-    bands their range.
-    """
+def loss_curves(curves: xr.Dataset, kind: str) -> np.ndarray:
+    """Train and test loss of every pair against epochs: mean over seeds and their range."""
+    pairs = curves.pair.values
     _, axes = plt.subplots(
-        len(chosen), 2, figsize=(6.4, 2.1 * len(chosen)), sharex=True, squeeze=False
+        2, len(pairs), figsize=(7.2, 4.2), sharex=True, sharey="row", squeeze=False
     )
-    for row, (name, sizes) in zip(axes, chosen.items(), strict=True):
-        for ax, kind in zip(row, ("train_loss", "test_loss"), strict=True):
-            for scheme, eta in sizes.items():
-                own = curves[kind].sel(scheme=scheme, step_size=eta).transpose("seed", "epoch")
+    for row, name in zip(axes, ("train_loss", "test_loss"), strict=True):
+        for ax, pair in zip(row, pairs, strict=True):
+            for scheme in curves.scheme.values:
+                own = curves[name].sel(kind=kind, pair=pair, scheme=scheme)
                 _band(
                     ax,
-                    curves.epoch.values,
-                    own.values,
+                    curves.epoch.values[1:],
+                    own.transpose("seed", "epoch").values[:, 1:],
                     color=COLOUR[scheme],
                     ls=LINES.get(scheme, "-"),
-                    label=f"{LABELS[scheme]}, step size {eta:g}",
+                    label=LABELS[scheme],
                 )
-            ax.set_yscale("log")
-            ax.set_ylabel(
-                f"{kind.replace('_', ' ')}\n({name})" if ax is row[0] else kind.replace("_", " ")
-            )
-        row[0].axhline(0.01, color="0.6", lw=0.8)
-        row[1].legend(loc="upper right")
-    for ax in axes[-1]:
-        ax.set_xlabel("epoch")
+            ax.set(xscale="log", yscale="log")
+        row[0].set_ylabel(name.replace("_", " "))
+    for ax, pair in zip(axes[0], pairs, strict=True):
+        ax.axhline(0.01, color="0.6", lw=0.8)
+        ax.annotate(pair, (0.06, 0.06), xycoords="axes fraction")
+    for ax in axes[1]:
+        ax.set_xlabel("epoch of 31 steps")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return axes
+
+
+def ratios(
+    found: Mapping[str, Mapping[str, Sequence[float]]], pairs: Sequence[str], margin: float
+) -> np.ndarray:
+    """DP(1/2) over Spectral on every pair: epochs to 0.01 and test loss, with 95 % intervals.
+
+    found : row's name -> the entries "epochs" and "test" of a claim, with those of their ends, as
+    logarithms. margin : log of what counts as equal (grey).
+    """
+    _, axes = plt.subplots(1, 2, figsize=(6.4, 0.5 + 0.32 * len(found) * len(pairs)), sharey=True)
+    rows = [(kind, k) for kind in found for k in range(len(pairs))]
+    y = np.arange(len(rows))[::-1]
+    titles = {"epochs": "epochs to train loss 0.01", "test": "test loss at the end"}
+    for ax, (name, label) in zip(axes, titles.items(), strict=True):
+        for place, (kind, k) in zip(y, rows, strict=True):
+            low, mean, high = (np.exp(found[kind][name + e][k]) for e in ("_low", "", "_high"))
+            colour = COLOURS[list(found).index(kind)]
+            ax.plot([low, high], [place, place], color=colour)
+            ax.plot(mean, place, MARKERS["dp(1/2)"], color=colour)
+        if name == "test":
+            ax.axvspan(np.exp(-margin), np.exp(margin), color="0.5", alpha=0.2, lw=0)
+        ax.axvline(1, color="black", lw=0.8)
+        ax.set(xscale="log", xlabel=f"{label},\nDP(1/2) over Spectral")
+        ticks = [
+            v for v in (0.25, 0.5, 0.8, 1, 1.25, 2, 4) if ax.get_xlim()[0] <= v <= ax.get_xlim()[1]
+        ]
+        ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
+        ax.set_xticks([], minor=True)
+    axes[0].set_yticks(y, [f"{pairs[k]}, {kind}" for kind, k in rows])
     return axes
 
 
@@ -254,26 +284,32 @@ def fluctuation_law(found: xr.Dataset) -> Axes:
 
 
 def representations(found: xr.Dataset, *, layer: int = 4) -> np.ndarray:
-    """Effective rank and probe accuracy of a bottleneck, and its alignment with the targets."""
+    """Effective rank and probe accuracy of a bottleneck, and its alignment with the targets, at
+    equal train loss: mean over seeds and their range."""
     _, axes = plt.subplots(1, 3, figsize=(6.4, 2.9))
-    steps = found.step.values + 1
     kinds = (
         ("effective rank", found["rank"].sel(layer=layer)),
         ("probe accuracy", found.probe.sel(layer=layer)),
-        ("alignment with targets", found.alignment.sel(pair="layer 4 and targets")),
+        ("alignment with targets", found.alignment.sel(between="layer 4 and targets")),
     )
+    levels = ["start", *(f"{level:g}" for level in found.level.values[1:])]
+    x = np.arange(len(levels))
     for ax, (label, values) in zip(axes, kinds, strict=True):
-        for scheme in found.scheme.values:
-            own = values.sel(scheme=scheme).transpose("seed", "step").values
-            _band(
-                ax,
-                steps,
-                own,
+        for k, scheme in enumerate(found.digits_scheme.values):
+            own = values.sel(digits_scheme=scheme).transpose("seed", "level")
+            mean = own.mean("seed").values
+            reach = np.abs(np.stack([own.min("seed"), own.max("seed")]) - mean)
+            ax.errorbar(
+                x + 0.08 * k,
+                mean,
+                reach,
                 color=COLOUR[scheme],
                 ls=LINES.get(scheme, "-"),
+                marker=MARKERS.get(scheme, "."),
                 label=LABELS[scheme],
             )
-        ax.set(xscale="log", xlabel="step + 1", ylabel=label)
+        ax.set_xticks(x + 0.12, levels)
+        ax.set(xlabel="train loss", ylabel=label)
     handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    axes[0].figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return axes

@@ -14,8 +14,7 @@ from paper.scales.learning_rates import transfer
 from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
 from paper.scales.limits.fluctuations import slope_through_origin
 from paper.scales.simulations.compute import main
-from paper.scales.simulations.loss_curves import epochs_to, mean_interval, tuned
-from paper.scales.simulations.settings import bottleneck_widths, geometric_steps, grid, training_run
+from paper.scales.simulations.settings import bottleneck_widths, grid, training_run
 from paper.training_runs import TRAINING, run, run_many
 
 SMALL = Images(source="sklearn", classes=(3, 8), pool=1)
@@ -30,7 +29,6 @@ def small_run(scheme: str = "dp(1/2)", **options):
 def test_widths_of_the_two_families():
     assert bottleneck_widths(1024, 784) == (784, 1024, 32, 1024, 32, 1024, 2)
     assert bottleneck_widths(10_000, 3072, prefactor=150)[2] == 946
-    assert geometric_steps(100, 3) == (0, 1, 10, 100)
 
 
 @pytest.mark.parametrize("source", ["sklearn", "synthetic"])
@@ -79,11 +77,6 @@ def test_double_precision_starts_from_the_same_draws():
     assert (single.train_loss != double.train_loss).any()
     with pytest.raises(ValueError, match="dtype = 'float16': allowed are float32, float64"):
         run(small_run(dtype="float16"))
-
-
-def test_representing_adds_named_observables():
-    found = run(small_run(represent=True, records=(0, 20)))
-    assert found["rank"].shape == (2, 2) and found.alignment.shape == (2, 3)
 
 
 def test_sweep_stores_runs_and_reads_them_back(tmp_path):
@@ -149,20 +142,6 @@ def test_a_run_that_stays_on_the_plateau_is_not_dropped():
     short = plateau_lengths(Plateau(images=replace(SMALL, train=8), **tiny))
     with pytest.raises(ValueError, match="never left the plateau"):
         plateau_exponent(short)
-
-
-def test_epochs_and_tuning_count_runs_that_never_arrive():
-    loss = np.array([[[1.0, 0.5, 0.001], [1.0, 0.5, 0.2]], [[1.0, 0.001, 0.002]] * 2])
-    curves = xr.Dataset(
-        {"train_loss": (("scheme", "step_size", "seed", "epoch"), loss[None])},
-        coords={"scheme": ["ntk"], "step_size": [0.1, 0.2], "seed": [0, 1], "epoch": [0, 1, 2]},
-    )
-    reached = epochs_to(0.01, curves.train_loss).sel(scheme="ntk").values
-    assert reached.tolist() == [[2, np.inf], [1, 1]]
-    assert tuned(curves, "ntk") == 0.2
-    assert mean_interval(np.array([1.0, np.inf])) == (np.inf,) * 3
-    mean, low, high = mean_interval(np.array([1.0, 2.0, 3.0]))
-    assert low < mean == 2.0 < high
 
 
 def test_slope_through_the_origin_has_the_right_interval():

@@ -4,7 +4,6 @@ Finished runs stay in a store, so a stopped command goes on where it was when ca
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -16,12 +15,9 @@ from pathlib import Path
 import torch
 import xarray as xr
 
-from learning_dynamics.data.images import CIFAR_FOLDER
 from paper.records import RESULTS, provenance, write_record
 from paper.scales.learning_rates.plateau import Plateau, plateau_lengths
 from paper.scales.learning_rates.transfer import BETWEEN, LARGE, Transfer, learning_rate_sweep
-from paper.scales.limits.representations import Representations, representations
-from paper.scales.simulations.loss_curves import THESIS, LossCurves, loss_curves
 from paper.training_runs import TRAINING
 from paper.workers import worker
 
@@ -30,18 +26,12 @@ __all__ = ["RECORDS", "main"]
 Compute = Callable[..., xr.Dataset]
 
 #: Name of the record -> function and configuration.
-RECORDS: dict[str, tuple[Compute, LossCurves | Plateau | Representations | Transfer]] = {
-    "simulations-loss-curves": (loss_curves, LossCurves()),
+RECORDS: dict[str, tuple[Compute, Plateau | Transfer]] = {
     "simulations-plateau": (plateau_lengths, Plateau()),
-    "simulations-representations": (representations, Representations()),
     "simulations-transfer": (learning_rate_sweep, Transfer()),
     "simulations-transfer-large": (learning_rate_sweep, LARGE),
     "simulations-transfer-between": (learning_rate_sweep, BETWEEN),
-    "simulations-thesis": (loss_curves, THESIS),
 }
-
-#: Pairs of classes in thesis figures 3.4 to 3.7.
-PAIRS = (("airplane", "automobile"), ("bird", "cat"), ("deer", "dog"), ("frog", "horse"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,13 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="+", choices=sorted(RECORDS), help="records to compute")
     parser.add_argument("--store", type=Path, default=Path(".cache/runs"), help="finished runs")
     parser.add_argument("--workers", type=int, default=1, help="processes (one thread each)")
-    parser.add_argument("--cifar10", type=Path, help="folder of the binary CIFAR-10 files")
-    parser.add_argument("--pair", choices=["/".join(p) for p in PAIRS], default="/".join(PAIRS[0]))
     parser.add_argument("--seeds", type=int, help="number of seeds, instead of the record's")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where records go")
     options = parser.parse_args(arguments)
-    if options.cifar10 is not None:
-        os.environ[CIFAR_FOLDER] = str(options.cifar10)
     torch.set_num_threads(1)
     pool: AbstractContextManager[Executor | None] = nullcontext()
     if options.workers > 1:
@@ -68,9 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             compute, config = RECORDS[name]
             if options.seeds is not None:
                 config = replace(config, seeds=tuple(range(options.seeds)))
-            if name == "simulations-thesis":
-                pair = tuple(options.pair.split("/"))
-                config = replace(config, images=replace(config.images, classes=pair))
             _record(name, compute, config, options.store, executor, options.folder)
 
 

@@ -4,14 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from learning_dynamics.data.images import Images
 from learning_dynamics.runtime import check_positive
 from learning_dynamics.scales.parametrizations import scheme as find_scheme
 from paper.training_runs import TrainingRun
 
-__all__ = ["SCHEMES", "bottleneck_widths", "geometric_steps", "grid", "training_run"]
+__all__ = ["SCHEMES", "bottleneck_widths", "grid", "training_run"]
 
 #: Compared schemes. Spectral stands for muP with the wide n everywhere (equal up to a constant
 #: for these widths), "ntk" is DP(0).
@@ -25,11 +23,6 @@ def bottleneck_widths(
     check_positive("prefactor", prefactor)
     m = max(1, round(prefactor * n**0.2))
     return (inputs, n, m, n, m, n, outputs)
-
-
-def geometric_steps(last: int, count: int) -> tuple[int, ...]:
-    """0 and about `count` steps up to `last`, evenly spaced in the logarithm."""
-    return tuple(sorted({0, *np.unique(np.geomspace(1, last, count).round().astype(int)).tolist()}))
 
 
 def training_run(
