@@ -37,11 +37,16 @@ __all__ = [
     "QUICK",
     "RECORD",
     "SETTINGS",
+    "Chance",
     "Config",
     "Contributions",
+    "by_change",
+    "by_setting",
+    "drawn_step",
     "evidence",
     "read",
     "run",
+    "slopes",
     "write",
 ]
 
