@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 
 from learning_dynamics.scales.exponent_check import Check
 from paper.figures.style import COLOURS
-from paper.scales.coordinate_check.contributions import Contributions
 from paper.scales.coordinate_check.exponents import Richness
 from paper.scales.order_analysis import Balance
 
@@ -69,16 +68,15 @@ def exponents(result: Check, quantities: Mapping[str, str], schemes: Sequence[st
     figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(schemes)))
 
 
-def contributions(result: Contributions, settings: Sequence[str]) -> None:
+def contributions(result: xr.Dataset, settings: Sequence[str]) -> None:
     """Contribution of every layer against n (mean, spread), with the closed form dashed."""
     figure, axes = plt.subplots(1, len(settings), figsize=(6.4, 2.9), sharey=False, squeeze=False)
-    sizes = np.array(result.config.sizes)
+    sizes = result["size"].values
     for ax, name in zip(axes[0], settings, strict=True):
-        values = result.values[name].numpy()
-        predicted = result.predicted_levels(name).numpy()
-        for k in range(values.shape[-1]):
+        own = result.sel(setting=name)
+        for k, layer in enumerate(result.layer.values):
             colour = plt.get_cmap("viridis")(k / 6)
-            mean, spread = values[..., k].mean(1), values[..., k].std(1)
+            mean, spread = (own[v].sel(layer=layer).values for v in ("level", "level_spread"))
             ax.fill_between(
                 sizes,
                 np.maximum(mean - spread, mean / 4),
@@ -87,8 +85,8 @@ def contributions(result: Contributions, settings: Sequence[str]) -> None:
                 alpha=0.12,
                 lw=0,
             )
-            ax.plot(sizes, mean, marker=MARKERS[k], ms=3, color=colour, label=f"layer {k + 1}")
-            ax.plot(sizes, predicted[:, k], "--", lw=0.8, color=colour)
+            ax.plot(sizes, mean, marker=MARKERS[k], ms=3, color=colour, label=f"layer {layer}")
+            ax.plot(sizes, own.law.sel(layer=layer), "--", lw=0.8, color=colour)
         ax.set(xscale="log", yscale="log", xlabel="wide width n")
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction", fontsize=8)
     axes[0, 0].set_ylabel("loss removed by layers 1..l")
@@ -96,24 +94,24 @@ def contributions(result: Contributions, settings: Sequence[str]) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=6)
 
 
-def published_slopes(
-    result: Contributions, published: Mapping[str, Sequence[float]], theory: Mapping[str, float]
-) -> Axes:
-    """Slopes of contributions per layer: ours with intervals, the thesis's, and the theory."""
+def published_slopes(result: xr.Dataset, published: Mapping[str, Sequence[float]]) -> Axes:
+    """Slopes of contributions per layer: expected ones, for a real and for an infinitesimal step,
+    and the thesis's with 95 % of its chance."""
     ax = plt.gca()
     for k, (name, numbers) in enumerate(published.items()):
-        slopes, half = result.slopes(name)
-        x = np.arange(1, len(slopes) + 1)
-        colour = COLOURS[k]
-        ax.axhline(theory[name], color=colour, lw=3, alpha=0.25)
-        ax.errorbar(x - 0.08, slopes, half, fmt=MARKERS[k], color=colour, lw=1, label=name)
-        ax.plot(
+        own, colour = result.sel(setting=name), COLOURS[k]
+        x = own.layer.values
+        ax.plot(x, own.limit, color=colour, lw=3, alpha=0.25)
+        ax.plot(x - 0.08, own.slope, MARKERS[k], color=colour, label=name)
+        ax.errorbar(
             x + 0.08,
             numbers,
+            1.96 * own.chance,
             marker="x",
             ls="",
             color="black",
-            ms=6,
+            lw=1,
+            ms=5,
             label="Utsunomiya's thesis" if k == 0 else None,
         )
     ax.set(xlabel="layer", ylabel="slope of log contribution")

@@ -61,7 +61,9 @@ def test_the_rate_is_chosen_on_other_seeds():
     assert not set(TINY.seeds) & set(TINY.grid_seeds)
     for s in TINY.schemes:
         means = found.grid_loss.sel(scheme=s).isel(pair=0).mean("grid_seed")
-        assert float(found.rate.sel(scheme=s)[0]) == 0.1 * 2.0 ** int(means.octave[np.argmin(means.data)])
+        assert float(found.rate.sel(scheme=s)[0]) == 0.1 * 2.0 ** int(
+            means.octave[np.argmin(means.data)]
+        )
     assert np.isfinite(found.train_loss).all() and np.isnan(found.wide_train_loss).all()
     # the diverging rate is never chosen, however small its other losses
     wild = published.measure(replace(TINY, octaves=(("dp(1/2)", (0, 9)), ("spectral", (0, 9)))))

@@ -7,14 +7,9 @@ of gradient descent with eta = 0.1 on 1/2 |f - y|^2. Inputs have the scale of fl
 images (|x|^2/n_0 = 0.31); for i.i.d. Gaussian first layers nothing else about x matters.
 """
 
-import json
-import platform
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,35 +17,22 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from learning_dynamics.losses import squared
 from learning_dynamics.runtime import generator
-from learning_dynamics.scales.exponent_check import fit_slope
-from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.parametrizations import Parametrization, scheme
 from paper.claims import Evidence, claim
-from paper.records import RESULTS
-from paper.workers import worker
 
 __all__ = [
-    "FULL",
     "PUBLISHED",
-    "QUICK",
-    "RECORD",
     "SETTINGS",
-    "Chance",
     "Config",
-    "Contributions",
     "by_change",
-    "by_setting",
     "drawn_step",
     "evidence",
-    "read",
     "run",
     "slopes",
-    "write",
 ]
 
-LAYERS = 6
+LAYERS = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -88,170 +70,40 @@ SETTINGS: dict[str, Setting] = {
         "spectral", lambda n: round(150 * n**0.2), 0.2, (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)
     ),
     "DP(1/2), m = 150 n^(1/5)": Setting("dp(1/2)", lambda n: round(150 * n**0.2), 0.2, (0.02,) * 6),
-    "Spectral to the letter, m = 150 n^(1/5)": Setting(
-        "spectral", lambda n: round(150 * n**0.2), 0.2, (), literal=True
-    ),
 }
-PUBLISHED = tuple(name for name, s in SETTINGS.items() if s.published)
+PUBLISHED = tuple(SETTINGS)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Numbers of the experiment, by default Utsunomiya's; settings: those computed."""
+    """The thesis's experiment: ten widths even in log n, 30 trials, an image for each.
 
-    sizes: tuple[int, ...] = tuple(range(1000, 10001, 1000))
-    trials: int = 30
-    inputs: int = 3072
-    outputs: int = 2
-    step_size: float = 0.1
-    mean_square: float = 0.31
-    seed: str = "thesis figures 3.2 and 3.3"
-    settings: tuple[str, ...] = tuple(SETTINGS)
-
-
-#: The committed record of the full run.
-RECORD = RESULTS / "scales_contributions.json"
-
-FULL = Config()
-QUICK = Config(sizes=(1000, 2000, 4000), trials=8, inputs=64)
-
-
-@dataclass(frozen=True)
-class Contributions:
-    """values : setting -> (size, trial, layer), |<delta_l, Delta h~_l>| after one real step.
-
-    seconds : wall time; cpu_seconds : summed over processes.
-    """
-
-    config: Config
-    values: Mapping[str, Tensor]
-    seconds: float
-    cpu_seconds: float
-
-    def slopes(self, setting: str) -> tuple[list[float], list[float]]:
-        """Slopes of log mean against log n with 95 % half-widths, layers 1..6."""
-        pairs = [fit_slope(self.config.sizes, self.values[setting][..., k]) for k in range(LAYERS)]
-        return [p[0] for p in pairs], [p[1] for p in pairs]
-
-    def levels(self, setting: str) -> Tensor:
-        """Means over trials, (size, layer)."""
-        return self.values[setting].mean(1)
-
-    def predicted_levels(self, setting: str) -> Tensor:
-        """Closed form (layer balance), (size, layer): eta kappa times (1/2, 1, 3/2, 2, 5/2, 7/2).
-
-        Spectral: times n_L (m/n)^2 in addition. To first order in eta, for |f - y| = 1.
-        """
-        shares = torch.tensor([0.5, 1.0, 1.5, 2.0, 2.5, 3.5], dtype=torch.float64)
-        level = self.config.step_size * self.config.mean_square * shares
-        s = SETTINGS[setting]
-        factor = torch.tensor(
-            [
-                self.config.outputs * (s.bottleneck(n) / n) ** 2 if s.scheme == "spectral" else 1.0
-                for n in self.config.sizes
-            ],
-            dtype=torch.float64,
-        )
-        return factor[:, None] * level
-
-
-def trial(config: Config, n: int, number: int) -> tuple[list[list[float]], float]:
-    """Contributions of one draw at one width under the settings, (setting, layer), and CPU time.
-
-    All settings use slices of one draw; first and last layer are the same for all of them.
-    """
-    torch.set_num_threads(1)
-    start = time.process_time()
-    g = generator(config.seed, n, number)
-    widest = max(s.bottleneck(n) for s in SETTINGS.values())
-    widths = (config.inputs, n, widest, n, widest, n, config.outputs)
-    draw = [torch.randn(b, a, generator=g) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-    x = torch.rand(config.inputs, 1, generator=g)
-    x = x * (config.mean_square * config.inputs) ** 0.5 / x.norm()
-    target = torch.zeros(config.outputs, 1)
-    target[number % config.outputs] = 1.0
-    loss, zero = squared(), torch.zeros(())
-    rows = []
-    for s in map(SETTINGS.__getitem__, config.settings):
-        m = s.bottleneck(n)
-        sliced = [draw[0], draw[1][:m], draw[2][:, :m], draw[3][:m], draw[4][:, :m], draw[5]]
-        p = s.parametrization((config.inputs, n, m, n, m, n, config.outputs))
-        step = first_step(
-            sliced,
-            p,
-            x,
-            lambda f: loss.gradient(f, target),
-            step_size=config.step_size,
-            drawn=True,
-            norms=[zero] * LAYERS,
-        )
-        rows.append(step["contribution"].tolist())
-    return rows, time.process_time() - start
-
-
-def run(config: Config = FULL, executor: Executor | None = None) -> Contributions:
-    """Every trial at every width, in this process or on an executor."""
-    start = time.perf_counter()
-    tasks = [(config, n, k) for n in reversed(config.sizes) for k in range(config.trials)]
-    columns = list(zip(*tasks, strict=True))
-    found = list((executor.map if executor is not None else map)(trial, *columns))
-    table = torch.tensor([rows for rows, _ in found], dtype=torch.float64)
-    table = table.reshape(len(config.sizes), config.trials, len(config.settings), LAYERS)
-    values = {name: table[:, :, k].flip(0) for k, name in enumerate(config.settings)}
-    spent = sum(seconds for _, seconds in found)
-    return Contributions(config, values, time.perf_counter() - start, spent)
-
-
-def write(result: Contributions, path: Path) -> None:
-    """The record of a run: settings, means, spreads, slopes, time, machine."""
-    record = {
-        "config": asdict(result.config),
-        "seconds": round(result.seconds, 1),
-        "cpu_seconds": round(result.cpu_seconds, 1),
-        "machine": {"cpus": 2, "python": platform.python_version(), "torch": torch.__version__},
-        "values": {
-            name: [[[float(f"{x:.5g}") for x in row] for row in size] for size in v.tolist()]
-            for name, v in result.values.items()
-        },
-    }
-    path.write_text(json.dumps(record) + "\n")
-
-
-def read(path: Path) -> Contributions:
-    """The record written by `write`."""
-    record = json.loads(path.read_text())
-    lists = {k: tuple(v) for k, v in record["config"].items() if isinstance(v, list)}
-    config = Config(**record["config"] | lists)
-    values = {k: torch.tensor(v, dtype=torch.float64) for k, v in record["values"].items()}
-    return Contributions(config, values, record["seconds"], record["cpu_seconds"])
-
-
-@dataclass(frozen=True)
-class Chance:
-    """Slopes as the thesis measured them: ten widths even in log n, 30 trials, an image for each.
-
-    images : relative standard deviation of |x|^2 between images; the least of ours, pairs of
-    digits of 14 x 14 pixels. draws : nets drawn at each width to find mean and spread.
+    mean_square : |x|^2/n_0; images : its relative standard deviation between images, the least of
+    ours, pairs of digits of 14 x 14 pixels. draws : nets drawn at each width. literal, see
+    `Setting`; logarithm : the line is fitted to the mean of the logarithm.
     """
 
     sizes: tuple[int, ...] = (1000, 1291, 1668, 2154, 2782, 3593, 4641, 5994, 7742, 10000)
     trials: int = 30
+    inputs: int = 3072
+    outputs: int = 2
+    mean_square: float = 0.31
     images: float = 0.33
     draws: int = 200
     step_size: float = 0.1
     literal: bool = False
     logarithm: bool = False
 
-    def quick(self) -> "Chance":
+    def quick(self) -> "Config":
         return replace(self, draws=60)
 
 
 SMALL_STEP = 1e-4
-#: One setting changed at a time, at m = n/5, from those of `Chance`.
+#: One setting changed at a time, at m = n/5, from those of `Config`.
 CHANGES: dict[str, dict[str, Any]] = {
     "as in the thesis": {},
     "one image for all trials": {"images": 0.0},
-    "widths even in n": {"sizes": FULL.sizes},
+    "widths even in n": {"sizes": tuple(range(1000, 10001, 1000))},
     "four widths, eight trials": {"sizes": (1000, 2154, 4641, 10000), "trials": 8, "images": 0.0},
     "mean of the logarithm": {"logarithm": True},
     "an infinitesimal step": {"step_size": SMALL_STEP},
@@ -310,41 +162,52 @@ def drawn_step(
 
 
 @lru_cache(maxsize=32)
-def _moments(setting: str, config: Chance) -> tuple[Tensor, Tensor, Tensor]:
-    """log mean, mean log and relative variance of the contributions, each (size, layer)."""
+def _drawn(setting: str, config: Config) -> Tensor:
+    """Loss removed over the step size by nets of one |x|^2, (size, draw, layer)."""
     s = replace(SETTINGS[setting], literal=config.literal)
-    rows = []
+    found = []
     for n in config.sizes:
         m, g = s.bottleneck(n), generator("chance of a slope", setting, n)
-        p = s.parametrization((FULL.inputs, n, m, n, m, n, FULL.outputs))
-        found = drawn_step(p, config.draws, g, kappa=FULL.mean_square, step_size=config.step_size)
-        mean = found.mean(0)
-        rows.append((mean.log(), found.log().mean(0), (found.std(0) / mean).square()))
-    first, second, third = map(torch.stack, zip(*rows, strict=True))
-    return first, second, third
+        p = s.parametrization((config.inputs, n, m, n, m, n, config.outputs))
+        kappa, eta = config.mean_square, config.step_size
+        found.append(drawn_step(p, config.draws, g, kappa=kappa, step_size=eta))
+    return torch.stack(found)
 
 
-def slopes(setting: str, config: Chance) -> xr.Dataset:
+def slopes(setting: str, config: Config) -> xr.Dataset:
     """slope, error (layer): the expected slope with its 95 % half-width from the draws, and
-    chance (layer): the standard deviation of a slope that `config.trials` trials give."""
+    chance (layer): the standard deviation of a slope that `config.trials` trials give.
+
+    level, level_spread, law (size, layer): mean and standard deviation of the loss removed by nets
+    of one |x|^2, and the closed form (layer balance, first order, |f - y| = 1): eta kappa times
+    (1/2, 1, 3/2, 2, 5/2, 7/2), for Spectral times n_L (m/n)^2 in addition.
+    """
     logs = torch.tensor(config.sizes, dtype=torch.float64).log()
     weight = ((logs - logs.mean()) / (logs - logs.mean()).square().sum())[:, None]
-    same = replace(config, images=0.0, trials=1, logarithm=False)  # what the draws depend on
-    log_mean, mean_log, spread = _moments(setting, same)
+    # what the draws depend on
+    drawn = _drawn(setting, replace(config, images=0.0, trials=1, logarithm=False))
+    mean, spread = drawn.mean(1), (drawn.std(1) / drawn.mean(1)).square()
+    fitted = drawn.log().mean(1) if config.logarithm else mean.log()
     noise = spread + config.images**2 * (1 + spread)
-    return xr.Dataset(
-        {
-            "slope": ("layer", (weight * (mean_log if config.logarithm else log_mean)).sum(0)),
-            "error": ("layer", 1.96 * ((weight**2 * spread).sum(0) / config.draws).sqrt()),
-            "chance": ("layer", ((weight**2 * noise).sum(0) / config.trials).sqrt()),
-        },
-        {"layer": range(1, LAYERS + 1)},
-    )
+    s, eta = SETTINGS[setting], config.step_size
+    shares = torch.tensor([0.5, 1.0, 1.5, 2.0, 2.5, 3.5], dtype=torch.float64)
+    ratios = torch.tensor([s.bottleneck(n) / n for n in config.sizes], dtype=torch.float64)
+    factor = config.outputs * ratios**2 if s.scheme == "spectral" else torch.ones_like(ratios)
+    table = {
+        "slope": (weight * fitted).sum(0),
+        "error": 1.96 * ((weight**2 * spread).sum(0) / config.draws).sqrt(),
+        "chance": ((weight**2 * noise).sum(0) / config.trials).sqrt(),
+        "level": eta * mean,
+        "level_spread": eta * mean * spread.sqrt(),
+        "law": eta * config.mean_square * factor[:, None] * shares,
+    }
+    data = {k: (("size", "layer")[-v.ndim :], v.numpy()) for k, v in table.items()}
+    return xr.Dataset(data, {"size": list(config.sizes), "layer": LAYERS})
 
 
-def by_setting(config: Chance = Chance()) -> xr.Dataset:
+def run(config: Config = Config()) -> xr.Dataset:
     """`slopes` of the thesis's four settings, and `limit`, `limit_error` for an infinitesimal step:
-    dimensions setting, layer."""
+    dimensions setting, size, layer."""
     names = xr.Variable("setting", list(PUBLISHED))
     found = xr.concat([slopes(s, config) for s in PUBLISHED], names)
     small = replace(config, step_size=SMALL_STEP)
@@ -352,44 +215,35 @@ def by_setting(config: Chance = Chance()) -> xr.Dataset:
     return found.assign(limit=limit.slope, limit_error=limit.error)
 
 
-def by_change(config: Chance = Chance()) -> xr.Dataset:
-    """`slopes` at m = n/5 with one setting changed at a time: dimensions change, layer."""
-    rows = [slopes(PUBLISHED[0], replace(config, **changes)) for changes in CHANGES.values()]
+def by_change(config: Config = Config()) -> xr.Dataset:
+    """slope, error, chance at m = n/5 with one setting changed at a time: dimensions change,
+    layer."""
+    kept = ["slope", "error", "chance"]
+    rows = [slopes(PUBLISHED[0], replace(config, **c))[kept] for c in CHANGES.values()]
     return xr.concat(rows, xr.Variable("change", list(CHANGES)))
 
 
-@claim("scales/contribution-slopes", Chance, by_setting)
+@claim("scales/contribution-slopes", Config, run)
 def evidence(found: xr.Dataset) -> Evidence:
     """measured: expected slopes of an infinitesimal step, four settings by six layers; predicted:
     the theory's.
 
     tolerance: 0.03, and what the draws leave open. details: expected, the slopes of the thesis's
     step; the published ones and how far from the expected one a slope of its experiment lies in
-    99 of 100 cases (of four settings none should lie further); the same of our record, whose
-    trials share |x|^2; levels of the record over the closed form.
+    99 of 100 cases (of four settings none should lie further); levels over the closed form.
     """
-    record, quantile = read(RECORD), 2.576
-    ours = [record.slopes(name) for name in PUBLISHED]
-    ratios = torch.cat([record.levels(n) / record.predicted_levels(n) for n in PUBLISHED])
-    growths = [SETTINGS[n].growth if "Spectral" in n else 1.0 for n in PUBLISHED]
+    growths = [s.growth if s.scheme == "spectral" else 1.0 for s in SETTINGS.values()]
+    ratio = found.level / found.law
     return Evidence(
         measured=found.limit.values.ravel(),
-        predicted=np.repeat([2 * (a - 1) for a in growths], LAYERS),
+        predicted=np.repeat([2 * (a - 1) for a in growths], len(LAYERS)),
         tolerance=0.03 + found.limit_error.values.ravel(),
-        seeds=[],
         details={
             "expected": found.slope.values.ravel(),
-            "published": np.ravel([SETTINGS[name].published for name in PUBLISHED]),
-            "chance": quantile * found.chance.values.ravel(),
-            "record": np.ravel([slope for slope, _ in ours]),
-            "record_chance": quantile / 1.96 * np.ravel([half for _, half in ours]),
-            "lowest_level_ratio": float(ratios.min()),
-            "highest_level_ratio": float(ratios.max()),
+            "published": np.ravel([s.published for s in SETTINGS.values()]),
+            "chance": 2.576 * found.chance.values.ravel(),
+            "lowest_level_ratio": float(ratio.min()),
+            "highest_level_ratio": float(ratio.max()),
             "level_tolerance": 0.25,
         },
     )
-
-
-if __name__ == "__main__":
-    with ProcessPoolExecutor(2, initializer=worker) as workers:
-        write(run(FULL, workers), RECORD)
