@@ -94,29 +94,21 @@ def contributions(result: xr.Dataset, settings: Sequence[str]) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=6)
 
 
-def published_slopes(result: xr.Dataset, published: Mapping[str, Sequence[float]]) -> Axes:
-    """Slopes of contributions per layer: expected ones, for a real and for an infinitesimal step,
-    and the thesis's with 95 % of its chance."""
-    ax = plt.gca()
-    for k, (name, numbers) in enumerate(published.items()):
-        own, colour = result.sel(setting=name), COLOURS[k]
-        x = own.layer.values
-        ax.plot(x, own.limit, color=colour, lw=3, alpha=0.25)
-        ax.plot(x - 0.08, own.slope, MARKERS[k], color=colour, label=name)
-        ax.errorbar(
-            x + 0.08,
-            numbers,
-            1.96 * own.chance,
-            marker="x",
-            ls="",
-            color="black",
-            lw=1,
-            ms=5,
-            label="Utsunomiya's thesis" if k == 0 else None,
-        )
-    ax.set(xlabel="layer", ylabel="slope of log contribution")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+def published_slopes(
+    result: xr.Dataset, published: Mapping[str, Sequence[float]], theory: Mapping[str, float]
+) -> np.ndarray:
+    """Slopes of contributions less the theory's, per layer: expected ones, for a real and for an
+    infinitesimal step, and the thesis's with 95 % of its chance; one panel a setting."""
+    _, axes = plt.subplots(1, len(published), figsize=(7.2, 2.5), sharey=True)
+    for ax, (name, numbers) in zip(axes, published.items(), strict=True):
+        own, zero, x = result.sel(setting=name), theory[name], result.layer.values
+        ax.plot(x, own.limit - zero, color=COLOURS[0], lw=3, alpha=0.25)
+        ax.plot(x - 0.1, own.slope - zero, MARKERS[0], color=COLOURS[0])
+        reach, cross = 1.96 * own.chance, np.array(numbers) - zero
+        ax.errorbar(x + 0.1, cross, reach, marker="x", ls="", color="black", lw=1, ms=5)
+        ax.set(xlabel="layer\n" + name.replace(", ", ",\n"), xticks=x)
+    axes[0].set_ylabel("slope less theory")
+    return axes
 
 
 def layer_profile(ax: Axes, profile: Mapping[str, Sequence[float]], label: str) -> Axes:
