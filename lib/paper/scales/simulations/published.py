@@ -30,7 +30,7 @@ from learning_dynamics.scales.representations import summarise
 from learning_dynamics.scales.training import State, initialise, sgd
 from paper.claims import Evidence, claim
 from paper.fits import mean_interval
-from paper.records import encode, provenance, read_record
+from paper.records import decode, encode, provenance, read_record
 from paper.training_runs import device
 
 __all__ = ["THESIS", "Config", "epochs_to", "log_ratio", "measure", "run"]
@@ -89,18 +89,18 @@ class Config:
         return replace(
             self,
             pairs=(small,),
-            n=80,
-            m=4,
-            octaves=tuple((name, (0, 1)) for name, _ in self.octaves),
+            n=160,
+            m=16,
+            octaves=(("dp(1/2)", (0, 1)), ("spectral", (0, 1)), ("ntk", (3, 4))),
             schemes=("dp(1/2)", "spectral"),
-            grid_seeds=(0, 1),
-            seeds=(5, 6, 7, 8),
-            epochs=10,
-            records=20,
+            grid_seeds=(0,),
+            seeds=tuple(range(5, 10)),
+            epochs=3,
+            records=30,
             digits=replace(small, classes=tuple(range(10))),
             digits_schemes=("dp(1/2)", "spectral", "ntk"),
-            digits_epochs=10,
-            levels=(inf, 0.2),
+            digits_epochs=3,
+            levels=(inf, 0.4),
             wide=None,
             dtype="float64",  # a printed end of an interval hangs on the last digits of a run
             record=None,
@@ -259,12 +259,15 @@ def measure(
     save: Callable[[xr.Dataset], object] = lambda _: None,
     limit: float = inf,
     say: Callable[[str], object] = lambda _: None,
+    found: xr.Dataset | None = None,
 ) -> xr.Dataset:
     """The variables of `run`, computed anew; what is not begun within `limit` seconds stays NaN.
 
-    save : called with the dataset after each part. say : with a line after each part.
+    save : called with the dataset after each part. say : with a line after each part. found : a
+    dataset cut short, whose parts are kept.
     """
-    found, nets, started = _empty(config), Nets(config), time.perf_counter()
+    found = _empty(config) if found is None else found
+    nets, started = Nets(config), time.perf_counter()
     steps, record = config.epochs * STEPS, config.recorded()
 
     def late(done: str) -> bool:
@@ -285,6 +288,8 @@ def measure(
 
     grid, judged, rest = list(config.grid_seeds), list(config.seeds), config.wide_seeds
     for s in config.digits_schemes if config.digits else ():
+        if found.digits_rate.sel(digits_scheme=s).notnull():
+            continue
         rates, last = config.rates(s), config.digits_epochs * STEPS
         tries = [(eta, k) for eta in rates for k in grid]
         assert config.digits is not None
@@ -301,6 +306,8 @@ def measure(
     for name, images in zip(found.pair.values, config.pairs, strict=True):
         for s in config.schemes:
             rates, place = config.rates(s), {"pair": name, "scheme": s}
+            if found.train_loss.loc[place].notnull().any():
+                continue
             tries = [(eta, k) for eta in rates for k in grid]
             both = nets.train(images, s, [*tries, *((RATE, k) for k in judged)], steps, record)
             fill("", {"kind": "thesis", **place}, both, len(tries))
@@ -323,6 +330,8 @@ def measure(
             tuned = float(found.rate.sel(scheme=s)[0])
             runs = [(tuned if kind == "tuned" else RATE, k) for k in rest]
             place = {"kind": kind, "wide_scheme": s}
+            if found.wide_train_loss.loc[place].notnull().any():
+                continue
             fill("wide_", place, nets.train(config.pairs[0], s, runs, steps, record, wide=True), 0)
             if late(f"wide, {kind}, {s}"):
                 return found
@@ -397,14 +406,16 @@ def as_set(result: xr.Dataset) -> Evidence:
 def tuned(result: xr.Dataset) -> Evidence:
     """The same at each scheme's own step size; measured: log ratio of the epochs to 0.01.
 
-    details in addition: the step sizes; margin: log MARGIN; test loss of DP over muP (fan-in).
+    details in addition: the step sizes; margin: log MARGIN; test loss of DP over muP (fan-in) on
+    the pairs where that was run.
     """
     found = _compare(result, "tuned")
     for s in result.scheme.values:
-        found[f"rate_{str(s)[:2]}"] = result.rate.sel(scheme=s).values.tolist()
+        found[f"rate_{str(s)[:2]}"] = result.rate.sel(scheme=s).dropna("pair").values.tolist()
     if "mup-fan-in" in result.scheme:
+        run_there = result.rate.sel(scheme="mup-fan-in").notnull()
         test = result.test_loss.sel(kind="tuned").isel(epoch=-1).clip(max=1e3)
-        ends = log_ratio(test, "mup-fan-in", 0.9)
+        ends = log_ratio(test.isel(pair=run_there.values), "mup-fan-in", 0.9)
         found["mup_test"], found["mup_low_90"], found["mup_high_90"] = ends
     found["margin"] = [log(MARGIN)]
     return Evidence(found.pop("epochs"), 0.0, 0.0, result.seed, found)
@@ -441,7 +452,7 @@ def inside(result: xr.Dataset) -> Evidence:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, write the record after each part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("path", type=Path, help="file to write")
+    parser.add_argument("path", type=Path, help="file to write, or to complete")
     parser.add_argument("--limit", type=float, default=inf, help="begin no part after SECONDS")
     parser.add_argument("--cifar10", type=Path, help="folder: the thesis's own setting")
     parser.add_argument("--quick", action="store_true", help="in seconds, on small digits")
@@ -454,7 +465,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def save(found: xr.Dataset) -> None:
         write_atomically(options.path, encode(found.assign_attrs(labels)))
 
-    measure(config, save, options.limit, print)
+    begun = decode(options.path.read_bytes()) if options.path.exists() else None
+    measure(config, save, options.limit, print, begun)
 
 
 if __name__ == "__main__":
