@@ -1,5 +1,6 @@
 """Spectral's plateau is a saddle escape, and can be skipped."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise, sgd
 from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus, slope
-from paper.together.spectral_plateau.skip import compare
+from paper.together.spectral_plateau.skip import Skip, compare, tuned_digits
 from paper.together.spectral_plateau.time_reparametrisation import (
     reparametrisation_power,
     reparametrised_descent,
@@ -50,3 +51,11 @@ def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
 
 def test_the_clock_s_power_is_that_of_the_flow():
     assert reparametrisation_power(2) == 0 and reparametrisation_power(3) == 0.25
+
+
+def test_every_method_is_compared_at_its_own_step_size():
+    """More step sizes never cost steps, and one that is never reached counts as infinite."""
+    small = {"config": Skip(wide=64, most_steps=120), "seeds": 1}
+    one, two = (tuned_digits(**small, step_sizes=s) for s in ((0.5,), (0.5, 1.0)))
+    assert (two <= one).all() and np.isfinite(two).all()
+    assert np.isinf(tuned_digits(**small, step_sizes=(1e-3,))).all()

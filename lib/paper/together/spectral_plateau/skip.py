@@ -7,9 +7,11 @@ take steps that are
 long where the plateau is flat (`changed_clock`), along the path that gradient descent itself takes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 
 from learning_dynamics.data.digits import small_digits
@@ -24,7 +26,7 @@ from paper.together.spectral_plateau.time_reparametrisation import (
     reparametrised_descent,
 )
 
-__all__ = ["METHODS", "Skip", "compare", "compare_digits", "measure"]
+__all__ = ["METHODS", "Skip", "compare", "compare_digits", "measure", "tuned_digits"]
 
 #: name -> (scheme, whether time is reparametrised)
 METHODS = {
@@ -90,6 +92,24 @@ def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Descent]:
             stop=config.level,
         )
     return found
+
+
+def tuned_digits(
+    config: Skip = Skip(wide=256, most_steps=200),
+    seeds: int = 5,
+    step_sizes: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0),
+) -> xr.DataArray:
+    """Steps to `level` by (seed, method), each at the best of the step sizes; inf: not reached."""
+    best = np.full((seeds, len(METHODS)), np.inf)
+    for seed in range(seeds):
+        for step_size in step_sizes:
+            runs = compare_digits(replace(config, step_size=step_size), seed)
+            steps = [
+                len(r.loss) - 1 if float(r.loss[-1]) <= config.level else np.inf
+                for r in runs.values()
+            ]
+            best[seed] = np.minimum(best[seed], steps)
+    return xr.DataArray(best, {"seed": range(seeds), "method": list(METHODS)}, ("seed", "method"))
 
 
 def measure(*, quick: bool = False) -> Evidence:
