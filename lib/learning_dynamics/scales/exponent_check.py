@@ -17,7 +17,8 @@ import xarray as xr
 from scipy import stats
 from torch import Tensor
 
-from learning_dynamics.activations import Activation
+from learning_dynamics.activations import Activation, slopes_at_zero
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import check_choices, check_integer, check_positive, generator
 from learning_dynamics.scales.first_step import first_step, spectral_norm
 from learning_dynamics.scales.orders import QUANTITIES, predict_exponents
@@ -199,6 +200,8 @@ def exponent_check(
     step_size       : None for the derivative (no size of step can blow up), or a real step.
     output_gradient : f (run, n_L, n) -> dL/df; None: the same for all entries, of norm 1.
     tolerance       : what the verdict allows beyond the interval (finite-size corrections).
+    Raises ValueError for an activation that hands small signals on otherwise than in proportion
+    (psi(0) != 0, such as sigmoid; or psi'(0) = 0) where a scheme lets the signals vanish.
 
     >>> from learning_dynamics import scales
     >>> family = scales.WidthFamily((0, 1, 1, 0), (8, 1, 1, 2))
@@ -217,6 +220,8 @@ def exponent_check(
         raise ValueError(f"schemes = {schemes!r}, quantities = {quantities!r}: nothing to check")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype = {dtype}: allowed are torch.float32 and torch.float64")
+    for s in chosen:
+        _refuse_offset(s, family, activation)
     found: dict[str, dict[str, list[Tensor]]]
     found = {s.name: {q: [] for q in quantities} for s in chosen}
     options = {"samples": samples, "dtype": dtype, "device": device}
@@ -247,6 +252,19 @@ def exponent_check(
                 found[s.name][q].append(torch.cat(parts[s.name][q]).double().cpu())
     values = {s: {q: torch.stack(v) for q, v in table.items()} for s, table in found.items()}
     return Check(tuple(sizes), values, _judge(chosen, family.exponents, sizes, values, tolerance))
+
+
+def _refuse_offset(s: Scheme, family: WidthFamily, activation: str | Activation) -> None:
+    psi = find_activation(activation)
+    value = float(psi(torch.zeros(1, dtype=torch.float64)))
+    signals = predict_exponents(s.exponents(family.exponents))["preactivation_rms"][:-1]
+    vanish = any(e is not None and e < 0 for e in signals)
+    if vanish and (value or not any(slopes_at_zero(psi))):
+        raise ValueError(
+            f"activation = {psi.name}: psi(0) = {value:.3g} with slopes {slopes_at_zero(psi)}, and "
+            f"under {s.name} hidden signals vanish with these widths: their orders hold where psi "
+            "hands small signals on in proportion; subtract psi(0), or take another activation"
+        )
 
 
 def _unit_residual(outputs: Tensor) -> Tensor:

@@ -13,6 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import torch
+from torch import Tensor
+
+from learning_dynamics.activations import Activation, activation
 from learning_dynamics.runtime import check_choice, check_integer, check_positive, fractions
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "Scheme",
     "WidthFamily",
     "dynamic",
+    "gains",
     "mup",
     "scheme",
 ]
@@ -138,18 +143,23 @@ class Scheme:
     label: str
     rule: Rule
 
-    def __call__(self, widths: Sequence[int], hidden_gain: float = math.sqrt(2)) -> Parametrization:
+    def __call__(
+        self, widths: Sequence[int], hidden_gain: float | Sequence[float] = math.sqrt(2)
+    ) -> Parametrization:
         """The parametrization at `widths` = (n_0, ..., n_L).
 
         hidden_gain : gamma_l of layers 1..L-1: sqrt(2) preserves the RMS through ReLU layers, 1
-        through linear ones; gamma_L = 1.
+        through linear ones; gamma_L = 1. Or gamma_1..gamma_L, such as `gains` of unlike layers.
         """
         _check_widths(widths)
-        check_positive("hidden_gain", hidden_gain)
+        if isinstance(hidden_gain, Sequence):
+            gammas = tuple(hidden_gain)
+        else:
+            check_positive("hidden_gain", hidden_gain)
+            gammas = (hidden_gain,) * (len(widths) - 2) + (1.0,)
         logs = self.rule([math.log(n) for n in widths])
         g, sigma, eta = (tuple(math.exp(float(v)) for v in part) for part in logs)
-        gains = (hidden_gain,) * (len(widths) - 2) + (1.0,)
-        return Parametrization(self.name, tuple(widths), g, sigma, eta, gains)
+        return Parametrization(self.name, tuple(widths), g, sigma, eta, gammas)
 
     def exponents(self, width_exponents: Sequence[int | Fraction | str]) -> Exponents:
         """Exponents of g_l, sigma_l, eta_l for n_l ~ n^alpha_l, as exact fractions.
@@ -290,6 +300,27 @@ def scheme(name: str | Scheme) -> Scheme:
         return dynamic(match[1])
     check_choice("scheme", name, [*SCHEMES, "dp(r)"])
     return SCHEMES[name]
+
+
+def gains(
+    activations: Sequence[str | Activation | Callable[[Tensor], Tensor]],
+) -> tuple[float, ...]:
+    """gamma_1..gamma_L that keep the RMS of pre-activations, for psi_1..psi_{L-1} in hidden layers.
+
+    A layer's gain belongs to the activation that feeds it: 1 for the raw input, then
+    (E psi(z)^2)^(-1/2) of a standard normal z. Raises ValueError where this is not a number > 0.
+
+    >>> [round(gamma, 3) for gamma in gains(["relu", "linear", "tanh"])]
+    [1.0, 1.414, 1.0, 1.593]
+    """
+    z = torch.linspace(-12, 12, 40001, dtype=torch.float64)
+    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+    found = [1.0]
+    for psi in activations:
+        square = float(torch.trapezoid(activation(psi)(z).square() * density, z))
+        check_positive(f"mean square of {psi}", square)
+        found.append(square**-0.5)
+    return tuple(found)
 
 
 @dataclass(frozen=True)
