@@ -8,7 +8,14 @@ from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.fluctuations import tangent_kernel_spread
 from learning_dynamics.scales.network import MLP
 from learning_dynamics.scales.orders import predict_exponents
-from learning_dynamics.scales.parametrizations import SCHEMES, Scheme, WidthFamily, dynamic, scheme
+from learning_dynamics.scales.parametrizations import (
+    SCHEMES,
+    Scheme,
+    WidthFamily,
+    dynamic,
+    gains,
+    scheme,
+)
 from learning_dynamics.scales.representations import effective_rank, linear_probe
 from learning_dynamics.scales.requirements import PRINTED, solve_requirements
 from learning_dynamics.scales.training import initialise, load, save, sgd
@@ -24,6 +31,7 @@ __all__ = [
     "effective_rank",
     "exponent_check",
     "first_step",
+    "gains",
     "hidden",
     "initialise",
     "linear_probe",

@@ -19,6 +19,7 @@ __all__ = [
     "edges",
     "ends_of_r",
     "exponents",
+    "gains",
     "layer_profile",
     "planted",
     "published_slopes",
@@ -270,3 +271,23 @@ def planted(caught: xr.DataArray) -> Axes:
     ax.grid(axis="x", visible=False)
     ax.legend(ncols=caught.optimizer.size, loc="lower center", bbox_to_anchor=(0.4, 1.0))
     return ax
+
+
+def gains(result: xr.Dataset) -> None:
+    """RMS by layer of every net with either rule, and steps against rate by kind of biases."""
+    _, axes = plt.subplots(1, 1 + result.task.size, figsize=(7.2, 2.4), layout="constrained")
+    for rule, colour in zip(result["gains"].values, (COLOURS[0], COLOURS[3]), strict=True):
+        lines = axes[0].plot(result.layer, result.rms.sel(gains=rule).T, color=colour, alpha=0.5)
+        lines[0].set_label(rule)
+    axes[0].set(xlabel="layer", ylabel="RMS")
+    axes[0].set_yscale("log", base=2)
+    axes[0].legend()
+    middle = result.steps.mean("seed")
+    for ax, task in zip(axes[1:], result.task.values, strict=True):
+        for kind, colour, marker in zip(result.biases.values, COLOURS, MARKERS, strict=False):
+            values = middle.sel(task=task, biases=kind).where(np.isfinite)
+            ax.plot(result.rate, values, marker + "-", color=colour, ms=3, label=kind)
+        ax.set_title(task, fontsize=9)
+        ax.set(xlabel=r"$\log_2$ rate", ylim=(0, result.attrs["most"]))
+    axes[1].set_ylabel("steps")
+    axes[-1].legend(title="biases", fontsize=6)

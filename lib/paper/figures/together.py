@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from paper.figures.style import COLOURS, PLATEAU
+from paper.fits import mean_interval
 from paper.together.one_axis.sweep import AxisSweep, LinearSweep
 from paper.together.spectral_plateau.plateau import Plateaus, ReluPlateaus
 from paper.together.spectral_plateau.time_reparametrisation import Descent
@@ -15,13 +18,13 @@ from paper.together.stages import Staged
 __all__ = [
     "plot_axis_order",
     "plot_axis_plateau",
-    "plot_digits_axis",
     "plot_layer_ranks",
     "plot_lengths",
     "plot_relu_plateaus",
     "plot_skip",
     "plot_skip_digits",
     "plot_staged",
+    "plot_upper_end",
 ]
 
 MARKERS = ("o", "s", "^", "D")
@@ -63,20 +66,33 @@ def plot_axis_plateau(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
     return ax
 
 
-def plot_digits_axis(sweep: AxisSweep, accuracy: Axes, movement: Axes) -> None:
-    """Test accuracy, and how far the weights moved, against Lambda."""
-    places = sweep.config.laziness
-    accuracy.plot(places, 100 * sweep.accuracy, "o", color=COLOURS[0], alpha=0.6)
-    accuracy.plot(places, 100 * sweep.accuracy.mean(1), color=COLOURS[0])
-    _dial(accuracy, "test accuracy (%)")
-    for layers, name, colour in (
-        ((0, 2, 4), "into a wide layer", COLOURS[1]),
-        ((1, 3), "into a bottleneck", COLOURS[2]),
-    ):
-        value = sweep.movement[..., list(layers)].mean((1, 2))
-        movement.plot(places, value, "o-", color=colour, label=name)
-    movement.legend(loc="upper left")
-    _dial(movement, "relative change of weights")
+def plot_upper_end(own: xr.Dataset, one: xr.Dataset) -> None:
+    """Plateau, train and test loss against Lambda: mean of the seeds and its 95 % interval.
+
+    own : every place at its own best step size (lines); one : at that of Lambda = 1 (dotted).
+    """
+    names = {"plateau": "plateau (steps)", "train": "train loss", "test": "test loss"}
+    shape = (own.task.size, len(names))
+    _, axes = plt.subplots(*shape, figsize=(7.2, 4.6), squeeze=False, layout="constrained")
+    places = 2.0**own.place
+    for row, task in zip(axes, own.task.values, strict=True):
+        for ax, (name, label) in zip(row, names.items(), strict=True):
+            for net, colour, marker in zip(own.net.values, COLOURS, MARKERS, strict=False):
+                at = {"task": task, "net": net}
+                values = own[name].sel(at)
+                if name == "plateau":
+                    values = values.clip(max=own.attrs["steps"])
+                ends = [mean_interval(v) for v in values.transpose("place", "seed").values]
+                middle, low, high = np.array(ends).T
+                ax.plot(places, middle, marker + "-", color=colour, ms=3, label=net)
+                ax.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+                lost = one[name].sel(at).mean("seed")
+                ax.plot(places, lost.where(np.isfinite), marker + ":", color=colour, ms=2)
+            _dial(ax, label)
+            if name != "test":
+                ax.set_yscale("log")
+            ax.set_title(task, fontsize=8)
+    axes[0, 0].legend(fontsize=6)
 
 
 def plot_lengths(found: Sequence[Plateaus], ax: Axes) -> Axes:

@@ -138,11 +138,11 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
     )
 
 
-def layer_ranks(config: Axis = Axis(widths=(64, 16, 64, 16, 64))) -> AxisSweep:
+def layer_ranks(hidden: tuple[int, ...] = (64, 16, 64, 16, 64)) -> AxisSweep:
     """The ReLU net on digits at the places of DP(0), DP(1/4), DP(1/2) and Spectral."""
-    widths = (49, *config.widths, 10)
+    widths = (49, *hidden, 10)
     places = tuple(position(scheme(name)(widths)).laziness for name in SCHEMES)
-    return sweep(Axis(config.widths, places, config.seeds, steps=config.steps))
+    return sweep(Axis(hidden, places))
 
 
 def measure(*, quick: bool = False) -> Evidence:
