@@ -248,17 +248,17 @@ def one_step_optimal_rate(*, quick: bool) -> Evidence:
 
     details : error, its standard error; small, the same ratio at n = 64.
     """
-    means, errors = {}, {}
-    for n, count in ((1024, 24) if quick else (4096, 40), (64, 100 if quick else 400)):
-        for r in RICHNESS:
-            ratios = [np.divide(*optimal_rate(n, k, richness=r)) for k in range(count)]
-            means.setdefault(n, []).append(float(np.mean(ratios)))
-            errors.setdefault(n, []).append(float(np.std(ratios, ddof=1) / math.sqrt(count)))
-    large, small = means.values()
+
+    def ratio(n: int, r: str, count: int) -> tuple[float, float]:
+        found = [np.divide(*optimal_rate(n, k, richness=r)) for k in range(count)]
+        return float(np.mean(found)), float(np.std(found, ddof=1) / math.sqrt(count))
+
+    sizes = ((1024, 24), (64, 100)) if quick else ((4096, 40), (64, 400))
+    large, small = ([ratio(n, r, count) for r in RICHNESS] for n, count in sizes)
     return Evidence(
-        measured=large,
+        measured=[mean for mean, _ in large],
         predicted=[1.0] * len(RICHNESS),
         tolerance=[0.05] * len(RICHNESS),
-        seeds=list(range(count)),
-        details={"error": next(iter(errors.values())), "small": small},
+        seeds=list(range(sizes[1][1])),
+        details={"error": [error for _, error in large], "small": [mean for mean, _ in small]},
     )

@@ -90,11 +90,12 @@ def train(x: Tensor, y: Tensor, biases: str, rate: float, seed: int, config: Con
 
     def build(n: int) -> nn.Sequential:
         widths = (x.shape[1], n, round(4 * n**0.5), n, y.shape[1])
-        layers = []
+        layers: list[nn.Module] = []
         for a, b in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(a, b, bias=biases != "none"), nn.ReLU()]
+            linear = nn.Linear(a, b, bias=biases != "none")
             if biases != "none":
-                nn.init.zeros_(layers[-2].bias)
+                nn.init.zeros_(linear.bias)
+            layers += [linear, nn.ReLU()]
         return nn.Sequential(*layers[:-1])
 
     with torch.random.fork_rng():
