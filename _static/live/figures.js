@@ -176,7 +176,7 @@
       if (names.includes("dial")) {
         const [lead, other] = f.path.find((p) => p[0] >= 0.5) || [];
         const place = core.richness(f.chosen.initScale);
-        const where = place > 1 + 1e-9 ? `DP(r) of 12 units with r = ${two(Math.max(0, 0.5 - Math.log(place) / Math.log(12)))}: nothing waits` : place > 1 - 1e-9 ? "DP(1/2)" : "beyond DP(1/2): a plateau comes first";
+        const where = place > 1 + 1e-9 ? `DP(r) of 12 units with r = ${two(Math.max(0, 0.5 - Math.log(place) / Math.log(12)))}: nothing waits` : place > 1 - 1e-9 ? "DP(1/2)" : "richer than DP(1/2): at this step size a plateau grows";
         return `${where}. ${lead === undefined ? "Direction 1 is not half learned here." : `When direction 1 is half learned, ${Math.round(100 * other)} % of direction 2 is.`}`;
       }
       const final = short(losses[losses.length - 1]);

@@ -62,7 +62,7 @@ class Config:
             self,
             nets=((64, 16, 64, 16, 64),),
             places=(0, -2, -3),
-            speeds=(-4, -3, -2, -1, 0, 1),
+            speeds=(-3, -2, -1, 1),
             seeds=(0, 1, 2, 3),
             samples=60,
             test_samples=200,
