@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from paper.figures.style import COLOURS, PLATEAU
@@ -90,7 +91,9 @@ def plot_upper_end(own: xr.Dataset, one: xr.Dataset) -> None:
                 ax.plot(places, lost.where(np.isfinite), marker + ":", color=colour, ms=2)
             _dial(ax, label)
             if name != "test":
-                ax.set_yscale("log")
+                ax.set_yscale("log", base=4 if name == "plateau" else 10)
+                ax.yaxis.set_major_formatter("{x:g}")
+                ax.yaxis.set_minor_formatter(NullFormatter())
             ax.set_title(task, fontsize=8)
     axes[0, 0].legend(fontsize=6)
 
