@@ -10,7 +10,7 @@ from learning_dynamics.scales.parametrizations import dynamic
 from learning_dynamics.scales.training import initialise, sgd
 from paper.together.one_axis.upper_end import TASKS, Config, at_best, at_one, larger_r, run
 
-SMALL = replace(Config().quick(), tasks=("MNIST",), seeds=(0, 1), steps=60)
+SMALL = replace(Config().quick(), tasks=("MNIST",))
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def small():
 
 def test_a_richer_start_needs_a_smaller_step(small):
     own, one = at_best(small), at_one(small)
-    assert (own.speed.diff("place") < 0).all()
-    assert (own.train < 0.5).all()
+    assert float(own.speed.sel(place=-3)) <= float(own.speed.sel(place=0)) - 2
+    assert (own.train.mean("seed") < 0.3).all()
     assert (one.train.sel(place=-3) > 0.95).all()
 
 
