@@ -57,9 +57,14 @@ def test_what_passes_and_what_does_not():
         groups = scaled.param_groups(0.003)
         return torch.optim.Adam([groups[0] | {"lr": 0.0}, *groups[1:]])
 
+    def forgetful(scaled):
+        groups, left = scaled.param_groups(0.003), scaled.model[-1].bias
+        kept = [g | {"params": [p for p in g["params"] if p is not left]} for g in groups]
+        return torch.optim.Adam([g for g in kept if g["params"]])
+
     for change in (
         {"optimizer_factory": lambda s: torch.optim.Adam(s.model.parameters(), 0.003)},
-        {"optimizer_factory": lambda s: torch.optim.Adam(s.param_groups(0.003)[:1])},
+        {"optimizer_factory": forgetful},
         {"optimizer_factory": frozen_rate},
         {"loss": lambda model, batch: ARCHITECTURES["plain"].loss(model, batch) / 0},
         {"runs": 2, "sizes": (16, 20)},  # nothing can be told from these
