@@ -160,17 +160,17 @@ def test_muon_moves_every_matrix_by_its_budget_whatever_factor_torch_applies(fac
             for w in at.weights
             if w.matrix
         }
-        for at, groups in ((at, named(at, at.param_groups(1.0))) for at in (scaled, base))
+        for at, groups in ((at, named(at, at.param_groups(1.0, 0.0))) for at in (scaled, base))
     ]
     plain = parametrize(build, 256, 16, "dp(1/2)", "sgd")
     for weight, f in zip(plain.weights, plain.factors, strict=True):
         if weight.matrix:
             name = weight.names[0]
             assert moved[0][name] / moved[1][name] == pytest.approx(f["rate"] ** 0.5)
-    rest = {n for g in scaled.param_groups(1.0, rest=True) for n in map(id, g["params"])}
-    both = rest | {id(p) for g in scaled.param_groups(1.0) for p in g["params"]}
+    rest = {n for g in scaled.param_groups(1.0, 0.0, rest=True) for n in map(id, g["params"])}
+    both = rest | {id(p) for g in scaled.param_groups(1.0, 0.0) for p in g["params"]}
     assert both == {id(p) for p in scaled.model.parameters()} and len(rest) == 4
-    torch.optim.Muon(scaled.param_groups(0.1), adjust_lr_fn=factor)
+    torch.optim.Muon(scaled.param_groups(0.1, 0.0), adjust_lr_fn=factor)
 
 
 def test_weight_decay_keeps_what_the_steady_state_depends_on():
@@ -227,16 +227,16 @@ REFUSED = {
         "forward.. of its own",
     ),
     "two readouts": (lambda n: nn.ModuleList([nn.Linear(n, 2), nn.Linear(n, 3)]), "readouts"),
-    "no readout": (lambda n: nn.Linear(3, n), "readouts"),
+    "no readout": (lambda n: nn.Linear(3, n), r"self.head.weight = self.tok.weight"),
     "growing heads": (heads, "heads grow"),
     "a raw matrix": (lambda n: Raw(n, n), "use nn.Linear"),
     "a raw table": (lambda n: Raw(7, n), r"embeddings=\['w'\]"),
     "lazy": (lambda n: nn.Sequential(nn.LazyLinear(n), nn.Linear(n, 2)), "is lazy"),
     "nothing grows": (lambda n: nn.Linear(3, 2), "no dimension grows"),
     "depth grows": (lambda n: nn.Sequential(*[nn.Linear(n, n)] * n), "only widths may grow"),
-    "a fixed width": (
-        lambda n: nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, n), nn.Linear(n, 2)),
-        "does not grow",
+    "a bottleneck beside the readout": (
+        lambda n: nn.Sequential(nn.Linear(3, n), nn.Linear(n, 2), nn.Linear(2, n), nn.Linear(n, 3)),
+        r"\['1', '3'\].* a bottleneck of fixed width is not a readout",
     ),
 }
 
@@ -254,6 +254,53 @@ def test_what_it_cannot_know_is_refused(case):
     build, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         parametrize(build, 8, 4, "dp(1/2)")
+
+
+class Fixed(nn.Module):
+    """A scalar, a norm and a layer of the inputs, PReLU, and gains of heads of fixed width."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6), nn.PReLU())
+        self.up, self.norm, self.out = nn.Linear(6, n), nn.LayerNorm(4), nn.Linear(n, 3)
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        heads = self.up(self.before(x)).tanh().unflatten(-1, (-1, 4))
+        return self.factor * self.out(self.norm(heads).flatten(-2))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_without_a_growing_side_stay_as_they_are(name, optimizer):
+    scaled = parametrize(Fixed, 64, 16, name, optimizer)
+    fixed = [
+        f for w, f in zip(scaled.weights, scaled.factors, strict=True) if 64 not in w.value.shape
+    ]
+    assert len(fixed) == 8 + 1  # the ninth: the readout's bias, which keeps the scheme's ratio
+    assert all(set(f.values()) == {1.0} for f in fixed[:-1]), fixed
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_a_fixed_width_between_growing_ones_is_refused():
+    def build(n):
+        return nn.Sequential(nn.Linear(3, n), nn.Linear(n, 2), nn.Linear(2, n), nn.Linear(n, 3))
+
+    with pytest.raises(ValueError, match=r"\['1.weight'\]: this hidden width does not grow"):
+        parametrize(build, 8, 4, "dp(1/2)", readouts="3")  # one name, not read letter by letter
+    with pytest.raises(ValueError, match=r"embeddings = \['0.w'\]"):
+        parametrize(build, 8, 4, "dp(1/2)", readouts="3", embeddings="0.w")
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_decay_left_to_the_optimizer_is_refused(optimizer):
+    scaled = of("autoencoder", 32, "dp(1/2)", optimizer)
+    for rest in (False, True)[: 1 + (optimizer == "muon")]:
+        with pytest.raises(ValueError, match="give the decay to param_groups"):
+            scaled.param_groups(0.1, rest=rest)
+        groups = scaled.param_groups(0.1, 0.0, rest=rest)
+        assert {g["weight_decay"] for g in groups} == {0.0}
 
 
 @pytest.mark.usefixtures("as_users_run")

@@ -1,5 +1,7 @@
 """The coordinate check runs the user's steps: it passes sound networks and says what is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,81 @@ def test_sound_networks_pass(network, optimizer):
     assert verdicts(rows, quantity="rate") == ({"agrees"} if optimizer == "sgd" else set())
 
 
+def test_what_passes_and_what_does_not():
+    """Batch norm takes away the bias of a convolution, which rounding alone moves: allowed."""
+    rows = checked("convolutional", "dp(1/2)", runs=4)
+    assert "still" in verdicts(rows) and rows.attrs["passed"], rows.to_string()
+
+    def frozen_rate(scaled):
+        groups = scaled.param_groups(0.003)
+        return torch.optim.Adam([groups[0] | {"lr": 0.0}, *groups[1:]])
+
+    def forgetful(scaled):
+        groups, left = scaled.param_groups(0.003), scaled.model[-1].bias
+        kept = [g | {"params": [p for p in g["params"] if p is not left]} for g in groups]
+        return torch.optim.Adam([g for g in kept if g["params"]])
+
+    for change in (
+        {"optimizer_factory": lambda s: torch.optim.Adam(s.model.parameters(), 0.003)},
+        {"optimizer_factory": forgetful},
+        {"optimizer_factory": frozen_rate},
+        {"loss": lambda model, batch: ARCHITECTURES["plain"].loss(model, batch) / 0},
+        {"runs": 2, "sizes": (16, 20)},  # nothing can be told from these
+    ):
+        assert checked(**{"runs": 4} | change).attrs["passed"] is False
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("optimizer", "factory", "message"),
+    [
+        ("sgd", lambda s: torch.optim.AdamW(s.param_groups(0.1)), "AdamW, but the rates are for"),
+        ("adam", lambda s: torch.optim.SGD(s.param_groups(0.1)), "SGD, but the rates are for"),
+        (
+            "adam",
+            lambda s: torch.optim.Adam(s.param_groups(0.1), weight_decay=0.1),
+            r"weight_decay = 0.1 has no effect.* param_groups\(lr, weight_decay\)",
+        ),
+        (
+            "adamw",
+            lambda s: torch.optim.AdamW(s.param_groups(0.1, 0.0), weight_decay=0.2),
+            "weight_decay = 0.2 has no effect",
+        ),
+    ],
+)
+def test_an_optimizer_or_a_decay_that_the_groups_are_not_for_is_refused(
+    optimizer, factory, message
+):
+    with pytest.raises(ValueError, match=message):
+        checked(optimizer=optimizer, optimizer_factory=factory)
+    decayed = checked(
+        optimizer="adamw", optimizer_factory=lambda s: torch.optim.AdamW(s.param_groups(0.003, 0.1))
+    )
+    assert "differs" not in verdicts(decayed)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_a_scheduler_with_one_floor_for_unlike_rates_is_refused():
+    schedule = torch.optim.lr_scheduler
+
+    def cosine(o, floor):
+        parts = [schedule.LinearLR(o, 0.1), schedule.CosineAnnealingLR(o, 9, eta_min=floor)]
+        return schedule.SequentialLR(o, parts, milestones=[2])
+
+    for scheduler, message in (
+        (lambda o: cosine(o, 1e-5), "eta_min = 1e-05 of CosineAnnealingLR"),
+        (schedule.ReduceLROnPlateau, "steps by a measured loss"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checked(scheduler_factory=scheduler)
+    assert verdicts(checked(scheduler_factory=lambda o: cosine(o, 0.0)), quantity="schedule") == {
+        "agrees"
+    }
+    # One rate for all layers: a floor is right.
+    flat = checked(scheme="standard", scheduler_factory=lambda o: cosine(o, 1e-5))
+    assert verdicts(flat, quantity="schedule") == {"agrees"}
+
+
 def test_a_scheduler_that_overwrites_rates_is_found():
     def flat(optimizer):
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.003, total_steps=9)
@@ -58,7 +135,10 @@ def test_a_scheduler_that_overwrites_rates_is_found():
 
 
 def test_another_optimizer_than_the_rates_are_for_is_found():
-    rows = checked(optimizer_factory=lambda s: torch.optim.SGD(s.param_groups(0.05)))
+    rows = checked(
+        wrap=lambda s: replace(s, optimizer="sgd"),
+        optimizer_factory=lambda s: torch.optim.SGD(s.param_groups(0.05)),
+    )
     assert "differs" in verdicts(rows, quantity="rate")
 
 
@@ -91,6 +171,13 @@ def test_it_says_which_schemes_it_can_tell_apart():
     assert checked().attrs["not rejected"] == ("spectral", "dp(1/2)")
     apart = checked("autoencoder", "dp(1/2)", sizes=(16, 64, 256)).attrs["not rejected"]
     assert apart == ("dp(1/4)",)  # an eighth of the exponent apart: below the tolerance
+
+
+def test_a_scheme_of_equal_exponents_is_not_excluded_by_an_unclear_row():
+    """One width grows: mup-package is DP(1/2), also where two runs leave rows unclear."""
+    for seed in range(6):
+        rows = checked("residual", "dp(1/2)", "sgd", runs=2, seed=seed)
+        assert {"mup-package", "spectral"} <= set(rows.attrs["not rejected"])
 
 
 def test_networks_of_the_mup_package_pass():

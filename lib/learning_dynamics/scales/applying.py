@@ -68,6 +68,11 @@ class Weight:
         """Whether it has several names."""
         return len(self.names) > 1
 
+    @property
+    def fixed(self) -> bool:
+        """Whether no side grows, as of scalars and norms of inputs: every factor is one."""
+        return self.role == "input" and not self.grows
+
     def stands(self) -> tuple[str, bool, tuple[str, ...]]:
         """What must be the same at every size."""
         return self.role, self.grows, self.readouts
@@ -82,6 +87,8 @@ class Weight:
         "std" initial deviation, "rate" learning rate, "sgd" that of gradient descent, "gradient"
         the size of a gradient's entries that the scheme counts on.
         """
+        if self.fixed:
+            return dict.fromkeys(("std", "rate", "sgd", "gradient"), 1.0)
         a, b, low, high = map(math.log, (self.fan_in, self.fan_out, self.narrow, self.wide))
         chain, layer = {
             "input": ([a, b, high, low, 0.0], 0),
@@ -161,6 +168,8 @@ def weights_of(
     readouts, embeddings : as in `parametrize`, with the errors that it raises for networks.
     """
     check_instance("factory", model, nn.Module)
+    readouts = (readouts,) if isinstance(readouts, str) else readouts
+    embeddings = (embeddings,) if isinstance(embeddings, str) else embeddings
     mine, theirs = _owned(model), _owned(other)
     if not set(embeddings) <= set(mine):
         raise ValueError(f"embeddings = {sorted(embeddings)}: must be among {sorted(mine)}")
@@ -183,9 +192,16 @@ def weights_of(
         if f is not None and grown[name][f[0]] and not grown[name][f[1]]
     }
     if readouts is None and len(able) != 1:
+        advice = (
+            "name the readouts among them, or readouts=() if there is none; a bottleneck of fixed "
+            "width is not a readout: name only layers whose output is the network's output"
+            if able
+            else "if forward() reads out with an embedding's weight, make it a layer: self.head = "
+            "nn.Linear(n, V, bias=False); self.head.weight = self.tok.weight"
+        )
         raise ValueError(
             "readouts: the inputs of a readout grow and its outputs do not; these layers are such: "
-            f"{sorted(able)}; name the readouts among them, or readouts=() if there is none"
+            f"{sorted(able)}; {advice}"
         )
     chosen = able if readouts is None else set(readouts)
     if not chosen <= able:
@@ -235,18 +251,32 @@ class Parametrized:
     multipliers: Mapping[str, float]
 
     def param_groups(
-        self, lr: float, weight_decay: float = 0.0, *, eps: float | None = None, rest: bool = False
+        self,
+        lr: float,
+        weight_decay: float | None = None,
+        *,
+        eps: float | None = None,
+        rest: bool = False,
     ) -> list[dict[str, Any]]:
         """Groups for the optimizer; at the base size every parameter has `lr`.
 
         weight_decay : scaled such that all layers decay alike, at every size: a decoupled decay
                        (AdamW, Muon) keeps rate times decay; a penalty inside the gradient (SGD,
-                       Adam) keeps that product of gradient descent.
+                       Adam) keeps that product of gradient descent. Every group carries its own,
+                       so that a decay given to the optimizer has no effect. None: none, and an
+                       error for AdamW and Muon, whose users mostly want one: say 0.0 for none.
         eps          : Adam's; scaled like the gradients that the scheme counts on. None: left out.
         rest         : with "muon" the parameters that torch.optim.Muon does not take, for AdamW.
         Raises ValueError for a rate or decay that is negative, and `rest` without Muon.
         """
         check_positive("lr", lr)
+        if weight_decay is None:
+            if self.optimizer in ("adamw", "muon"):
+                raise ValueError(
+                    "weight_decay = None: give the decay to param_groups(lr, weight_decay), 0.0 "
+                    f"for none: what is given to the optimizer, {self.optimizer}, is not scaled"
+                )
+            weight_decay = 0.0
         check_positive("weight_decay", weight_decay, zero=True)
         if eps is not None:
             check_positive("eps", eps, zero=True)
@@ -281,15 +311,18 @@ def parametrize(
 ) -> Parametrized:
     """The network `factory(size)` under a scheme that leaves `factory(base_size)` as it is.
 
-    factory    : size -> a fresh network. Dimensions that differ between two sizes are widths, in
-                 any orders; linear layers, convolutions, embeddings, normalisation, attention,
-                 biases, tied weights; what forward() does is not looked at.
+    factory    : size -> a fresh network: load checkpoints after this call, which sets initial
+                 values anew. Dimensions that differ between two sizes are widths, in any orders;
+                 linear layers, convolutions, embeddings, normalisation, attention, biases, tied
+                 weights; what forward() does is not looked at.
     scheme     : "standard" (one rate), "ntk", "mup-package" (what `mup` does), "spectral",
                  "dp(r)", any of `scheme()`; n_min of DP is the narrowest width that grows.
     optimizer  : "sgd", "adam", "adamw" or "muon" (matrices by torch.optim.Muon, the rest by AdamW).
     readouts   : names of the layers that read out; None: the only layer whose inputs grow and
-                 whose outputs do not. embeddings : names of parameters whose rows are looked up or
-                 added to a signal and that are no nn.Embedding, such as positions.
+                 whose outputs do not. What is named must end the network: nothing is traced, and a
+                 bottleneck of fixed width named here is taken for an end. embeddings : names of
+                 parameters whose rows are looked up or added to a signal and that are no
+                 nn.Embedding, such as positions.
     muon_factor: the `adjust_lr_fn` given to torch.optim.Muon.
     Initial values keep their draw and get a new mean square: that of the base network (from 8
     draws) times the scheme's ratio. Tensors of equal entries (zeros, gains of one) stay.
@@ -370,9 +403,10 @@ def _refuse(model: nn.Module, other: nn.Module, rule: Scheme, weights: Sequence[
                 f"{name}: its heads grow, and nn.MultiheadAttention divides by the root of their "
                 f"width where {rule.name} needs the width: let the number of heads grow"
             )
-    fixed = [w.names[0] for w in weights if not w.grows and w.role != "readout"]
+    fixed = [w.names[0] for w in weights if not w.grows and w.role == "hidden"]
     if fixed and rule.name.startswith("dp("):
         raise ValueError(
-            f"{fixed}: this width does not grow, so that n_min would be constant and {rule.name} "
-            "would be NTK: let it grow, or take another scheme"
+            f"{fixed}: this hidden width does not grow, so that n_min would be constant and "
+            f"{rule.name} would be NTK: let it grow, or take another scheme; a bottleneck of fixed "
+            "width is not a readout: name only layers whose output is the network's output"
         )

@@ -152,7 +152,7 @@ class Scheme:
         through linear ones; gamma_L = 1. Or gamma_1..gamma_L, such as `gains` of unlike layers.
         """
         _check_widths(widths)
-        if isinstance(hidden_gain, Sequence):
+        if isinstance(hidden_gain, Sequence) and not isinstance(hidden_gain, str):
             gammas = tuple(hidden_gain)
         else:
             check_positive("hidden_gain", hidden_gain)

@@ -215,10 +215,10 @@ def check(
             return [torch.optim.SGD(scaled.param_groups(RATES["sgd"]))]
         if optimizer == "adam":
             return [torch.optim.Adam(scaled.param_groups(RATES["adam"]))]
-        rest = scaled.param_groups(RATES["adam"], rest=True)
-        matrices = scaled.param_groups(RATES["muon"])
+        rest = scaled.param_groups(RATES["adam"], 0.0, rest=True)
+        matrices = scaled.param_groups(RATES["muon"], 0.0)
         muon: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices)] if matrices else []
-        return [*muon, torch.optim.AdamW(rest, weight_decay=0.0)]
+        return [*muon, torch.optim.AdamW(rest)]
 
     def one_cycle(given: list[torch.optim.Optimizer]) -> list[Any]:
         rates = [RATES["adam"]] if optimizer == "muon" else [RATES[optimizer]]
