@@ -436,6 +436,7 @@ NO_DATA = [
     "coordinate_check",
     "dynamic",
     "exponent_check",
+    "gains",
     "load",
     "parametrize",
     "predict_exponents",

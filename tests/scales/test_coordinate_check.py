@@ -282,3 +282,17 @@ def test_the_network_and_the_random_stream_are_not_disturbed():
     assert torch.equal(a, torch.rand(1))
     looked, stepped = states[0], states[1]  # before the observation, and before the first step
     assert torch.equal(looked[0], stepped[0]) and stepped[1]
+
+
+def test_an_optimizer_of_one_s_own_is_taken_for_what_it_is_derived_from():
+    """AdamW is derived from Adam in PyTorch and is not taken for it."""
+
+    class Mine(torch.optim.AdamW):
+        pass
+
+    def build(kind):
+        return lambda s: kind(s.param_groups(0.003, 0.0))
+
+    assert "differs" not in verdicts(checked(optimizer="adamw", optimizer_factory=build(Mine)))
+    with pytest.raises(ValueError, match="AdamW, but the rates are for"):
+        checked(optimizer="adam", optimizer_factory=build(Mine))

@@ -49,12 +49,19 @@ def _rms(value: Tensor) -> float:
     return float(value.detach().double().square().mean().sqrt())
 
 
-def _kind(optimizer: torch.optim.Optimizer) -> str:
-    names = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam", "NAdam": "adam", "Muon": "muon"}
-    name = type(optimizer).__name__
-    if name not in names:
-        raise ValueError(f"optimizer_factory: gave a {name}; known are {', '.join(names)}")
-    return names[name]
+#: Class of an optimizer, or of one that it is derived from -> what its steps are like.
+KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam", "NAdam": "adam", "Muon": "muon"}
+
+
+def _class(optimizer: torch.optim.Optimizer) -> str:
+    """The class as `KINDS` knows it: its own, or the nearest that it is derived from."""
+    for kind in type(optimizer).__mro__:
+        if kind.__name__ in KINDS:
+            return kind.__name__
+    raise ValueError(
+        f"optimizer_factory: gave a {type(optimizer).__name__}; known are {', '.join(KINDS)} and "
+        "what is derived from them"
+    )
 
 
 def _refuse(
@@ -65,15 +72,17 @@ def _refuse(
     """What goes wrong outside of the steps that are measured."""
     fit = CLASSES[built.optimizer].split() if isinstance(built, Parametrized) else []
     for optimizer in optimizers if fit else ():
-        name = type(optimizer).__name__
+        name = _class(optimizer)
         if name not in fit:
             raise ValueError(
                 f"optimizer_factory: gave a {name}, but the rates are for {' or '.join(fit)}: "
                 "name the optimizer that you use in parametrize(..., optimizer)"
             )
-        given = optimizer.defaults["weight_decay"]
+        given = optimizer.defaults.get("weight_decay", 0)
         usual = {"AdamW": 0.01, "Muon": 0.1}.get(name, 0.0)  # torch's own
-        if given not in (0, usual) and not any(g["weight_decay"] for g in optimizer.param_groups):
+        if given not in (0, usual) and not any(
+            g.get("weight_decay") for g in optimizer.param_groups
+        ):
             raise ValueError(
                 f"optimizer_factory: weight_decay = {given} has no effect, as groups carry their "
                 "own: give it to param_groups(lr, weight_decay)"
@@ -196,7 +205,7 @@ def _measure(
     plain = getattr(model, "_orig_mod", model)
     given = optimizer_factory(built)
     optimizers = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
-    groups = [(_kind(o), group) for o in optimizers for group in o.param_groups]
+    groups = [(KINDS[_class(o)], group) for o in optimizers for group in o.param_groups]
     kinds = {id(p): kind for kind, group in groups for p in group["params"]}
     wanted = {id(p): float(group["lr"]) for _, group in groups for p in group["params"]}
     made = [] if scheduler_factory is None else scheduler_factory(given)

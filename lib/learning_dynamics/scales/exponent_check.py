@@ -256,7 +256,7 @@ def exponent_check(
 
 def _refuse_offset(s: Scheme, family: WidthFamily, activation: str | Activation) -> None:
     psi = find_activation(activation)
-    value = float(psi(torch.zeros(1, dtype=torch.float64)))
+    value = float(psi(torch.zeros(1, dtype=torch.float64, device="cpu")))
     signals = predict_exponents(s.exponents(family.exponents))["preactivation_rms"][:-1]
     vanish = any(e is not None and e < 0 for e in signals)
     if vanish and (value or not any(slopes_at_zero(psi))):

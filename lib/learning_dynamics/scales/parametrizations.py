@@ -313,7 +313,7 @@ def gains(
     >>> [round(gamma, 3) for gamma in gains(["relu", "linear", "tanh"])]
     [1.0, 1.414, 1.0, 1.593]
     """
-    z = torch.linspace(-12, 12, 40001, dtype=torch.float64)
+    z = torch.linspace(-12, 12, 40001, dtype=torch.float64, device="cpu")
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
     found = [1.0]
     for psi in activations:
