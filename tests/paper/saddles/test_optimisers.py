@@ -1,12 +1,14 @@
 """Other optimisers and larger steps: roots, random products, the flattest minimum, and controls."""
 
+import doctest
+
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
 from learning_dynamics.problems import Problem
 from learning_dynamics.saddles.linear_nets.modes import stack_moments
-from learning_dynamics.saddles.theory.staircase import least_squares
+from learning_dynamics.saddles.theory.staircase import least_squares, sharpness
 from paper.saddles.optimisers import edge, one_law
 from paper.saddles.random_linear import problems_with_gaps
 
@@ -42,6 +44,19 @@ def test_all_samples_in_one_batch_are_gradient_descent():
     s = torch.linalg.svdvals(problem.moments().yx)[:2]
     found = one_law.lyapunov(problem, 0.1 / float(s[0]), 40, True, 1, 400)[0]
     torch.testing.assert_close(found, (0.1 * s / s[0]).log1p(), rtol=1e-6, atol=0)
+
+
+def test_balanced_layers_are_never_flatter_than_the_flattest():
+    for i in range(30):
+        moments = edge.draw(i).moments()
+        balanced = float(sharpness(moments, iterations=2000)[-1])
+        assert balanced >= (1 - 1e-9) * float(edge.flattest(moments))
+
+
+@pytest.mark.parametrize("module", [edge, one_law])
+def test_examples_run(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
 
 
 def test_the_flattest_layers_beat_random_ones_and_are_attained():

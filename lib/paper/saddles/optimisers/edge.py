@@ -67,14 +67,17 @@ def flattest(moments: Moments) -> Float[Tensor, " *runs"]:
     map_ = least_squares(moments)
     inner = root @ map_.mT @ map_ @ root
     found = []
-    for xx, c in zip(moments.xx.reshape(-1, *inner.shape[-2:]), inner.flatten(0, -3), strict=True):
+    both = (part.reshape(-1, *part.shape[-2:]) for part in (moments.xx, inner))
+    for xx, c in zip(*both, strict=True):
 
         def top(log_beta: float, xx: Tensor = xx, c: Tensor = c) -> float:
             beta = float(np.exp(log_beta))
             return float(torch.linalg.eigvalsh(beta * xx + c / beta)[-1])
 
         centre = 0.5 * float((torch.trace(c) / torch.trace(xx)).log())
-        found.append(minimize_scalar(top, bounds=(centre - 7, centre + 7), method="bounded").fun)
+        exact = {"xatol": 1e-10}  # the least value may lie in a kink
+        around = (centre - 7, centre + 7)
+        found.append(minimize_scalar(top, bounds=around, method="bounded", options=exact).fun)
     return torch.tensor(found, dtype=inner.dtype).reshape(moments.yx.shape[:-2])
 
 
