@@ -257,6 +257,7 @@ class Parametrized:
         *,
         eps: float | None = None,
         rest: bool = False,
+        biases: float = 1.0,
     ) -> list[dict[str, Any]]:
         """Groups for the optimizer; at the base size every parameter has `lr`.
 
@@ -267,6 +268,7 @@ class Parametrized:
                        error for AdamW and Muon, whose users mostly want one: say 0.0 for none.
         eps          : Adam's; scaled like the gradients that the scheme counts on. None: left out.
         rest         : with "muon" the parameters that torch.optim.Muon does not take, for AdamW.
+        biases       : what the rates of parameters named bias are multiplied by, at every size.
         Raises ValueError for a rate or decay that is negative, and `rest` without Muon.
         """
         check_positive("lr", lr)
@@ -282,15 +284,18 @@ class Parametrized:
             check_positive("eps", eps, zero=True)
             if self.optimizer == "sgd":
                 raise ValueError(f"eps = {eps!r}: gradient descent has none")
+        check_positive("biases", biases)
         if rest and self.optimizer != "muon":
             raise ValueError(f"rest = True: all parameters belong to {self.optimizer}")
         groups: dict[tuple[float, ...], dict[str, Any]] = {}
         for weight, factor in zip(self.weights, self.factors, strict=True):
             if self.optimizer == "muon" and weight.matrix == rest:
                 continue
+            slowed = biases if "bias" in weight.names[0].rpartition(".")[2] else 1.0
             penalty = self.optimizer in ("sgd", "adam")
-            decay = weight_decay / factor["sgd" if penalty else "rate"]
-            group = {"params": [], "lr": lr * factor["rate"], "weight_decay": decay}
+            decay = weight_decay / (factor["sgd"] if penalty else factor["rate"] * slowed)
+            rate = lr * factor["rate"] * slowed
+            group = {"params": [], "lr": rate, "weight_decay": decay}
             if eps is not None:
                 group["eps"] = eps * factor["gradient"]
             key = tuple(v for v in group.values() if isinstance(v, float))

@@ -102,11 +102,7 @@ def train(x: Tensor, y: Tensor, biases: str, rate: float, seed: int, config: Con
         torch.manual_seed(generator("gains/biases", seed).initial_seed())
         scaled = parametrize(build, config.size, config.base, "dp(1/2)")
     factor = BIASES[biases] or round(4 * config.base**0.5)
-    groups = [
-        {"params": [w], "lr": group["lr"] * (factor if w.ndim == 1 else 1)}
-        for group in scaled.param_groups(2.0**rate)
-        for w in group["params"]
-    ]
+    groups = scaled.param_groups(2.0**rate, biases=factor)
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9)
     for step in range(config.steps + 1):
         loss = (scaled.model(x) - y).square().sum() / y.square().sum()

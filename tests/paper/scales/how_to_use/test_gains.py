@@ -47,3 +47,25 @@ def test_gains_of_no_use_are_refused():
         scales.gains([lambda z: 0 * z])
     with pytest.raises(ValueError, match="gains: 2 values"):
         scales.scheme("ntk")((4, 8, 8, 2), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_biases_alone_are_slowed_and_keep_their_decay(optimizer):
+    def build(n):
+        return torch.nn.Sequential(torch.nn.Linear(4, n), torch.nn.ReLU(), torch.nn.Linear(n, 2))
+
+    scaled = scales.parametrize(build, 16, 8, "dp(1/2)", optimizer)
+    before, after = (
+        {id(p): g for g in scaled.param_groups(0.1, 0.3, biases=b) for p in g["params"]}
+        for b in (1.0, 0.25)
+    )
+    for p in scaled.model.parameters():
+        was, now = before[id(p)], after[id(p)]
+        assert now["lr"] == was["lr"] * (0.25 if p.ndim == 1 else 1)
+        power = (
+            0 if optimizer == "sgd" else 1
+        )  # a penalty stays, a decoupled decay is rate times it
+        kept = [g["lr"] ** power * g["weight_decay"] for g in (was, now)]
+        assert kept[0] == pytest.approx(kept[1], rel=1e-12)
+    with pytest.raises(ValueError, match="biases = 0"):
+        scaled.param_groups(0.1, 0.3, biases=0.0)
