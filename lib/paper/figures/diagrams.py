@@ -1,13 +1,15 @@
-"""Drawings of what the text speaks about: a unit, a net with bottlenecks, a change, the dial."""
+"""Drawings of what the text speaks about: saddles, a unit, a net with bottlenecks, the dial."""
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
+from paper.figures.saddle_to_saddle import DROP_LINE, PLATEAU_LINE
 from paper.figures.style import COLOURS, DROP, PLATEAU
 
-__all__ = ["bottlenecks", "dial", "two_changes", "unit"]
+__all__ = ["bottlenecks", "dial", "saddle_to_saddle", "two_changes", "unit"]
 
 BLUE, RED, GREEN = COLOURS[:3]
 
@@ -25,6 +27,38 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], **how
 def _bare(ax: Axes, width: float, height: float) -> None:
     ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     ax.axis("off")
+
+
+def saddle_to_saddle(weights: Axes, loss: Axes) -> None:
+    """Figure 1 of Arata's thesis as a schematic: the path of the weights, the loss beside it."""
+    _bare(weights, 10, 8)
+    corners = np.array([(1.7, 1.0), (5.7, 1.0), (8.1, 2.85), (8.1, 6.6)])
+    for tip in ((9.9, 1.0), (4.9, 3.47), (1.7, 7.4)):
+        _arrow(weights, tuple(corners[0]), tip, color="0.6", lw=0.8)
+    bends = ((0, -0.1), (0.12, -0.16), (0.15, 0))
+    for start, end, bend in zip(corners, corners[1:], bends, strict=False):
+        t = np.linspace(0, 1, 61)[:, None]
+        path = start + (end - start) * t + 4 * np.array(bend) * t * (1 - t)
+        weights.plot(*path.T, color=DROP_LINE, lw=1.8)
+        _arrow(weights, tuple(path[42]), tuple(path[44]), color=DROP_LINE)
+        for piece in (path[:22], path[54:] if end[1] < 6 else path[:2]):
+            weights.plot(*piece.T, color=PLATEAU_LINE, lw=4, solid_capstyle="round")
+    names = ("saddle,\nrank 0", "saddle,\nrank 1", "saddle,\nrank 2", "minimum")
+    for point, name in zip(corners, names, strict=True):
+        weights.plot(*point, "o", color=GREEN if name == "minimum" else "black", zorder=3)
+        weights.text(point[0] - 0.25, point[1] + 0.25, name, ha="right")
+    steps, falls, heights = np.linspace(0, 10, 400), (2, 5, 8), (1.6, 1.1, 0.7)
+    curve = 0.2 + sum(
+        height / (1 + np.exp(8 * (steps - fall - 0.5)))
+        for height, fall in zip(heights, falls, strict=True)
+    )
+    for fall in falls:
+        loss.axvspan(fall - 2, fall, color=PLATEAU, lw=0)
+        loss.axvspan(fall, fall + 1, color=DROP, lw=0)
+    loss.plot(steps, curve, color="black")
+    loss.text(1, 3.75, "plateau", ha="center", fontsize=8)
+    loss.text(2.5, 0.4, "drop", ha="center", fontsize=8, rotation=90)
+    loss.set(xlim=(0, 10), ylim=(0, 4.1), xticks=[], yticks=[], xlabel="step", ylabel="loss")
 
 
 def unit(ax: Axes) -> None:
