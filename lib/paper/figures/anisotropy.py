@@ -4,14 +4,13 @@ from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
 
-__all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_strength", "plot_test_errors"]
+__all__ = ["plot_bends", "plot_order", "plot_rotation", "plot_test_errors"]
 
 
 def plot_bends(bends: Mapping[str, xr.Dataset]) -> Figure:
@@ -21,29 +20,20 @@ def plot_bends(bends: Mapping[str, xr.Dataset]) -> Figure:
     """
     figure, axes = plt.subplots(1, len(bends), figsize=(7.2, 3.2), sharex=True, sharey=True)
     grid = np.linspace(-0.35, 1.9, 121)
-    x, y = np.meshgrid(grid - 0.25, grid)
-    points = np.stack([x, y], axis=-1)
+    points = np.stack(np.meshgrid(grid - 0.25, grid), axis=-1)
     for ax, (name, bend) in zip(axes, bends.items(), strict=True):
         xx, yx = bend.xx.values, bend.yx.values
         target = np.linalg.solve(xx, yx)
         away = points - target
-        height = 0.5 * (away @ xx * away).sum(-1)
-        top = float(0.5 * target @ yx)
-        ax.contour(
-            x,
-            y,
-            height,
-            levels=top * np.array([0.02, 0.15, 0.4, 0.7, 1.0]),
-            colors="0.8",
-            linewidths=0.8,
-        )
+        height, top = 0.5 * (away @ xx * away).sum(-1), 0.5 * target @ yx
+        levels = top * np.array([0.02, 0.15, 0.4, 0.7, 1.0])
+        ax.contour(grid - 0.25, grid, height, levels, colors="0.8", linewidths=0.8)
         ends = np.outer((0, 1.35), yx / np.linalg.norm(yx))
         ax.plot(*ends.T, "--", color=COLOURS[1], label=r"escape, $\Sigma_{yx}$")
         ax.plot(*bend.product.values.T, color=COLOURS[0], label="path of $W$")
         ax.plot(0, 0, "o", color="black")
         ax.plot(*target, "*", color="black", markersize=9)
-        ax.set_aspect("equal")
-        ax.set_xlabel(f"first input\n({name})")
+        ax.set(aspect="equal", xlabel=f"first input\n({name})")
     axes[0].set_ylabel("second input")
     axes[0].legend(loc="lower right", fontsize=7)
     return figure
@@ -57,8 +47,7 @@ def plot_rotation(result: xr.Dataset) -> Axes:
         ax.plot(one.predicted, one.measured, marker, **style)
     end = 1.05 * float(result.predicted.max())
     ax.plot([0, end], [0, end], color="black", linewidth=0.6)
-    ax.set_xlabel("predicted angle (degrees)")
-    ax.set_ylabel("measured angle (degrees)")
+    ax.set(xlabel="predicted angle (degrees)", ylabel="measured angle (degrees)")
     ax.legend()
     return ax
 
@@ -70,27 +59,8 @@ def plot_order(result: xr.Dataset) -> Axes:
         ax.plot(result.step, loss, color=colour, label=rf"turned by ${angle:g}^\circ$")
     for mode, style in (("mode 1", "--"), ("mode 2", ":")):
         ax.axhline(result.level.sel(learned=mode), color="0.5", linestyle=style, linewidth=0.8)
-    ax.set_xlabel("step")
-    ax.set_ylabel("loss")
+    ax.set(xlabel="step", ylabel="loss")
     ax.legend()
-    return ax
-
-
-def plot_strength(result: xr.Dataset, teacher: torch.Tensor, escape: int = 2) -> Axes:
-    """Measured exponent at one escape against the recursion's (dots), and against the one that
-    the teacher's singular values (`teacher`: problem, mode) would give (crosses)."""
-    ax = plt.subplots(figsize=(4.2, 3.6))[1]
-    found, k = result.isel(relative_step=0).sel(escape=escape), escape - 1
-    naive = 1 - teacher[:, k + 1] / teacher[:, k]
-    ax.plot(naive, found.measured, "x", color=COLOURS[1], label="spectrum of $W^*$")
-    ax.plot(
-        found.predicted, found.measured, "o", color=COLOURS[0], fillstyle="none", label="recursion"
-    )
-    end = 1.05 * max(float(found.measured.max()), float(naive.max()))
-    ax.plot([0, end], [0, end], color="black", linewidth=0.6)
-    ax.set_xlabel(f"predicted exponent at escape {escape}")
-    ax.set_ylabel(f"measured exponent at escape {escape}")
-    ax.legend(loc="lower right")
     return ax
 
 
@@ -101,7 +71,6 @@ def plot_test_errors(result: xr.Dataset) -> Axes:
         mean = result.sel(covariance=name).mean("problem")
         ax.semilogy(mean.step, mean.error, color=colour, label=name)
         ax.axhline(mean.saddle[2], color=colour, linestyle=":", linewidth=0.8)
-    ax.set_xlabel("step")
-    ax.set_ylabel("error on noiseless targets")
+    ax.set(xlabel="step", ylabel="error on noiseless targets")
     ax.legend()
     return ax

@@ -1,4 +1,4 @@
-"""Pictures of plateaus: alignment at each escape, the window of a fixed direction, other losses."""
+"""Pictures of plateaus: exponents at each escape, the window of a fixed direction, other losses."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,36 +8,10 @@ from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS
 
-__all__ = [
-    "plot_alignment",
-    "plot_any_loss",
-    "plot_any_start",
-    "plot_exponents",
-    "plot_lengths",
-    "plot_window",
-]
+__all__ = ["plot_any_loss", "plot_any_start", "plot_exponents", "plot_window"]
 
 #: The small and the large step.
 STYLES = ({"fmt": "o", "fillstyle": "full"}, {"fmt": "s", "fillstyle": "none"})
-
-
-def plot_alignment(result: xr.Dataset, problem: int = 0) -> Figure:
-    """sigma_{k+1}/sigma_k at escapes 1 to 3 against epsilon, one problem, both step sizes.
-
-    Dots: runs. Lines: the predicted power through the run of the smallest scale.
-    """
-    figure, axes = plt.subplots(1, 3, sharey=True, figsize=(7.2, 2.9))
-    for ax, (k, escape) in zip(axes, result.sel(problem=problem).groupby("escape"), strict=True):
-        for colour, (relative, one) in zip(COLOURS, escape.groupby("relative_step"), strict=False):
-            one = one.squeeze()
-            line = one.ratio[-1] * (one.scale / one.scale[-1]) ** one.predicted
-            ax.loglog(one.scale, line, color=colour)
-            ax.loglog(one.scale, one.ratio, "o", color=colour, label=rf"$\eta s_1 = {relative:g}$")
-        ax.set_xlabel(r"initial scale $\epsilon$")
-        ax.annotate(f"escape {k}", (0.05, 0.92), xycoords="axes fraction", va="top", fontsize=8)
-    axes[0].set_ylabel(r"$\sigma_{k+1}(S)/\sigma_k(S)$ at escape $k$")
-    axes[-1].legend(loc="lower right")
-    return figure
 
 
 def plot_exponents(result: xr.Dataset) -> Figure:
@@ -47,14 +21,9 @@ def plot_exponents(result: xr.Dataset) -> Figure:
         for style, relative in zip(STYLES, result.relative_step.values, strict=False):
             one = result.sel(escape=k, relative_step=relative)
             left.errorbar(
-                one.predicted,
-                one.measured,
-                yerr=one.half_width,
-                color=colour,
-                elinewidth=0.8,
-                label=f"escape {k}" if style is STYLES[0] else None,
-                **style,
+                one.predicted, one.measured, one.half_width, color=colour, elinewidth=0.8, **style
             )
+        left.plot([], [], "o", color=colour, label=f"escape {k}")
     left.plot([0, 1], [0, 1], color="black", linewidth=0.6)
     left.set(xlabel="predicted exponent", ylabel="fitted exponent")
     left.legend()
@@ -86,21 +55,6 @@ def plot_window(result: xr.Dataset, problem: int) -> Figure:
     right.set(xlabel="exponent $p_1$ of the law", ylabel="fitted exponent")
     right.legend(fontsize=7)
     return figure
-
-
-def plot_lengths(result: xr.Dataset) -> Axes:
-    """Steps to the first escape times log(1 + eta s_1) against log(1/epsilon): slopes 1."""
-    ax = plt.subplots()[1]
-    logs, scaled = -np.log(result.scale), result.steps / result.growth_predicted
-    lines = (scaled.isel(scale=0) + logs - logs[0]).stack(line=["relative_step", "problem"])
-    ax.plot(logs, lines.transpose("scale", "line"), color="0.8", linewidth=0.6)
-    for colour, marker, row in zip(COLOURS, "os", scaled, strict=False):
-        points = ax.plot(logs, row.T, marker, color=colour, fillstyle="none")
-        points[0].set_label(rf"$\eta s_1 = {row.relative_step:g}$")
-    ax.set_xlabel(r"$\log(1/\epsilon)$")
-    ax.set_ylabel(r"steps to escape 1, times $\log(1 + \eta s_1)$")
-    ax.legend()
-    return ax
 
 
 def plot_any_start(result: xr.Dataset) -> Axes:

@@ -1,7 +1,6 @@
 """How closely plateaus rest on their saddles: measured against predicted."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,25 +11,21 @@ from paper.saddles.saddle_to_saddle.rank_k_saddles import STRONG
 __all__ = ["plot_excess", "plot_step_limit"]
 
 
-def plot_excess(rests: xr.Dataset, ax: Axes, floor: float = 1e-12) -> Axes:
+def plot_excess(rests: xr.Dataset, ax: Axes) -> Axes:
     """Measured distance from the level against its prediction, both relative to the level.
 
-    One point per problem and plateau; values below `floor` (rounding) are drawn at it.
+    One point per problem and plateau; values below 1e-12 (rounding) are drawn there.
     """
+    floor = 1e-12
     rests = rests.clip(min=floor)
     for (k, one), marker, colour in zip(rests.groupby("plateau"), "os", COLOURS, strict=False):
         style = {"color": colour, "label": f"plateau {k}", "alpha": 0.8}
         ax.loglog(one.expected.squeeze(), one.excess.squeeze(), marker, **style)
-    diagonal = np.array([floor, 1.0])
-    ax.plot(diagonal, diagonal, color="black", linewidth=0.8, label="equal")
+    ax.plot([floor, 1], [floor, 1], color="black", linewidth=0.8, label="equal")
     ax.axhline(0.01, color="black", linewidth=0.7, linestyle=":")
     ax.axvline(STRONG, color="black", linewidth=0.7, linestyle=":")
-    ax.set(
-        xlabel="predicted distance from the level",
-        ylabel="measured distance",
-        xlim=(floor / 2, 2),
-        ylim=(floor / 2, 2),
-    )
+    ax.set(xlabel="predicted distance from the level", ylabel="measured distance")
+    ax.set(xlim=(floor / 2, 2), ylim=(floor / 2, 2))
     ax.legend()
     return ax
 

@@ -35,11 +35,9 @@ def phases(picture: xr.Dataset, share: float = 0.02) -> list[tuple[str, int, int
         above = share * float(heights[max(k - 1, 0)])
         below = share * float(heights[min(k, len(heights) - 1)])
         inside = (loss <= levels[k] + above) & (loss >= levels[k] - below)
-        outside = (~inside).nonzero()[0]
-        left = outside[outside < centre]
-        right = outside[outside > centre]
-        first = int(left[-1]) + 1 if len(left) else 0
-        last = int(right[0]) - 1 if len(right) else len(loss) - 1
+        outside = np.flatnonzero(~inside)
+        first = int(outside[outside < centre].max(initial=-1)) + 1
+        last = int(outside[outside > centre].min(initial=len(loss))) - 1
         if k:
             result.append(("drop", edge, first))
         result.append(("plateau", first, last))
@@ -81,23 +79,28 @@ def plot_path(picture: xr.Dataset, ax: Axes3D) -> Axes3D:
     return ax
 
 
-def plot_loss(picture: xr.Dataset, ax: Axes, *, levels: bool = True) -> Axes:
+def _shade(picture: xr.Dataset, ax: Axes) -> np.ndarray:
+    """Plateaus and drops as bands over the steps, which are returned."""
+    steps = picture.step.values
+    for phase, first, last in phases(picture):
+        colour = PLATEAU if phase == "plateau" else DROP
+        ax.axvspan(steps[first], steps[last], color=colour, linewidth=0)
+    ax.set(xlabel="step", xlim=(0, steps[-1]))
+    return steps
+
+
+def plot_loss(picture: xr.Dataset, ax: Axes) -> Axes:
     """The loss against steps, plateaus and drops shaded, reduced-rank levels dashed.
 
     The loss axis shows square roots, so that the lower levels stand apart.
     """
     ax.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-    steps = picture.step.values
-    for phase, first, last in phases(picture):
-        colour = PLATEAU if phase == "plateau" else DROP
-        ax.axvspan(steps[first], steps[last], color=colour, linewidth=0)
-    if levels:
-        for k, level in enumerate(picture.level.values):
-            ax.axhline(level, color="black", linewidth=0.7, linestyle="--")
-            ax.text(steps[-1] * 0.99, level, f"rank {k}", fontsize=8, va="bottom", ha="right")
+    steps = _shade(picture, ax)
+    for k, level in enumerate(picture.level.values):
+        ax.axhline(level, color="black", linewidth=0.7, linestyle="--")
+        ax.text(steps[-1] * 0.99, level, f"rank {k}", fontsize=8, va="bottom", ha="right")
     ax.plot(steps, picture.loss, color="black")
-    ax.set(xlabel="step", ylabel="loss (square-root axis)", xlim=(0, steps[-1]))
-    ax.set_ylim(0, 1.1 * float(picture.level[0]))
+    ax.set(ylabel="loss (square-root axis)", ylim=(0, 1.1 * float(picture.level[0])))
     return ax
 
 
@@ -112,13 +115,10 @@ def plot_picture(picture: xr.Dataset) -> Figure:
 
 def plot_singular_values(picture: xr.Dataset, ax: Axes) -> Axes:
     """Singular values of S = [W1, W2'] against steps (log), plateaus and drops shaded."""
-    steps = picture.step.values
-    for phase, first, last in phases(picture):
-        colour = PLATEAU if phase == "plateau" else DROP
-        ax.axvspan(steps[first], steps[last], color=colour, linewidth=0)
+    steps = _shade(picture, ax)
     for k, colour in zip(range(4), COLOURS, strict=False):
         values = picture.singular_value.isel(mode=k)
         ax.plot(steps, values, color=colour, label=rf"$\sigma_{k + 1}(S)$")
-    ax.set(xlabel="step", ylabel="singular values of $S$", yscale="log", xlim=(0, steps[-1]))
+    ax.set(ylabel="singular values of $S$", yscale="log")
     ax.legend(loc="lower right")
     return ax

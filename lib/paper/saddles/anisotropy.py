@@ -14,17 +14,15 @@ from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
 from paper.saddles.descent.constrained_phase import rest_record
 from paper.saddles.plateau import alignment as plateau_alignment
-from paper.saddles.random_linear import kept, problems_with_gaps, stack_problems, unit_starts
+from paper.saddles.random_linear import (
+    at_relative_step,
+    kept,
+    moments_with_gaps,
+    stack_problems,
+    unit_starts,
+)
 
-__all__ = [
-    "bend",
-    "errors_under_noise",
-    "evidence",
-    "order",
-    "predicted_rotation",
-    "rotation",
-    "strength",
-]
+__all__ = ["bend", "errors_under_noise", "evidence", "order", "predicted_rotation", "rotation"]
 
 
 def _angle(x: Tensor, y: Tensor) -> Tensor:
@@ -49,15 +47,12 @@ def predicted_rotation(moments: Moments) -> Float[Tensor, "*runs side"]:
     return torch.stack([inputs, _angle(direction[..., m0:], u[..., :, 0])], dim=-1)
 
 
-def rotation(
-    problems: int = 20, covariance: str = "generic", scale: float = 1e-60, early: float = 1e-3
-) -> xr.Dataset:
-    """Degrees by which the top direction of S turns from sigma_1(S) = `early` to the rest on saddle
-    1: measured, predicted (problem, side)."""
-    batch = [p.moments() for p in problems_with_gaps(problems, covariance=covariance)]
-    each = stack_moments(batch)
-    eta = 0.3 / staircase.predict_staircase(each).escape_rates[:, 0]
-    last = staircase.predict_staircase(each, eta).drop_steps(scale)[:, 1].max()
+def rotation(problems: int = 20, covariance: str = "generic") -> xr.Dataset:
+    """Degrees by which the top direction of S turns from sigma_1(S) = 0.001 to saddle 1:
+    measured, predicted (problem, side)."""
+    batch, scale = moments_with_gaps(problems, covariance=covariance), 1e-60
+    each, eta, theory = at_relative_step(batch, 0.3)
+    last = theory.drop_steps(scale)[:, 1].max()
     track = follow_modes(
         each,
         unit_starts(len(batch), (scale,), (10, 10), seed="rotation"),
@@ -70,7 +65,7 @@ def rotation(
     def top(record: Tensor) -> Tensor:
         return torch.linalg.svd(track.units[rows, record], full_matrices=False)[2][:, 0]
 
-    begin = top(first_record(track.modes[..., 0] >= early))
+    begin = top(first_record(track.modes[..., 0] >= 1e-3))
     end = top(rest_record(track, 1))
     m0 = each.xx.shape[-1]
     sides = [_angle(begin[:, part], end[:, part]) for part in (slice(0, m0), slice(m0, None))]
@@ -80,16 +75,7 @@ def rotation(
     return xr.Dataset({name: (dims, x) for name, x in found.items()}, {"side": names})
 
 
-def strength(problems: int = 10) -> xr.Dataset:
-    """Exponents of alignment at escapes 1 to 3, eta s_1 = 0.3, from scales far below the others."""
-    return plateau_alignment.run(
-        plateau_alignment.Config(
-            problems=problems, scales=(1e-12, 1e-16, 1e-20), relative_steps=(0.3,)
-        )
-    )
-
-
-def bend(covariance: str = "generic", width: int = 8, scale: float = 1e-6) -> xr.Dataset:
+def bend(covariance: str = "generic") -> xr.Dataset:
     """Two inputs, one output: the path that bends from Sigma_xx W*' to W*'.
 
     "generic": the target lies between the principal axes of the inputs; "commuting": along the
@@ -105,7 +91,7 @@ def bend(covariance: str = "generic", width: int = 8, scale: float = 1e-6) -> xr
     moments = Moments(xx, target @ xx, target @ xx @ target.mT)
     track = follow_modes(
         stack_moments([moments]),
-        unit_starts(1, (scale,), (width, 3), seed="bend"),
+        unit_starts(1, (1e-6,), (8, 3), seed="bend"),
         step_size=0.02,
         steps=4000,
         every=1,
@@ -113,14 +99,13 @@ def bend(covariance: str = "generic", width: int = 8, scale: float = 1e-6) -> xr
         keep=("units",),
     )
     units = kept(track.units)[0]
-    return xr.Dataset(
-        {
-            "xx": (("input", "other"), moments.xx),
-            "yx": ("input", moments.yx[0]),
-            "turn": ("side", predicted_rotation(moments)),
-            "product": (("record", "input"), (units[..., 2:].mT @ units[..., :2])[:, 0]),
-        }
-    )
+    variables = {
+        "xx": (("input", "other"), moments.xx),
+        "yx": ("input", moments.yx[0]),
+        "turn": ("side", predicted_rotation(moments)),
+        "product": (("record", "input"), (units[..., 2:].mT @ units[..., :2])[:, 0]),
+    }
+    return xr.Dataset(variables)
 
 
 def order(
@@ -150,10 +135,9 @@ def order(
     )
     mu = (1.44, 4.5)
     levels, learned = [sum(mu) / 2, mu[1] / 2, mu[0] / 2, 0.0], ["none", "mode 1", "mode 2", "both"]
-    return xr.Dataset(
-        {"loss": (("angle", "step"), track.losses), "level": ("learned", levels)},
-        {"angle": list(angles), "step": track.steps, "learned": learned},
-    )
+    variables = {"loss": (("angle", "step"), track.losses), "level": ("learned", levels)}
+    coords = {"angle": list(angles), "step": track.steps, "learned": learned}
+    return xr.Dataset(variables, coords)
 
 
 def errors_under_noise(problems: int = 20, noise: float = 1.0, steps: int = 1500) -> xr.Dataset:
@@ -211,11 +195,11 @@ def evidence(quick: bool = False) -> Evidence:
     count = 8 if quick else 24
     turned = rotation(count)
     straight = rotation(4 if quick else 12, covariance="isotropic")
-    strong = strength(count)
-    second = strong.isel(relative_step=0).sel(escape=2)
+    config = plateau_alignment.Config(count, (1e-12, 1e-16, 1e-20), (0.3,))
+    second = plateau_alignment.run(config).isel(relative_step=0).sel(escape=2)
     return Evidence(
-        measured=[round(float(x), 4) for x in turned.measured.values.ravel()],
-        predicted=[round(float(x), 4) for x in turned.predicted.values.ravel()],
+        measured=turned.measured.values.ravel().round(4).tolist(),
+        predicted=turned.predicted.values.ravel().round(4).tolist(),
         tolerance=2.0,
         seeds=list(range(count)),
         details={

@@ -12,6 +12,7 @@ from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, s
 from learning_dynamics.saddles.theory import staircase
 
 __all__ = [
+    "at_relative_step",
     "follow_grid",
     "gaps",
     "kept",
@@ -96,6 +97,15 @@ def unit_starts(
     return (torch.stack(rows)[:, None] * factors[None, :, None, None]).flatten(0, 1)
 
 
+def at_relative_step(
+    batch: Sequence[Moments], relative_step: float
+) -> tuple[Moments, Float[Tensor, " runs"], staircase.Staircase]:
+    """The problems as one, the step size eta of each with eta s_1 = `relative_step`, the theory."""
+    each = stack_moments(batch)
+    eta = relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
+    return each, eta, staircase.predict_staircase(each, eta)
+
+
 def follow_grid(
     batch: Sequence[Moments],
     starts: Float[Tensor, "runs m1 coordinate"],
@@ -111,9 +121,8 @@ def follow_grid(
                     one after the other, start every problem in several ways.
     relative_step : eta s_1. drop : which one. options : of `follow_modes`.
     """
-    each, count = stack_moments(batch), len(scales)
-    eta = relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
-    theory = staircase.predict_staircase(each, eta)
+    count = len(scales)
+    _, eta, theory = at_relative_step(batch, relative_step)
     last = float(theory.drop_steps(min(scales))[:, drop - 1].max())
     blocks = len(starts) // (len(batch) * count)
     track = follow_modes(

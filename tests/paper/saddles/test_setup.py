@@ -1,6 +1,6 @@
 """Small against large initial scale."""
 
-import torch
+import numpy as np
 
 from paper.fits import mean_interval
 from paper.saddles.setup import Completion, Regression, complete, regress
@@ -12,7 +12,7 @@ def test_completion_from_a_small_start_has_low_rank_and_low_error():
     small, large = (complete(s, Completion(**FEW)) for s in (1e-8, 0.3))
     assert bool((small.effective_rank < 2.5).all())
     assert bool((large.effective_rank > 3).all())
-    assert mean_interval((large.chosen_error / small.chosen_error).log())[1] > 0
+    assert mean_interval(np.log(large.chosen_error / small.chosen_error))[1] > 0
 
 
 def test_a_unique_minimiser_forgets_the_start():
@@ -22,4 +22,4 @@ def test_a_unique_minimiser_forgets_the_start():
         seeds=4, inputs=5, outputs=3, units=6, samples=15, step_size=0.05, steps=6000, every=1000
     )
     small, large = (regress(s, config) for s in (1e-3, 0.3))
-    torch.testing.assert_close(small.test_error[:, -1], large.test_error[:, -1], rtol=1e-3, atol=0)
+    np.testing.assert_allclose(small.test_error[:, -1], large.test_error[:, -1], rtol=1e-3)

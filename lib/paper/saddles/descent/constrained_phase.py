@@ -8,22 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from learning_dynamics.problems import Moments
-from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes, stack_moments
+from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
-from paper.saddles.random_linear import kept, problems_with_gaps, unit_starts
+from paper.saddles.random_linear import at_relative_step, kept, moments_with_gaps, unit_starts
 
-__all__ = [
-    "Config",
-    "confined_map",
-    "evidence",
-    "in_order",
-    "largest_angle",
-    "map_loss",
-    "rest_record",
-    "run",
-]
+__all__ = ["Config", "confined_map", "evidence", "in_order", "map_loss", "rest_record", "run"]
 
 
 @dataclass(frozen=True)
@@ -70,18 +61,13 @@ def confined_map(
     return b @ q @ a.mT
 
 
-def largest_angle(
-    w: Float[Tensor, "*runs m2 m0"], other: Float[Tensor, "*runs m2 m0"], k: int
-) -> Float[Tensor, " *runs"]:
+def _largest_angle(w: Tensor, other: Tensor, k: int) -> Float[Tensor, " *runs"]:
     """Largest principal angle, degrees, between top-k row or column spaces of two maps."""
-    u, _, v = torch.linalg.svd(w, full_matrices=False)
-    p, _, q = torch.linalg.svd(other, full_matrices=False)
-    found = []
-    for x, y in ((u[..., :k], p[..., :k]), (v[..., :k, :].mT, q[..., :k, :].mT)):
-        # The sine is accurate for small angles, where the cosine is not.
-        away = x - y @ (y.mT @ x)
-        found.append(torch.linalg.matrix_norm(away, ord=2).clamp(max=1).asin())
-    return torch.rad2deg(torch.maximum(*found))
+    (u, _, v), (p, _, q) = (torch.linalg.svd(m, full_matrices=False) for m in (w, other))
+    pairs = (u[..., :k], p[..., :k]), (v[..., :k, :].mT, q[..., :k, :].mT)
+    # The sine is accurate for small angles, where the cosine is not.
+    sines = [torch.linalg.matrix_norm(x - y @ (y.mT @ x), ord=2) for x, y in pairs]
+    return torch.rad2deg(torch.maximum(*sines).clamp(max=1).asin())
 
 
 def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, " runs"]:
@@ -98,7 +84,7 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
     return ((rest * record).sum(-1) / rest.sum(-1)).long()
 
 
-def run(config: Config | None = None) -> xr.Dataset:
+def run(config: Config = Config()) -> xr.Dataset:
     """Losses and angles at the end of each phase, (problem, phase). Losses are in excess of the
     rank-k optimum, relative to drop k.
 
@@ -108,11 +94,8 @@ def run(config: Config | None = None) -> xr.Dataset:
     angle_reached, angle_confined : largest angle, in degrees, between the row space or the
                column space of W and that of the rank-k optimum.
     """
-    config = config or Config()
-    batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
-    each = stack_moments(batch)
-    eta = config.relative_step / staircase.predict_staircase(each).escape_rates[:, 0]
-    theory = staircase.predict_staircase(each, eta)
+    batch = moments_with_gaps(config.problems, covariance=config.covariance)
+    each, eta, theory = at_relative_step(batch, config.relative_step)
     last = float(theory.drop_steps(config.scale).max())
     track = follow_modes(
         each,
@@ -135,18 +118,16 @@ def run(config: Config | None = None) -> xr.Dataset:
         )
         confined, chosen = (confined_map(each, v) for v in spans)
         reached = maps[rows, at]
-        excess = {
-            name: (map_loss(each, w) - level) / drop
-            for name, w in (("reached", reached), ("confined", confined), ("chosen", chosen))
+        found = {
+            "reached": (map_loss(each, reached) - level) / drop,
+            "confined": (map_loss(each, confined) - level) / drop,
+            "chosen": (map_loss(each, chosen) - level) / drop,
+            "angle_reached": _largest_angle(reached, best, k),
+            "angle_confined": _largest_angle(confined, best, k),
         }
-        angles = {
-            "angle_reached": largest_angle(reached, best, k),
-            "angle_confined": largest_angle(confined, best, k),
-        }
-        values = {name: ("problem", x.numpy()) for name, x in (excess | angles).items()}
-        phases.append(xr.Dataset(values))
-    found = xr.concat(phases, "phase").assign_coords(phase=list(config.phases))
-    return found.transpose("problem", "phase")
+        phases.append(xr.Dataset({name: ("problem", x) for name, x in found.items()}))
+    result = xr.concat(phases, "phase").assign_coords(phase=list(config.phases))
+    return result.transpose("problem", "phase")
 
 
 def in_order(moments: Moments) -> Float[Tensor, " *runs"]:
@@ -164,9 +145,11 @@ def evidence(quick: bool = False) -> Evidence:
     stands still at its last digit, and the map still turns by the root of that, 1e-8."""
     count, few = (3, 1) if quick else (12, 6)
     generic = run(Config(problems=count))
-    isotropic = run(Config(problems=few, covariance="isotropic"))
-    commuting = run(Config(problems=few, covariance="commuting"))
-    tasks = problems_with_gaps(few, covariance="commuting")
+    isotropic, commuting = (
+        run(Config(problems=few, covariance=kind)) for kind in ("isotropic", "commuting")
+    )
+    tasks = moments_with_gaps(few, covariance="commuting")
+    turned = generic.angle_reached
     return Evidence(
         measured=[float(abs(found.reached).max()) for found in (generic, isotropic, commuting)],
         predicted=[0.0, 0.0, 0.0],
@@ -178,11 +161,9 @@ def evidence(quick: bool = False) -> Evidence:
             "chosen_excess_generic": float(abs(generic.chosen).max()),
             "printed_excess_isotropic": float(abs(isotropic.confined).max()),
             "printed_excess_commuting": float(abs(commuting.confined).max()),
-            "commuting_in_order": [float(in_order(p.moments())) for p in tasks],
-            "angle_reached": round(float(generic.angle_reached.max()), 5),
-            "angle_reached_median": [
-                round(x, 5) for x in generic.angle_reached.median("problem").values.tolist()
-            ],
+            "commuting_in_order": [float(in_order(task)) for task in tasks],
+            "angle_reached": round(float(turned.max()), 5),
+            "angle_reached_median": turned.median("problem").values.round(5).tolist(),
             "angle_printed": generic.angle_confined.median("problem").values.tolist(),
             "angle_commuting": round(float(commuting.angle_confined.max()), 5),
         },

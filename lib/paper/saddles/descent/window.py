@@ -8,17 +8,12 @@ import torch
 import xarray as xr
 
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
-from learning_dynamics.saddles.theory import staircase
+from learning_dynamics.saddles.linear_nets.modes import follow_modes
 from learning_dynamics.saddles.theory.alignment import update_matrix
-from learning_dynamics.saddles.theory.growth_bound import (
-    growth_bound,
-    leading_projector,
-    outside_norm,
-)
+from learning_dynamics.saddles.theory.growth_bound import growth_bound, leading_projector
 from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
-from paper.saddles.random_linear import problems_with_gaps, unit_starts
+from paper.saddles.random_linear import at_relative_step, moments_with_gaps, unit_starts
 
 __all__ = ["Config", "evidence", "run"]
 
@@ -39,7 +34,7 @@ class Config:
     width: int = 8
 
 
-def run(config: Config | None = None) -> xr.Dataset:
+def run(config: Config = Config()) -> xr.Dataset:
     """Follow all runs step by step and hold the three forms against them; (run):
 
     violations : steps at which sigma_2(S) grew by more than the bound (our form).
@@ -54,11 +49,10 @@ def run(config: Config | None = None) -> xr.Dataset:
     (step), of the first run: what grows outside in the window, `second`, `outside`, and what bounds
     it, `our_bound`, `own_bound`, `printed_bound`.
     """
-    config = config or Config()
-    batch = [p.moments() for p in problems_with_gaps(config.problems, covariance=config.covariance)]
-    runs = stack_moments(batch, config.starts)
-    eta = config.relative_step / staircase.predict_staircase(runs).escape_rates[:, 0]
-    last = staircase.predict_staircase(runs, eta).drop_steps(config.scale)[:, 1]
+    batch = moments_with_gaps(config.problems, covariance=config.covariance)
+    batch = [moments for moments in batch for _ in range(config.starts)]
+    runs, eta, theory = at_relative_step(batch, config.relative_step)
+    last = theory.drop_steps(config.scale)[:, 1]
     shape = (config.width, 10)
     track = follow_modes(
         runs,
@@ -75,8 +69,6 @@ def run(config: Config | None = None) -> xr.Dataset:
     for i in range(len(eta)):
         modes = track.modes[i]
         start, end = (int(first_record(modes[:, k] >= config.threshold)) for k in (0, 1))
-        if end <= start:
-            raise ValueError(f"run {i}: second escape at step {end}, first at {start}")
         s, second = track.units[i, start : end + 1], modes[start : end + 1, 1]
         w = s[..., 6:].mT @ s[..., :6]
         residual = runs.yx[i] - w @ runs.xx[i]
@@ -86,16 +78,15 @@ def run(config: Config | None = None) -> xr.Dataset:
         factor = growth_bound(update[:-1], now)
         steps = torch.arange(len(s), dtype=s.dtype)
 
-        fixed = now[0].expand(len(s), -1, -1)
         anywhere = torch.randn(10, 1, generator=draws, dtype=s.dtype)
         anywhere = anywhere @ anywhere.mT / anywhere.square().sum()
         breach, breach_chosen = (
             (outside / outside[0]).log().amax(-1) - steps
-            for outside in (outside_norm(s, p.expand_as(fixed)) for p in (now[0], anywhere))
+            for outside in ((s - s @ p).norm(dim=-1) for p in (now[0], anywhere))
         )
-        keep = torch.eye(10, dtype=s.dtype) - fixed[:-1]
+        keep = torch.eye(10, dtype=s.dtype) - now[0]
         own = torch.linalg.matrix_norm(keep @ update[:-1] @ keep, ord=2).log().cumsum(0)
-        whole = torch.linalg.matrix_norm(s - s @ fixed, ord=2)
+        whole = torch.linalg.matrix_norm(s - s @ now[0], ord=2)
 
         tolerance = 1e-9  # rounding of sigma_2, relative
         growth, bound = float((second[-1] / second[0]).log()), float(factor.log().sum())
@@ -113,12 +104,13 @@ def run(config: Config | None = None) -> xr.Dataset:
             }
         )
         if i == 0:
-            start_at_one = torch.zeros_like(own[:1])
+            whole_bound = torch.cat([own.new_zeros(1), own])
+            our_bound = torch.cat([own.new_zeros(1), factor.log().cumsum(0)])
             curves = {
                 "second": second,
-                "our_bound": second[0] * torch.cat([start_at_one, factor.log().cumsum(0)]).exp(),
+                "our_bound": second[0] * our_bound.exp(),
                 "outside": whole,
-                "own_bound": whole[0] * torch.cat([start_at_one, own]).exp(),
+                "own_bound": whole[0] * whole_bound.exp(),
                 "printed_bound": whole[0] * steps.exp(),
             }
     return xr.Dataset(
@@ -140,25 +132,23 @@ def evidence(quick: bool = False) -> Evidence:
         for covariance in ("generic", "commuting")
         for relative in RELATIVE_STEPS
     }
-    broken = sum(int(w.violations.sum()) for w in groups.values())
-    slack = max(float(w.slack.max()) for w in groups.values())
-
-    prior = np.concatenate([w.prior / w.growth - 1 for w in groups.values()])
+    whole = xr.concat([w.drop_dims("step") for w in groups.values()], "run")
+    prior = whole.prior / whole.growth - 1
 
     def rate(name: str, covariance: str) -> list[float]:
         return [float(groups[covariance, r][name].mean()) for r in RELATIVE_STEPS]
 
     return Evidence(
-        measured=[float(broken), slack],
+        measured=[float(whole.violations.sum()), float(whole.slack.max())],
         predicted=[0.0, 0.0],
         tolerance=[0.0, 0.1],
         seeds=list(range(size["problems"] * size["starts"])),
         details={
-            "runs": sum(w.sizes["run"] for w in groups.values()),
+            "runs": whole.sizes["run"],
             "printed_broken_generic": rate("printed", "generic"),
             "printed_broken_commuting": rate("printed", "commuting"),
             "chosen_broken": [sum(rate("chosen", c)) for c in ("generic", "commuting")],
-            "prior_slack": [float(np.median(prior)), float(prior.max())],
+            "prior_slack": [float(prior.median()), float(prior.max())],
             "fixed_broken_generic": rate("fixed", "generic"),
             "fixed_broken_commuting": rate("fixed", "commuting"),
         },

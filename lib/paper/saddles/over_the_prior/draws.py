@@ -12,7 +12,7 @@ from learning_dynamics.problems import LinearProblem, random_linear
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory.staircase import sharpness
 
-__all__ = ["CHANCE", "STARTS", "Config", "draw", "unsettled"]
+__all__ = ["CHANCE", "STARTS", "Config", "draw", "gaussian", "unsettled"]
 
 CHANCE = 3.0  # log of the factor that a random start is allowed between two of its modes
 
@@ -37,7 +37,7 @@ class Config:
         return replace(self, draws=(173, 176), windows=(0, 4), losses=(7, 9), recorded=False)
 
 
-def _normal(g: Generator, *shape: int) -> Tensor:
+def gaussian(g: Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=g, dtype=torch.float64)
 
 
@@ -47,11 +47,11 @@ def _uniform(g: Generator, *shape: int) -> Tensor:
 
 #: Laws of one layer at the start, (m1, m0) or (m1, m2), times epsilon.
 STARTS: dict[str, Callable[..., Tensor]] = {
-    "Gaussian": _normal,
+    "Gaussian": gaussian,
     "uniform": lambda g, *shape: 2 * _uniform(g, *shape) - 1,
-    "one sign": lambda g, *shape: _normal(g, *shape).abs(),
-    "sparse (1 in 4)": lambda g, *shape: (_uniform(g, *shape) < 0.25) * _normal(g, *shape),
-    "Cauchy": lambda g, *shape: _normal(g, *shape) / _normal(g, *shape),
+    "one sign": lambda g, *shape: gaussian(g, *shape).abs(),
+    "sparse (1 in 4)": lambda g, *shape: (_uniform(g, *shape) < 0.25) * gaussian(g, *shape),
+    "Cauchy": lambda g, *shape: gaussian(g, *shape) / gaussian(g, *shape),
 }
 #: Other names: Gaussian, the second layer so much larger than the first.
 LAYERS = {
@@ -69,9 +69,9 @@ def draw(number: int) -> tuple[LinearProblem, float, Float[Tensor, "start m1 coo
     limit = float(sharpness(drawn.problem.moments()).max())
     names = [*STARTS, *LAYERS][1:]
     name = names[int(torch.randint(len(names), (1,), generator=g))]
-    law, second = STARTS.get(name, _normal), LAYERS.get(name, 1.0)
+    law, second = STARTS.get(name, gaussian), LAYERS.get(name, 1.0)
     shapes = (drawn.width, len(x)), (drawn.width, len(y))
-    first = torch.cat([_normal(g, *shape) for shape in shapes], -1)
+    first = torch.cat([gaussian(g, *shape) for shape in shapes], -1)
     other = torch.cat([law(g, *shapes[0]), second * law(g, *shapes[1])], -1)
     eta = 2 * drawn.share / limit if limit > 0 else drawn.share  # nothing to learn: no limit
     return drawn, eta, torch.stack([first, other]), name

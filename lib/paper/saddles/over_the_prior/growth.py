@@ -27,17 +27,14 @@ def growth(number: int) -> xr.Dataset:
     moments, most = drawn.problem.moments(), 3
     names = ("compared", "broken", "grown", "bounded", "known")
     found = {name: np.full(most, np.nan) for name in names}
-    theory = predict_staircase(moments, eta)
-    times = theory.drop_steps(1e-6 * drawn.width**0.5)
+    times = predict_staircase(moments, eta).drop_steps(1e-6 * drawn.width**0.5)
     count = int((times[: most + 1] <= 2000).sum())
     if count:
-        steps = int(1.1 * float(times[count - 1]) + 10)
-        units = torch.linalg.qr(starts[:1])[1] * 1e-6  # the same run with the fewest units
         track = follow_modes(
             stack_moments([moments]),
-            units,
+            torch.linalg.qr(starts[:1])[1] * 1e-6,  # the same run with the fewest units
             step_size=eta,
-            steps=steps,
+            steps=int(1.1 * float(times[count - 1]) + 10),
             every=1,
             rotate_every=None,
             keep=("modes", "units"),

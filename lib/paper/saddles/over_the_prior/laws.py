@@ -1,7 +1,8 @@
 """One run over the prior, and every law of Part I judged by it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -22,27 +23,24 @@ def compute(config: Config, bar: bool = False) -> xr.Dataset:
     """All draws of `config`, see `staircase` and `growth` (draw), `window` (window) and
     `other_loss` (loss_draw)."""
 
-    def each(name: str, ends: tuple[int, int]) -> Iterator[int]:
-        return iter(tqdm(range(*ends), desc=name, disable=not bar))
+    def each(
+        name: str, ends: tuple[int, int], measured: Callable[[int], xr.Dataset], dim: str
+    ) -> xr.Dataset:
+        bar_of = tqdm(range(*ends), desc=name, disable=not bar)
+        return xr.concat([measured(i) for i in bar_of], dim).assign_coords({dim: range(*ends)})
 
     parts = [
-        xr.concat(
-            [xr.merge([staircase(i, config), growth(i)]) for i in each("draws", config.draws)],
-            "draw",
-        ),
-        xr.concat([window(i) for i in each("windows", config.windows)], "window"),
-        xr.concat([other_loss(i) for i in each("losses", config.losses)], "loss_draw"),
+        each("draws", config.draws, lambda i: xr.merge([staircase(i, config), growth(i)]), "draw"),
+        each("windows", config.windows, window, "window"),
+        each("losses", config.losses, other_loss, "loss_draw"),
     ]
     coords = {
-        "draw": range(*config.draws),
-        "window": range(*config.windows),
-        "loss_draw": range(*config.losses),
         "start": ["Gaussian", "other"],
         "scale": list(config.scales),
-        "drop": range(1, config.drops + 1),
-        "loss_drop": range(1, DROPS + 1),
+        "drop": list(range(1, config.drops + 1)),
+        "loss_drop": list(range(1, DROPS + 1)),
     }
-    return xr.merge(parts).assign_coords({name: list(values) for name, values in coords.items()})
+    return xr.merge(parts).assign_coords(coords)
 
 
 def run(config: Config = Config()) -> xr.Dataset:
@@ -50,13 +48,17 @@ def run(config: Config = Config()) -> xr.Dataset:
     return read_record("over-the-prior") if config.recorded else compute(config)
 
 
+def _span(result: xr.Dataset) -> xr.DataArray:
+    """log(1/epsilon) between the two smallest scales."""
+    return -np.log(result.scale).diff("scale").isel(scale=-1, drop=True)
+
+
 def errors(result: xr.Dataset) -> xr.Dataset:
     """exponent, time (draw, start, drop) : slopes in log(1/epsilon) between the two smallest
     scales, measured less predicted: of log sigma_{k+1}/sigma_k at escape k, and of the time of
     drop k in units of its mode's growth. nats (draw, scale, drop) : the time of each drop itself,
     from the Gaussian start, in the same units."""
-    logs = -np.log(result.scale)
-    span = logs.isel(scale=-1) - logs.isel(scale=-2)
+    span = _span(result)
     power = -result.ratio.diff("scale").isel(scale=-1, drop=True) / span
     late = (result.steps - result.predicted) * result.growth
     time = late.diff("scale").isel(scale=-1, drop=True) / span
@@ -88,14 +90,8 @@ def summary(found: Evidence) -> tuple[int, int, float, float, float]:
     numbers = found.numbers()
     error = abs(numbers["measured"] - numbers["predicted"])
     allowed = np.broadcast_to(numbers["tolerance"], error.shape)
-    missed = int((error > allowed).sum())
-    return (
-        error.size,
-        missed,
-        float(np.median(allowed)),
-        float(np.median(error)),
-        float(error.max()),
-    )
+    size, missed = error.size, int((error > allowed).sum())
+    return size, missed, *(float(x) for x in (np.median(allowed), np.median(error), error.max()))
 
 
 @claim("saddles/prior-alignment", Config, run)
@@ -119,18 +115,14 @@ def length(result: xr.Dataset) -> Evidence:
 @claim("saddles/staircase-times", Config, run)
 def times(result: xr.Dataset) -> Evidence:
     """The time of every drop per log(1/epsilon), in units of its mode's growth."""
-    logs = -np.log(result.scale)
-    span = logs.isel(scale=-1) - logs.isel(scale=-2)
-    predicted = (result.predicted * result.growth).diff("scale").isel(scale=-1, drop=True) / span
-    found = _slopes(result, "time", predicted, "Gaussian")
+    steps = (result.predicted * result.growth).diff("scale").isel(scale=-1, drop=True)
+    found = _slopes(result, "time", steps / _span(result), "Gaussian")
     nats = abs(errors(result).nats)
     relative = np.square(nats / (result.predicted * result.growth))
     spread = np.log(np.sqrt(relative.mean(["draw", "drop"])))
-    decay = np.polyfit(np.log(logs), spread, 1)[0]
-    more = {"largest_share_of_nats": (nats / result.nats).max(), "decay": decay}
-    return Evidence(
-        found.measured, found.predicted, found.tolerance, result.draw, {**found.details, **more}
-    )
+    decay = np.polyfit(np.log(-np.log(result.scale)), spread, 1)[0]
+    details = {"largest_share_of_nats": (nats / result.nats).max(), "decay": decay}
+    return replace(found, details={**found.details, **details})
 
 
 @claim("saddles/three-drops", Config, run)

@@ -1,14 +1,12 @@
 """Other losses over random problems: the first alignment, and every later drop of a run."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import Generator, Tensor
 
-from learning_dynamics.losses import Loss, cross_entropy, huber, logistic, squared
+from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem, random_linear
 from learning_dynamics.runtime import generator, normal
 from learning_dynamics.saddles.theory.alignment import correlation
@@ -16,25 +14,12 @@ from learning_dynamics.saddles.theory.stages import crossing_steps, find_drops
 from learning_dynamics.saddles.theory.staircase import recursion, sharpness
 from learning_dynamics.saddles.two_layer import gradient_descent, initialise, uniform_grid
 from paper.saddles.over_the_prior.draws import unsettled
-from paper.saddles.plateau.any_loss import one_hot
+from paper.saddles.plateau.any_loss import CASES
 
-__all__ = ["CASES", "other_loss"]
+__all__ = ["DROPS", "other_loss"]
 
 SCALES = (1e-6, 1e-12)
 DROPS = 6
-
-
-def _weighted(y: Tensor, g: Generator) -> Loss:
-    return squared(2 * torch.rand(y.shape, generator=g, dtype=torch.float64))
-
-
-#: Name -> (loss, noise in units of the outputs' root mean square, targets from noisy outputs).
-CASES: dict[str, tuple[Callable[[Tensor, Generator], Loss], float, Callable[[Tensor], Tensor]]] = {
-    "Huber": (lambda y, g: huber(1.0), 0.3, lambda y: y),
-    "logistic": (lambda y, g: logistic(), 2.0, torch.sign),
-    "cross-entropy": (lambda y, g: cross_entropy(), 1.5, one_hot),
-    "weighted squares": (_weighted, 0.0, lambda y: y),
-}
 
 
 def _draw(number: int) -> tuple[str, Problem, Loss, int, float]:
@@ -112,19 +97,14 @@ def other_loss(number: int) -> xr.Dataset:
     )
     alone = np.cumprod(np.concatenate([[1], raised[:drops] == 1]))[:drops] == 1
 
-    def padded(values: np.ndarray) -> tuple[str, np.ndarray]:
-        return "loss_drop", np.pad(values.astype(float), (0, DROPS))[:DROPS] + np.where(
-            np.arange(DROPS) < len(values), 0.0, np.nan
-        )
-
-    return xr.Dataset(
-        {
-            "loss": name,
-            "power": power,
-            "power_predicted": p,
-            "power_allowed": allowed,
-            "raised": padded(raised[:DROPS]),
-            "lead": padded((exponents[:drops] * logs[1]).numpy()),
-            "late": padded(np.where(alone, late.numpy(), np.nan)),
-        }
-    )
+    variables: dict[str, object] = {"loss": name, "power": power}
+    variables |= {"power_predicted": p, "power_allowed": allowed}
+    for key, values in (
+        ("raised", raised[:DROPS]),
+        ("lead", (exponents[:drops] * logs[1]).numpy()),
+        ("late", np.where(alone, late.numpy(), np.nan)),
+    ):
+        row = np.full(DROPS, np.nan)
+        row[: len(values)] = values
+        variables[key] = "loss_drop", row
+    return xr.Dataset(variables)

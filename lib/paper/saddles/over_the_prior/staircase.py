@@ -132,38 +132,21 @@ def staircase(number: int, config: Config) -> xr.Dataset:
     theory, sizes = predict_staircase(moments, eta), np.array(config.scales) * drawn.width**0.5
     predicted = torch.stack([theory.drop_steps(float(e)) for e in sizes]).numpy()
     drops = min(drawn.width, config.drops, int((predicted[-1] <= config.steps).sum()))
-    runs, each = ("start", "scale", "drop"), ("drop",)
-    shape = {runs: (2, len(sizes), config.drops), ("scale", "drop"): (len(sizes), config.drops)}
-    shape[each] = (config.drops,)
+    drawn_as = {"inputs": len(moments.xx), "outputs": len(moments.yy), "width": drawn.width}
+    drawn_as |= {"samples": drawn.problem.inputs.shape[-1], "kind": drawn.inputs}
+    drawn_as |= {"trait": drawn.trait, "other": name, "share": drawn.share}
     fastest = eta * float(theory.escape_rates[0])
-    data: dict[str, tuple[tuple[str, ...], object]] = {
-        "inputs": ((), len(moments.xx)),
-        "outputs": ((), len(moments.yy)),
-        "width": ((), drawn.width),
-        "samples": ((), drawn.problem.inputs.shape[-1]),
-        "kind": ((), drawn.inputs),
-        "trait": ((), drawn.trait),
-        "other": ((), name),
-        "share": ((), drawn.share),
-        "relative_step": ((), fastest),
-        "drops": ((), drops),
-        "found": ((), 0.0),
+    dims, shape = ("start", "scale", "drop"), (2, len(sizes), config.drops)
+    over = {dims: ("steps", "ratio"), dims[1:]: ("nats", "predicted")}
+    over[dims[2:]] = ("exponent", "growth", "slope", "expected", "distance", "following")
+    empty = {
+        name: (dims, np.full(shape[-len(dims) :], np.nan))
+        for dims, names in over.items()
+        for name in names
     }
-
-    def put(name: str, dims: tuple[str, ...], values: Tensor | np.ndarray | None = None) -> None:
-        held = np.full(shape[dims], np.nan)
-        if values is not None:
-            held[..., :drops] = np.asarray(values).reshape(*held.shape[:-1], -1)[..., :drops]
-        data[name] = (dims, held)
-
+    result = xr.Dataset(drawn_as | {"relative_step": fastest, "drops": drops, "found": 0.0} | empty)
     if not drops:
-        for name in ("steps", "ratio"):
-            put(name, runs)
-        for name in ("nats", "predicted"):
-            put(name, ("scale", "drop"))
-        for name in ("exponent", "growth", "slope", "expected", "distance", "following"):
-            put(name, each)
-        return xr.Dataset(data)
+        return result
     every = math.ceil(0.3 / fastest)
     last = float(theory.escape_rates[drops - 1])
     track = follow_modes(
@@ -188,15 +171,18 @@ def staircase(number: int, config: Config) -> xr.Dataset:
     following = predicted[-1, drops] if drops < len(levels) - 1 else math.inf
     end = (float(steps[2, -1]) + float(following)) / 2
     found, distance, ratio = _rests(track, levels, steps[2], end)
-    data["found"] = ((), found)
-    put("steps", runs, times)
-    put("ratio", runs, ratios)
-    put("nats", ("scale", "drop"), allowed.nats)
-    put("predicted", ("scale", "drop"), predicted[:, :drops])
-    put("exponent", each, theory.exponents[:drops])
-    put("growth", each, torch.log1p(eta * theory.escape_rates[:drops]))
-    put("slope", each, allowed.slope)
-    put("expected", each, allowed.distance)
-    put("distance", each, distance)
-    put("following", each, ratio)
-    return xr.Dataset(data)
+    values = {
+        "steps": times,
+        "ratio": ratios,
+        "nats": allowed.nats,
+        "predicted": predicted[:, :drops],
+        "exponent": theory.exponents[:drops],
+        "growth": torch.log1p(eta * theory.escape_rates[:drops]),
+        "slope": allowed.slope,
+        "expected": allowed.distance,
+        "distance": distance,
+        "following": ratio,
+    }
+    for key, value in values.items():
+        result[key][..., :drops] = np.asarray(value)
+    return result.assign(found=found)

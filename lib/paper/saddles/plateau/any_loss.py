@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from learning_dynamics.losses import Loss, cross_entropy, huber, logistic, squared
 from learning_dynamics.problems import Problem, linear_teacher
@@ -20,7 +20,7 @@ from learning_dynamics.saddles.two_layer import gradient_descent, initialise, un
 from paper.fits import fit_slope
 from paper.saddles.plateau.alignment import ratio
 
-__all__ = ["CASES", "Config", "one_hot", "run"]
+__all__ = ["CASES", "Config", "run"]
 
 RANK, SAMPLES = 4, 60  # m2, the rank of the task, and n; m0 = 6
 
@@ -31,17 +31,16 @@ def one_hot(targets: Tensor) -> Tensor:
     return classes.mT.to(targets.dtype).contiguous()
 
 
-def _weighted() -> Loss:
-    g = generator("any-loss", "weights")
-    return squared(2 * torch.rand(RANK, SAMPLES, generator=g, dtype=torch.float64))
+def _weighted(y: Tensor, g: Generator) -> Loss:
+    return squared(2 * torch.rand(y.shape, generator=g, dtype=torch.float64))
 
 
-#: Name -> (loss, noise on the teacher's outputs, targets from noisy outputs).
+#: Name -> (loss of targets and a generator, noise on the teacher's outputs, targets from these).
 #: The noise keeps the labels from being separable, so that finite minima exist.
-CASES: dict[str, tuple[Callable[[], Loss], float, Callable[[Tensor], Tensor]]] = {
-    "Huber": (lambda: huber(1.0), 0.3, lambda y: y),
-    "logistic": (logistic, 2.0, torch.sign),
-    "cross-entropy": (cross_entropy, 1.5, one_hot),
+CASES: dict[str, tuple[Callable[[Tensor, Generator], Loss], float, Callable[[Tensor], Tensor]]] = {
+    "Huber": (lambda y, g: huber(1.0), 0.3, lambda y: y),
+    "logistic": (lambda y, g: logistic(), 2.0, torch.sign),
+    "cross-entropy": (lambda y, g: cross_entropy(), 1.5, one_hot),
     "weighted squares": (_weighted, 0.0, lambda y: y),
 }
 
@@ -69,7 +68,8 @@ def make_problem(name: str, problems: int) -> tuple[Problem, Loss]:
         base = linear_teacher(generator=g, samples=SAMPLES)
         extra = torch.randn(base.targets.shape, generator=g, dtype=torch.float64)
         data.append((base.inputs, label(base.targets + noise * extra)))
-    return Problem(*map(torch.stack, zip(*data, strict=True))), make()
+    criterion = make(data[0][1], generator("any-loss", "weights"))
+    return Problem(*map(torch.stack, zip(*data, strict=True))), criterion
 
 
 def find_stages(

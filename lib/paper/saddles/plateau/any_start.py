@@ -1,6 +1,5 @@
 """Does the law of alignment depend on how the weights are drawn, or on which saddle is left?"""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,39 +12,29 @@ from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.theory import staircase
 from paper.fits import fit_slope
+from paper.saddles.over_the_prior.draws import STARTS, gaussian
 from paper.saddles.plateau.alignment import ESCAPES, ratio
 from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps
 
-__all__ = ["STARTS", "Config", "near_saddle", "run"]
+__all__ = ["NAMES", "Config", "near_saddle", "run"]
 
-SIZE = (10, 10)  # units, and coordinates of a unit: 6 inputs, 4 outputs
-
-
-def _normal(g: Generator) -> Tensor:
-    return torch.randn(*SIZE, generator=g, dtype=torch.float64)
-
-
-def _uniform(g: Generator) -> Tensor:
-    return torch.rand(*SIZE, generator=g, dtype=torch.float64)
-
-
-def _layers(first: float, second: float) -> Callable[[Generator], Tensor]:
-    return lambda g: _normal(g) * torch.tensor([first] * 6 + [second] * 4, dtype=torch.float64)
-
-
-#: Laws of the start S (m1, m0 + m2); each is multiplied by epsilon.
-STARTS: dict[str, Callable[[Generator], Tensor]] = {
-    "Gaussian": _normal,
-    "first layer 100 times larger": _layers(100.0, 1.0),
-    "second layer 100 times larger": _layers(1.0, 100.0),
-    "second layer zero": _layers(1.0, 0.0),
-    "uniform": lambda g: 2 * _uniform(g) - 1,
-    "one sign": lambda g: _normal(g).abs(),
-    "sparse (1 in 4)": lambda g: (_uniform(g) < 0.25) * _normal(g),
-    "Cauchy": lambda g: _normal(g) / _normal(g),
+#: By how much the first and the second layer are larger than Gaussian numbers.
+LAYERS = {
+    "Gaussian": (1.0, 1.0),
+    "first layer 100 times larger": (100.0, 1.0),
+    "second layer 100 times larger": (1.0, 100.0),
+    "second layer zero": (1.0, 0.0),
 }
+NAMES = [*LAYERS, "uniform", "one sign", "sparse (1 in 4)", "Cauchy"]
 #: Non-zero saddles that are left, by name; k is their rank.
 SADDLES = {f"near the rank-{k} saddle": k for k in (1, 2)}
+
+
+def _start(name: str, g: Generator) -> Float[Tensor, "m1 coordinate"]:
+    """Ten units of 6 inputs and 4 outputs, of the law called `name`."""
+    first, second = LAYERS.get(name, (1.0, 1.0))
+    factors = torch.tensor([first] * 6 + [second] * 4, dtype=torch.float64)
+    return STARTS.get(name, gaussian)(g, 10, 10) * factors
 
 
 def near_saddle(
@@ -81,11 +70,11 @@ def run(config: Config = Config()) -> xr.Dataset:
     half_width, predicted (start, problem, escape) : its power of epsilon. All are NaN at the
     other escapes of starts near a saddle.
     """
-    batch, names = moments_with_gaps(config.problems), [*STARTS, *SADDLES]
+    batch, names = moments_with_gaps(config.problems), [*NAMES, *SADDLES]
     rows = []
     for name in names:
         for i, moments in enumerate(batch):
-            noise = STARTS.get(name, _normal)(generator("any-start", name, i))
+            noise = _start(name, generator("any-start", name, i))
             k = SADDLES.get(name, 0)
             for e in torch.tensor(config.scales, dtype=torch.float64):
                 rows.append(near_saddle(moments, k, e * noise) if k else e * noise)
@@ -101,11 +90,9 @@ def run(config: Config = Config()) -> xr.Dataset:
         for escape in ESCAPES[k : k + 1] if k else ESCAPES:
             ratios[i, ..., escape - 1] = ratio(modes, escape).reshape(grid[1:3])
             predicted[i, :, escape - 1] = exponents[:, escape - 1 - k]
-    variables = {
-        "ratio": (("start", "problem", "scale", "escape"), ratios),
-        "predicted": (("start", "problem", "escape"), predicted),
-    }
-    coords = {"start": names, "problem": range(len(batch)), "escape": ESCAPES}
-    result = xr.Dataset(variables, coords | {"scale": list(scales)})
+    dims = ("start", "problem", "scale", "escape")
+    coords = dict(zip(dims, (names, range(len(batch)), list(scales), ESCAPES), strict=True))
+    variables = {"ratio": (dims, ratios), "predicted": ((*dims[:2], "escape"), predicted)}
+    result = xr.Dataset(variables, coords)
     power = fit_slope(np.log(result.scale), np.log(result.ratio))
     return result.assign(measured=power.slope, half_width=power.half_width)
