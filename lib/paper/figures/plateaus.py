@@ -74,11 +74,11 @@ def plot_any_start(result: xr.Dataset) -> Axes:
     return ax
 
 
-def plot_any_loss(result: xr.Dataset, problem: int = 0) -> Figure:
-    """Loss curves for each loss, predicted drops dashed."""
+def plot_any_loss(result: xr.Dataset) -> Figure:
+    """Loss curves for each loss, one problem, predicted drops dashed."""
     figure, axes = plt.subplots(2, 2, figsize=(7.2, 4.4))
     for ax, name in zip(axes.flat, result.loss.values, strict=True):
-        one = result.sel(loss=name, problem=problem)
+        one = result.sel(loss=name, problem=0)
         ax.plot(one.step, one.curve)
         for step in one.theory.dropna("stage"):
             ax.axvline(float(step), color=COLOURS[1], linestyle="--", linewidth=0.8)

@@ -29,35 +29,24 @@ def plot_descent_window(result: xr.Dataset) -> Axes:
     ax.semilogy(result.own_bound, "--", color=other, label="its bound without forcing")
     shown = result.printed_bound[result.printed_bound < 10]
     ax.semilogy(shown, ":", color="black", label="printed bound")
-    ax.set_xlabel("steps after the first escape")
-    ax.set_ylabel("size outside the leading direction")
+    ax.set(xlabel="steps after the first escape", ylabel="size outside the leading direction")
     ax.legend()
     return ax
 
 
-def plot_staircases(
-    result: xr.Dataset, problem: int = 5, scales: tuple[int, ...] = (0, 1, 2)
-) -> Axes:
+def plot_staircases(result: xr.Dataset) -> Axes:
     """Loss against steps/log(1/epsilon): runs at several scales close in on the predicted jumps."""
     ax = plt.subplots()[1]
-    one = result.isel(problem=problem)
+    one = result.isel(problem=5)
     exponents = np.log10(one.scale.values).round().astype(int)
-    for colour, i in zip(COLOURS, scales, strict=False):
+    for i, colour in enumerate(COLOURS[:3]):
         steps = one.step * float(one.predicted[0, 0] / one.predicted[i, 0])
         ax.plot(steps, one.loss[i], color=colour, label=rf"$\epsilon = 10^{{{exponents[i]}}}$")
     jumps = one.predicted.values[0]
-    ax.stairs(
-        one.level,
-        [0.0, *jumps.tolist(), float(1.3 * jumps[-1])],
-        baseline=None,
-        color="black",
-        linewidth=0.8,
-        linestyle="--",
-        label="predicted",
-    )
-    ax.set_xlim(0, 1.3 * float(jumps[-1]))
-    ax.set_xlabel(rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponents[0]}}}$")
-    ax.set_ylabel("loss")
+    edges, style = [0.0, *jumps, 1.3 * jumps[-1]], {"color": "black", "linewidth": 0.8}
+    ax.stairs(one.level, edges, baseline=None, linestyle="--", label="predicted", **style)
+    label = rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponents[0]}}}$"
+    ax.set(xlim=(0, edges[-1]), xlabel=label, ylabel="loss")
     ax.legend()
     return ax
 
@@ -73,9 +62,7 @@ def plot_error_decay(result: xr.Dataset) -> Axes:
     rms = np.sqrt((result.error**2).mean(["problem", "drop"]))
     ax.loglog(logs, rms, color="black", label="root mean square")
     ax.loglog(logs, rms[0] * logs[0] / logs, "--", color="0.5", label=r"$1/\log(1/\epsilon)$")
-    ax.set_ylim(5e-4, 0.2)
-    ax.set_xlabel(r"$\log(1/\epsilon)$")
-    ax.set_ylabel("relative error of drop times")
+    ax.set(xlabel=r"$\log(1/\epsilon)$", ylabel="relative error of drop times", ylim=(5e-4, 0.2))
     ax.legend(ncols=2)
     return ax
 
@@ -89,17 +76,10 @@ def plot_phases(generic: xr.Dataset, isotropic: xr.Dataset) -> Figure:
             (-0.08, phases.confined, "printed problem", COLOURS[1]),
             (0.08, phases.reached, "gradient descent", COLOURS[0]),
         ):
-            x = np.broadcast_to(k + shift, values.shape)
-            ax.semilogy(
-                x.ravel(),
-                np.maximum(abs(values), 1e-12).values.ravel(),
-                "o",
-                color=colour,
-                fillstyle="none",
-                label=label,
-            )
-        ax.set_xticks(k)
-        ax.set_xlabel(f"phase k, {name} inputs")
+            x = np.broadcast_to(k + shift, values.shape).ravel()
+            y, style = np.maximum(abs(values), 1e-12).values.ravel(), {"fillstyle": "none"}
+            ax.semilogy(x, y, "o", color=colour, label=label, **style)
+        ax.set(xticks=k, xlabel=f"phase k, {name} inputs")
     axes[0].set_ylabel("excess loss / height of drop k")
     axes[0].legend()
     return figure

@@ -16,7 +16,6 @@ from paper.saddles.descent.constrained_phase import rest_record
 from paper.saddles.plateau import alignment as plateau_alignment
 from paper.saddles.random_linear import (
     at_relative_step,
-    kept,
     moments_with_gaps,
     stack_problems,
     unit_starts,
@@ -98,7 +97,7 @@ def bend(covariance: str = "generic") -> xr.Dataset:
         rotate_every=None,
         keep=("units",),
     )
-    units = kept(track.units)[0]
+    units = track.units[0]
     variables = {
         "xx": (("input", "other"), moments.xx),
         "yx": ("input", moments.yx[0]),
@@ -175,7 +174,7 @@ def errors_under_noise(problems: int = 20, noise: float = 1.0, steps: int = 1500
                 every=5,
                 keep=("units",),
             )
-            units = kept(track.units).transpose(0, 1)
+            units = track.units.transpose(0, 1)
             return track.steps, error(units[..., 6:].mT @ units[..., :6])
 
         at, small = path(1e-10)

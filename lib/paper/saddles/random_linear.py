@@ -15,7 +15,6 @@ __all__ = [
     "at_relative_step",
     "follow_grid",
     "gaps",
-    "kept",
     "moments_with_gaps",
     "problems_with_gaps",
     "stack_problems",
@@ -89,10 +88,8 @@ def unit_starts(
 
     One direction per seed, so that runs differ by the factor epsilon alone.
     """
-    rows = [
-        torch.randn(*shape, generator=generator(seed, "start", i), dtype=torch.float64)
-        for i in range(count)
-    ]
+    seeds = [generator(seed, "start", i) for i in range(count)]
+    rows = [torch.randn(*shape, generator=g, dtype=torch.float64) for g in seeds]
     factors = torch.tensor(scales, dtype=torch.float64)
     return (torch.stack(rows)[:, None] * factors[None, :, None, None]).flatten(0, 1)
 
@@ -133,10 +130,3 @@ def follow_grid(
         **options,
     )
     return track, theory
-
-
-def kept(values: Tensor | None) -> Tensor:
-    """`modes` or `units` of a run that was to keep them; ValueError if it did not."""
-    if values is None:
-        raise ValueError("values = None: `keep` of `follow_modes` must name what is read")
-    return values

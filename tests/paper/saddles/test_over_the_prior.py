@@ -5,23 +5,13 @@ import pytest
 import torch
 
 from learning_dynamics.saddles.theory.staircase import predict_staircase
-from paper.claims import read_claims, verdict
+from paper.claims import Measurement, read_claims, verdict
 from paper.ledger import RECORDED
 from paper.saddles.over_the_prior import laws
 from paper.saddles.over_the_prior.draws import Config, draw
 
 CLAIMS = {c.id: c for c in read_claims(RECORDED.parents[1] / "claims.yml")}
-LAWS = (
-    laws.alignment,
-    laws.any_start,
-    laws.length,
-    laws.times,
-    laws.drops,
-    laws.levels,
-    laws.first_plateau,
-    laws.descent,
-    laws.any_loss,
-)
+LAWS = [law for law in vars(laws).values() if isinstance(law, Measurement)]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +26,7 @@ def judged(law, result):
 def test_the_record_is_what_the_code_gives(record):
     config = Config().quick()
     fresh = laws.compute(config)
-    assert record.sizes["draw"] >= 200 and record.sizes["loss_draw"] >= 200
+    assert record.sizes["draw"] >= 200 and record.sizes["loss_draw"] >= 200 and len(LAWS) == 9
     for name in ("steps", "ratio", "slope", "found", "best", "grown", "power", "late"):
         old = record[name].sel({d: fresh[d] for d in fresh[name].dims if d in fresh.coords})
         old = old.transpose(*fresh[name].dims)

@@ -12,7 +12,7 @@ from learning_dynamics.saddles.linear_nets.modes import ModeRun, follow_modes
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.stages import first_record
 from paper.claims import Evidence
-from paper.saddles.random_linear import at_relative_step, kept, moments_with_gaps, unit_starts
+from paper.saddles.random_linear import at_relative_step, moments_with_gaps, unit_starts
 
 __all__ = ["Config", "confined_map", "evidence", "in_order", "map_loss", "rest_record", "run"]
 
@@ -74,7 +74,7 @@ def rest_record(track: ModeRun, k: int, threshold: float = 0.1) -> Int[Tensor, "
     """The record at which each run rests after drop k: the slowest between the fastest step
     after escape k (sigma_k(S) = threshold) and escape k + 1."""
     speed = (track.losses[:, 1:] - track.losses[:, :-1]).abs()
-    record, modes = torch.arange(speed.shape[1]), kept(track.modes)
+    record, modes = torch.arange(speed.shape[1]), track.modes
     active_from, leave = (first_record(modes[..., j] >= threshold) for j in (k - 1, k))
     window = (record >= active_from[:, None]) & (record < leave[:, None])
     fastest = torch.where(window, speed, -1.0).argmax(-1)

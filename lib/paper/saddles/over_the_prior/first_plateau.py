@@ -10,7 +10,6 @@ from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_mome
 from learning_dynamics.saddles.theory.alignment import escape, worst_angle
 from learning_dynamics.saddles.theory.staircase import predict_staircase, visited_map
 from paper.saddles.over_the_prior.draws import CHANCE, draw, unsettled
-from paper.saddles.random_linear import kept
 
 __all__ = ["window"]
 
@@ -52,8 +51,8 @@ def window(number: int) -> xr.Dataset:
         rotate_every=None,
         keep=("modes", "units"),
     )
-    angle = worst_angle(kept(track.units), out.expand(1, 1, -1).expand(2, len(track.steps), -1))
-    gone = (kept(track.modes)[..., 0] >= size).cumsum(-1) > 0
+    angle = worst_angle(track.units, out.expand(1, 1, -1).expand(2, len(track.steps), -1))
+    gone = (track.modes[..., 0] >= size).cumsum(-1) > 0
     best = torch.where(gone, torch.inf, angle).amin(-1).log().numpy()
     last = angle.gather(-1, gone.long().argmax(-1, keepdim=True) - 1)[:, 0].log().numpy()
     third = 1.0

@@ -11,7 +11,6 @@ from learning_dynamics.saddles.theory.alignment import update_matrix
 from learning_dynamics.saddles.theory.growth_bound import growth_bound, leading_projector
 from learning_dynamics.saddles.theory.staircase import predict_staircase, visited_map
 from paper.saddles.over_the_prior.draws import draw
-from paper.saddles.random_linear import kept
 
 __all__ = ["growth"]
 
@@ -39,7 +38,7 @@ def growth(number: int) -> xr.Dataset:
             rotate_every=None,
             keep=("modes", "units"),
         )
-        s, modes, m0 = kept(track.units)[0], kept(track.modes)[0], len(moments.xx)
+        s, modes, m0 = track.units[0], track.modes[0], len(moments.xx)
         residual = moments.yx - s[..., m0:].mT @ s[..., :m0] @ moments.xx
         update = update_matrix(residual[:-1], eta)
         full = torch.linalg.svdvals(visited_map(moments, min(count, min(moments.yx.shape)), eta))

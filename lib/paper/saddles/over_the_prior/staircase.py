@@ -32,7 +32,6 @@ from learning_dynamics.saddles.theory.staircase import (
     visited_map,
 )
 from paper.saddles.over_the_prior.draws import CHANCE, Config, draw, unsettled
-from paper.saddles.random_linear import kept
 
 __all__ = ["RESTED", "staircase"]
 
@@ -95,7 +94,7 @@ def _allowed(
 def _ratios(track: ModeRun, sizes: Tensor) -> np.ndarray:
     """log sigma_{k+1}/sigma_k where sigma_k(S) passes a tenth of its size at the saddle, (runs,
     drops); NaN where S has no such mode."""
-    logs = kept(track.modes).clamp_min(1e-300).log()
+    logs = track.modes.clamp_min(1e-300).log()
     level = -(0.1 * sizes).log().expand(len(logs), -1)
     found = np.full(level.shape, np.nan)
     for k in range(min(len(sizes), logs.shape[-1] - 1)):
@@ -111,7 +110,7 @@ def _rests(
     """Of the third run: drops until `end`, counted from the curve alone; and on each plateau, at
     its slowest step, the distance from the level (over the smaller drop beside it) and
     (sigma_{k+1}/sigma_k)^2."""
-    losses, modes = track.losses[2], kept(track.modes)[2]
+    losses, modes = track.losses[2], track.modes[2]
     peaks = find_drops(losses, track.steps, accuracy=1e-13)[0]
     speed = torch.gradient(losses, spacing=(track.steps.double(),))[0].abs()
     distance, following = np.full((2, len(steps)), np.nan)

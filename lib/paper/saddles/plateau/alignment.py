@@ -23,7 +23,7 @@ from learning_dynamics.saddles.theory.alignment import modes_at_escape
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
-from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps, unit_starts
+from paper.saddles.random_linear import follow_grid, moments_with_gaps, unit_starts
 
 __all__ = ["ESCAPES", "Config", "alignment", "controls", "ratio", "run", "step_table"]
 
@@ -73,7 +73,7 @@ def run(config: Config = Config()) -> xr.Dataset:
     for relative in config.relative_steps:
         every = math.ceil(0.4 / relative)  # the leading mode grows by about e^0.4 between records
         track, theory = follow_grid(batch, starts, config.scales, relative, drop=3, every=every)
-        modes = kept(track.modes)
+        modes = track.modes
         ratios = torch.stack([ratio(modes, k) for k in ESCAPES], -1)
         steps = crossing_steps(-modes[..., 0].log(), level, track.steps)
         variables = {
@@ -114,7 +114,7 @@ def first_ratios(
         step_size=torch.tensor(step_sizes).double().repeat_interleave(c).repeat(a),
         steps=int(1.2 * float(slow[:, 0].max())) + 5,
     )
-    return xr.DataArray(ratio(kept(track.modes), 1).reshape(a, b, c), coords)
+    return xr.DataArray(ratio(track.modes, 1).reshape(a, b, c), coords)
 
 
 def step_table(config: Config = Config()) -> xr.Dataset:

@@ -14,7 +14,7 @@ from learning_dynamics.saddles.theory import staircase
 from paper.fits import fit_slope
 from paper.saddles.over_the_prior.draws import STARTS, gaussian
 from paper.saddles.plateau.alignment import ESCAPES, ratio
-from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps
+from paper.saddles.random_linear import follow_grid, moments_with_gaps
 
 __all__ = ["NAMES", "Config", "near_saddle", "run"]
 
@@ -83,7 +83,7 @@ def run(config: Config = Config()) -> xr.Dataset:
     grid = (len(names), len(batch), len(scales), len(ESCAPES))
     ratios = torch.full(grid, torch.nan, dtype=torch.float64)
     predicted = ratios[:, :, 0].clone()
-    for i, (name, modes) in enumerate(zip(names, kept(track.modes).chunk(len(names)), strict=True)):
+    for i, (name, modes) in enumerate(zip(names, track.modes.chunk(len(names)), strict=True)):
         k = SADDLES.get(name, 0)
         # From a saddle on, all dormant modes start anew at exponent 1.
         exponents = staircase.recursion(theory.rates[:, k:, : 4 - k], theory.step_size)[1]

@@ -9,7 +9,7 @@ from learning_dynamics.saddles.linear_nets.modes import stack_moments
 from learning_dynamics.saddles.theory.alignment import escape, worst_angle
 from learning_dynamics.saddles.theory.stages import first_record
 from paper.fits import fit_slope
-from paper.saddles.random_linear import follow_grid, kept, moments_with_gaps, unit_starts
+from paper.saddles.random_linear import follow_grid, moments_with_gaps, unit_starts
 
 __all__ = ["Config", "run"]
 
@@ -52,8 +52,8 @@ def run(config: Config = Config()) -> xr.Dataset:
     options = {"rotate_every": None, "keep": ("modes", "units")}  # leave single units as they are
     track, theory = follow_grid(batch, starts, scales, config.relative_step, drop=1, **options)
     direction = escape(stack_moments(batch, grid[1]).yx).direction[:, None]
-    angle = worst_angle(kept(track.units), direction.expand(-1, len(track.steps), -1))
-    size, runs, p = kept(track.modes)[..., 0], ("problem", "scale"), theory.exponents[:, 0]
+    angle = worst_angle(track.units, direction.expand(-1, len(track.steps), -1))
+    size, runs, p = track.modes[..., 0], ("problem", "scale"), theory.exponents[:, 0]
     variables = {
         "angle": ((*runs, "record"), angle.reshape(*grid, -1)),
         "size": ((*runs, "record"), size.reshape(*grid, -1)),

@@ -49,8 +49,7 @@ def run(config: SaddleToSaddle = SaddleToSaddle()) -> xr.Dataset:
     """Train once and place the path in the space that its saddles span.
 
     loss (step), singular_value (step, mode) : of the net and of S.
-    level (rank), drop_predicted (drop) : theory's; plateau_step, plateau_loss (rank) : where the
-    loss is slowest; drop_step (drop) : half-drops.
+    level (rank) : theory's; plateau_step (rank) : where the loss is slowest.
     position (step, direction) : parameters (W1, W2) along the orthonormal directions that lead from
     saddle 0 to 1, from 1 to 2, and from 2 to the end. captured : smallest share, over the records,
     of their squared length in that span (away from the start, |S| > 0.1 |S end|).
@@ -72,23 +71,16 @@ def run(config: SaddleToSaddle = SaddleToSaddle()) -> xr.Dataset:
     at = torch.searchsorted(trajectory.steps, stages.plateau_steps[0, 1:].long())
     saddles = torch.cat([torch.zeros_like(path[:1]), path[at]])
     directions = torch.linalg.qr(saddles.diff(dim=0).mT)
-    basis = directions.Q * torch.sign(torch.diagonal(directions.R))
-    coordinates = path @ basis
+    coordinates = path @ (directions.Q * torch.sign(torch.diagonal(directions.R)))
     length = path.norm(dim=1)
     away = length > 0.1 * length[-1]
     share = (coordinates.norm(dim=1) / length).square()[away]
-    return xr.Dataset(
-        {
-            "loss": ("step", trajectory["loss"][0]),
-            "singular_value": (("step", "mode"), trajectory["unit_singular_values"][0]),
-            "level": ("rank", levels[0]),
-            "plateau_step": ("rank", stages.plateau_steps[0]),
-            "plateau_loss": ("rank", stages.plateau_losses[0]),
-            "drop_step": ("drop", stages.drop_steps[0]),
-            "drop_predicted": ("drop", staircase.drop_steps(config.init_scale)[:rank]),
-            "position": (("step", "direction"), coordinates),
-            "captured": share.min(),
-        },
-        {"step": trajectory.steps, "drop": range(1, rank + 1)},
-        {"step_size": config.step_size},
-    )
+    variables = {
+        "loss": ("step", trajectory["loss"][0]),
+        "singular_value": (("step", "mode"), trajectory["unit_singular_values"][0]),
+        "level": ("rank", levels[0]),
+        "plateau_step": ("rank", stages.plateau_steps[0]),
+        "position": (("step", "direction"), coordinates),
+        "captured": share.min(),
+    }
+    return xr.Dataset(variables, {"step": trajectory.steps})

@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from paper.claims import read_claims, verdict
@@ -6,36 +5,16 @@ from paper.ledger import RECORDED
 from paper.saddles.plateau import alignment, window
 from paper.saddles.random_linear import gaps, problems_with_gaps
 
-QUICK = alignment.Config().quick()
+CLAIMS = {claim.id: claim for claim in read_claims(RECORDED.parents[1] / "claims.yml")}
 
 
-@pytest.fixture(scope="module")
-def law():
-    return alignment.run(QUICK)
-
-
-@pytest.fixture(scope="module")
-def controls():
-    return alignment.controls(QUICK)
-
-
-@pytest.fixture(scope="module")
-def table():
-    return alignment.step_table(QUICK)
-
-
-def test_exponents_are_the_predicted_ones_at_three_escapes(law, table, controls):
-    claims = read_claims(RECORDED.parents[1] / "claims.yml")
-    claim = next(c for c in claims if c.id == alignment.alignment.claim)
-    judge = alignment.alignment.judge
-    assert verdict(claim, judge(law, table, controls)) == "holds-corrected"  # ties do not align
+def test_exponents_are_the_predicted_ones_at_three_escapes():
+    law, *rest = (run(alignment.Config().quick()) for run in alignment.alignment.runs)
+    claim = CLAIMS[alignment.alignment.claim]
+    # Ties do not align, as printed; and the formula of gradient flow is told from that of steps.
+    assert verdict(claim, alignment.alignment.judge(law, *rest)) == "holds-corrected"
     flow = law.flow.broadcast_like(law.predicted).transpose(*law.predicted.dims)
-    assert verdict(claim, judge(law.assign(predicted=flow), table, controls)) == "fails"
-
-
-def test_alignment_improves_with_scale_and_only_a_little_with_step_size(table):
-    assert (table.ratio.diff("scale") < 0).all() and (table.ratio.diff("step_size") < 0).all()
-    assert (table.ratio[:, -1, 0] > 0.3 * table.ratio[:, 0, 0]).all()
+    assert verdict(claim, alignment.alignment.judge(law.assign(predicted=flow), *rest)) == "fails"
 
 
 def test_a_fixed_direction_has_a_best_moment_and_then_stalls():
