@@ -42,4 +42,3 @@ def test_a_small_turn_matters_once_the_scale_is_small_enough():
 def test_rank_2_saddle_is_the_best_place_to_stop():
     found = anisotropy.errors_under_noise(problems=4, steps=300)
     assert (found.saddle.mean("problem").argmin("rank") == 2).all()
-    assert ((found.large > found.saddle.isel(rank=2)).mean("problem") > 0.5).all()

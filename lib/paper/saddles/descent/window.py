@@ -41,7 +41,6 @@ def run(config: Config = Config()) -> xr.Dataset:
     growth     : log of the growth of sigma_2(S) over the window; bound : sum of log bounds.
     slack      : (bound - growth)/growth.
     printed    : whether some unit broke |(I - P1) w(t1 + t)| <= e^t |(I - P1) w(t1)|.
-    excess     : largest log of its breach (0 if none).
     chosen     : the same with a P1 drawn at random, which the printed "there is" allows.
     fixed      : whether |S(I - P1)|, P1 fixed at t1, broke the product of its own growth rates.
     prior      : what is known beforehand of the bound, (steps) log(1 + eta max sigma_1(R)).
@@ -99,7 +98,6 @@ def run(config: Config = Config()) -> xr.Dataset:
                 "printed": bool((breach > tolerance).any()),
                 "chosen": bool((breach_chosen > tolerance).any()),
                 "prior": (len(s) - 1) * math.log1p(float(eta[i]) * fastest),
-                "excess": float(breach.max().clamp_min(0)),
                 "fixed": bool(((whole[1:] / whole[0]).log() > own + tolerance).any()),
             }
         )

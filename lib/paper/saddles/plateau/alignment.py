@@ -20,7 +20,6 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import staircase
 from learning_dynamics.saddles.theory.alignment import modes_at_escape
-from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.saddles.random_linear import follow_grid, moments_with_gaps, unit_starts
@@ -63,40 +62,26 @@ def run(config: Config = Config()) -> xr.Dataset:
     ratio (relative_step, problem, scale, escape) : sigma_{k+1}(S)/sigma_k(S) at escape k.
     measured, half_width, predicted (relative_step, problem, escape) : its power of epsilon;
     flow (problem, escape) : the power for gradient flow.
-    steps (relative_step, problem, scale) : to the first escape. growth, growth_half_width,
-    growth_predicted (relative_step, problem) : steps per unit of log(1/epsilon).
     """
     batch = moments_with_gaps(config.problems)
     starts = unit_starts(len(batch), config.scales, (10, 10))
-    level = torch.full((len(starts), 1), -math.log(0.1), dtype=starts.dtype)
     grid, parts = (len(batch), len(config.scales)), []
     for relative in config.relative_steps:
         every = math.ceil(0.4 / relative)  # the leading mode grows by about e^0.4 between records
         track, theory = follow_grid(batch, starts, config.scales, relative, drop=3, every=every)
-        modes = track.modes
-        ratios = torch.stack([ratio(modes, k) for k in ESCAPES], -1)
-        steps = crossing_steps(-modes[..., 0].log(), level, track.steps)
+        ratios = torch.stack([ratio(track.modes, k) for k in ESCAPES], -1)
         variables = {
             "ratio": (("problem", "scale", "escape"), ratios.reshape(*grid, -1)),
             "predicted": (("problem", "escape"), theory.exponents[:, :3]),
-            "steps": (("problem", "scale"), steps.reshape(grid)),
-            "growth_predicted": (
-                "problem",
-                theory.times[:, 0] * theory.escape_rates[:, 0] / relative,
-            ),
         }
         parts.append(xr.Dataset(variables))
     coords = {"problem": range(len(batch)), "scale": list(config.scales), "escape": ESCAPES}
     result = xr.concat(parts, "relative_step").assign_coords(coords)
     result["relative_step"] = list(config.relative_steps)
-    result["flow"] = (
-        ("problem", "escape"),
-        staircase.predict_staircase(stack_moments(batch)).exponents[:, :3],
-    )
+    flow = staircase.predict_staircase(stack_moments(batch)).exponents[:, :3]
+    result["flow"] = ("problem", "escape"), flow
     power = fit_slope(np.log(result.scale), np.log(result.ratio))
-    growth = fit_slope(-np.log(result.scale), result.steps)
-    result = result.assign(measured=power.slope, half_width=power.half_width)
-    return result.assign(growth=growth.slope, growth_half_width=growth.half_width)
+    return result.assign(measured=power.slope, half_width=power.half_width)
 
 
 def first_ratios(
@@ -105,14 +90,13 @@ def first_ratios(
     """sigma_2(S)/sigma_1(S) at the first escape (problem, step_size, scale), one random start."""
     coords = {"problem": range(len(batch)), "step_size": list(step_sizes), "scale": list(scales)}
     a, b, c = (len(values) for values in coords.values())
-    slow = staircase.predict_staircase(stack_moments(batch), min(step_sizes)).drop_steps(
-        min(scales)
-    )
+    theory = staircase.predict_staircase(stack_moments(batch), min(step_sizes))
+    last = theory.drop_steps(min(scales))[:, 0].max()
     track = follow_modes(
         stack_moments(batch, b * c),
         unit_starts(1, scales, (10, 10)).repeat(a * b, 1, 1),
         step_size=torch.tensor(step_sizes).double().repeat_interleave(c).repeat(a),
-        steps=int(1.2 * float(slow[:, 0].max())) + 5,
+        steps=int(1.2 * float(last)) + 5,
     )
     return xr.DataArray(ratio(track.modes, 1).reshape(a, b, c), coords)
 
@@ -127,9 +111,8 @@ def step_table(config: Config = Config()) -> xr.Dataset:
     ratios = first_ratios(batch, config.table_scales, steps)
     small = ratios[..., 1:]
     power = fit_slope(np.log(small.scale), np.log(small)).slope
-    theory = [
-        staircase.predict_staircase(stack_moments(batch), eta).exponents[:, 0] for eta in steps
-    ]
+    each = stack_moments(batch)
+    theory = [staircase.predict_staircase(each, eta).exponents[:, 0] for eta in steps]
     predicted = ("problem", "step_size"), torch.stack(theory, dim=-1)
     return xr.Dataset({"ratio": ratios, "measured": power, "predicted": predicted})
 

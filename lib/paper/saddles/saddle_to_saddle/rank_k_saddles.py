@@ -37,7 +37,6 @@ def run(config: RankKSaddles = RankKSaddles()) -> xr.Dataset:
     """Train all seeds at once and measure where they rest, plateaus 1 and 2.
 
     excess (seed, plateau)   : |L - level k|/level k at the slowest step; expected : as predicted.
-    rate (seed, saddle, mode) : escape rates, from the origin on.
     final (seed)             : (L - level 3)/L(0) at the last step.
     drops (seed)             : how many `find_drops` finds without knowing the levels.
     """
@@ -66,16 +65,11 @@ def run(config: RankKSaddles = RankKSaddles()) -> xr.Dataset:
     ]
     levels = predict_staircase(problem.moments(), config.step_size).levels[:, : rank + 1]
     stages, inner = find_stages(losses, levels, trajectory.steps), slice(1, rank)
-    return xr.Dataset(
-        {
-            "excess": (
-                ("seed", "plateau"),
-                abs(stages.plateau_losses[:, inner] / levels[:, inner] - 1),
-            ),
-            "expected": (("seed", "plateau"), expected),
-            "rate": (("seed", "saddle", "mode"), [t.rates.numpy() for t in theory]),
-            "final": ("seed", (losses[:, -1] - levels[:, -1]) / losses[:, 0]),
-            "drops": ("seed", [len(find_drops(c, trajectory.steps)[0]) for c in losses]),
-        },
-        {"plateau": range(1, rank)},
-    )
+    excess = abs(stages.plateau_losses[:, inner] / levels[:, inner] - 1)
+    variables = {
+        "excess": (("seed", "plateau"), excess),
+        "expected": (("seed", "plateau"), expected),
+        "final": ("seed", (losses[:, -1] - levels[:, -1]) / losses[:, 0]),
+        "drops": ("seed", [len(find_drops(c, trajectory.steps)[0]) for c in losses]),
+    }
+    return xr.Dataset(variables, {"plateau": range(1, rank)})
