@@ -20,5 +20,5 @@ def test_the_closed_loss_is_that_of_drawn_sequences_and_the_field_its_gradient()
     u = (torch.diag(spectrum / a) + 0.3 * draw(d, d)).requires_grad_()
     found = ((xi @ u * query).sum(-1) - (w * query).sum(-1)).square().mean() / 2
     loss = la.loss(u, spectrum, a)
-    assert float(found) == pytest.approx(float(loss), rel=0.03)
+    assert found.item() == pytest.approx(loss.item(), rel=0.03)
     torch.testing.assert_close(la.field(u, spectrum, a), -torch.autograd.grad(loss, u)[0])
