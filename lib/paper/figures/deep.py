@@ -51,19 +51,18 @@ def plot_escape_times(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
 def plot_rank_ratios(linear: xr.Dataset, relu: xr.Dataset) -> Figure:
     """sigma_2/sigma_1 of every layer at the escape against epsilon, all draws; dashed: slope 1."""
     figure, axes = plt.subplots(2, 3, sharex=True, sharey=True, figsize=(7.2, 4.4))
-    both = (linear.ratio.isel(schedule=0), "linear"), (relu.ratio, "ReLU")
-    for row, (ratio, name) in zip(axes, both, strict=True):
+    both = {"linear": linear.ratio.isel(schedule=0), "ReLU": relu.ratio}
+    for row, (name, ratio) in zip(axes, both.items(), strict=True):
         for ax, depth in zip(row, ratio.depth.values, strict=True):
             one = ratio.sel(depth=depth)
             for layer in reversed(range(depth)):
-                colour = COLOURS[1] if layer == 0 else COLOURS[0]
-                label = "$W_1$" if layer == 0 else "other layers" if layer == 1 else None
-                lines = ax.loglog(one.scale, one[..., layer].T, color=colour, linewidth=0.6)
-                lines[0].set_label(label)
+                lines = ax.loglog(one.scale, one[..., layer].T, linewidth=0.6)
+                plt.setp(lines, color=COLOURS[layer == 0])
+                if layer < 2:
+                    lines[0].set_label("other layers" if layer else "$W_1$")
             ax.loglog(one.scale, one.scale, "k--", linewidth=0.8)
             ax.text(0.03, 0.9, f"{name}, depth {depth}", transform=ax.transAxes, fontsize=8)
-            if name == "ReLU":
-                ax.set_xlabel(r"$\epsilon$")
+            axes[1, depth - 3].set_xlabel(r"$\epsilon$")
         row[0].set_ylabel(r"$\sigma_2 / \sigma_1$")
     axes[1, 2].legend(loc="lower right")
     return figure
@@ -73,10 +72,8 @@ def plot_directions(result: xr.Dataset, depth: int, draw: int) -> Figure:
     """Left: rank and direction of one draw against epsilon. Right: all exponents of directions."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3))
     one = result.sel(depth=depth, draw=draw)
-    ratio, angle = (
-        one.ratio.isel(schedule=0, layer=0),
-        np.degrees(np.arctan(one.angle.sel(side="input"))),
-    )
+    angle = np.degrees(np.arctan(one.angle.sel(side="input")))
+    ratio = one.ratio.isel(schedule=0, layer=0)
     axes[0].loglog(one.scale, ratio, "o-", color=COLOURS[0], label=r"$\sigma_2/\sigma_1$ of $W_1$")
     axes[0].loglog(one.scale, angle, "s-", color=COLOURS[1], label="angle of $W_1$, degrees")
     axes[0].set_xlabel(r"$\epsilon$")
@@ -85,10 +82,9 @@ def plot_directions(result: xr.Dataset, depth: int, draw: int) -> Figure:
     for colour, number in zip(COLOURS, result.depth.values, strict=False):
         at = result.sel(depth=number)
         for side, marker in (("input", "o"), ("output", "s")):
-            label = f"depth {number}" if side == "input" else None
-            power = at.early_power.sel(side=side)
-            options = {"color": colour, "fillstyle": "none", "markersize": 4, "label": label}
-            axes[1].plot(at.predicted, power, marker, linestyle="none", **options)
+            (points,) = axes[1].plot(at.predicted, at.early_power.sel(side=side), marker)
+            points.set(color=colour, fillstyle="none", markersize=4)
+        points.set_label(f"depth {number}")
     axes[1].set(xlabel="$1 - s_2/s_1$", ylabel="fitted exponent of the direction")
     axes[1].legend()
     return figure
@@ -100,17 +96,9 @@ def plot_pairs(result: xr.Dataset) -> Figure:
     top = float(result.alignment.max())
     ax.plot((0, top), (0, top), color="black", linewidth=0.8)
     for colour, depth in zip(COLOURS, result.depth.values, strict=False):
-        at = result.sel(depth=depth)
-        ax.errorbar(
-            at.alignment_predicted,
-            at.alignment,
-            5 * at.error,
-            fmt="o",
-            color=colour,
-            markersize=3,
-            linewidth=0.6,
-            label=f"depth {depth}",
-        )
+        at, label = result.sel(depth=depth), f"depth {depth}"
+        x, y = at.alignment_predicted, at.alignment
+        ax.errorbar(x, y, 5 * at.error, fmt="o", color=colour, ms=3, lw=0.6, label=label)
     ax.set(xlabel=r"$\frac{L}{2}(1 - g)$", ylabel="fitted exponent")
     ax.legend()
     return figure

@@ -16,23 +16,17 @@ def plot_momentum(result: xr.Dataset) -> Figure:
     (crosses). Right: relative errors of the times of the drops."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
     first = result.isel(escape=0)
-    left.plot(
-        first.plain_power.values.ravel(),
-        first.power_measured.values.ravel(),
-        "x",
-        color="0.6",
-        label=r"with $\log(1 + \eta s)$",
-    )
+    plain, measured = first.plain_power.values.ravel(), first.power_measured.values.ravel()
+    left.plot(plain, measured, "x", color="0.6", label=r"with $\log(1 + \eta s)$")
+    drops = range(1, 1 + result.sizes["escape"])
     for colour, marker, (kind, one) in zip(COLOURS, "os", result.groupby("kind"), strict=False):
-        style = {"color": colour, "fillstyle": "none", "linestyle": "none", "marker": marker}
-        left.plot(one.power.values.ravel(), one.power_measured.values.ravel(), label=kind, **style)
+        exponents = one.power.values.ravel(), one.power_measured.values.ravel()
+        left.plot(*exponents, marker, color=colour, fillstyle="none", label=kind)
         error = 100 * abs(one.pace_measured / one.pace - 1).max(["problem", "kind"])
         for line, beta in zip(("-", "--", ":"), error.momentum, strict=False):
-            drops = range(1, 1 + error.sizes["escape"])
             label = rf"{kind}, $\beta = {float(beta):g}$"
-            right.plot(
-                drops, error.sel(momentum=beta), **(style | {"linestyle": line}), label=label
-            )
+            (curve,) = right.plot(drops, error.sel(momentum=beta), marker + line, label=label)
+            curve.set(color=colour, fillstyle="none")
     left.plot([0, 1], [0, 1], color="black", linewidth=0.6)
     left.set(xlabel="predicted exponent", ylabel="fitted exponent")
     left.legend()
@@ -73,14 +67,12 @@ def plot_edge(result: xr.Dataset) -> Figure:
     for ax, height in zip(axes, (result.relative_step, least), strict=True):
         for label, (chosen, colour, marker) in kinds.items():
             x, y = (v.values[chosen.values] for v in (result.balanced, height))
-            ax.plot(
-                x, y, marker, color=colour, label=label, markersize=3, fillstyle="none", alpha=0.7
-            )
+            (points,) = ax.plot(x, y, marker, color=colour, label=label)
+            points.set(markersize=3, fillstyle="none", alpha=0.7)
         ax.axvline(2, color="black", linestyle=":", linewidth=0.8)
         ax.axvline(ON_ITS_WAY, color="0.6", linestyle=":", linewidth=0.8)
-        ax.set(
-            xlabel=r"$\eta\, a_{\max}$, layers balanced", xlim=(0.8, 8), xscale="log", yscale="log"
-        )
+        ax.set(xlabel=r"$\eta\, a_{\max}$, layers balanced", xlim=(0.8, 8))
+        ax.set(xscale="log", yscale="log")
         ax.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
         ax.minorticks_off()
     axes[0].set_ylabel(r"$\eta\, s_1$")

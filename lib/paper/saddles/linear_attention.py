@@ -21,7 +21,7 @@ from learning_dynamics.runtime import generator, normal
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from paper.claims import Evidence, claim
 
-__all__ = ["Config", "moments", "predict", "run"]
+__all__ = ["Config", "field", "loss", "moments", "predict", "run"]
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,38 @@ def moments(config: Config) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
     return spectrum, (1 + 1 / config.context) * spectrum**2 + spectrum / config.context
 
 
-def _step(
-    heads: tuple[Tensor, Tensor, Tensor], field: Tensor, eta: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def loss(
+    u: Float[Tensor, "*draws d d"], spectrum: Float[Tensor, " d"], a: Float[Tensor, " d"]
+) -> Float[Tensor, "*draws"]:
+    """L of the map U, for the `moments`."""
+    gained = (spectrum**2 * u.diagonal(dim1=-2, dim2=-1)).sum(-1)
+    return spectrum.sum() / 2 - gained + (a[:, None] * u**2 * spectrum).sum((-2, -1)) / 2
+
+
+def field(
+    u: Float[Tensor, "*draws d d"], spectrum: Float[Tensor, " d"], a: Float[Tensor, " d"]
+) -> Float[Tensor, "*draws d d"]:
+    """-dL/dU."""
+    return torch.diag(spectrum**2) - a[:, None] * u * spectrum
+
+
+Heads = tuple[Tensor, Tensor, Tensor]
+
+
+def _step(heads: Heads, field: Tensor, eta: float) -> Heads:
     """One step of v (draw, head, 1), k, q (draw, head, d) in the field -dL/dU (draw, d, d)."""
     v, k, q = heads
     right, left = q @ field.mT, k @ field
     return v + eta * (k * right).sum(-1, keepdim=True), k + eta * v * right, q + eta * v * left
 
 
-def _starts(config: Config) -> tuple[Tensor, Tensor, Tensor]:
-    sizes = (1, config.inputs, config.inputs)
-    draws = [
-        [
-            config.scale * normal(config.heads, size, generator=g, dtype=torch.float64)
-            for size in sizes
-        ]
-        for g in (generator("linear-attention", i) for i in range(config.draws))
-    ]
-    v, k, q = (torch.stack(part) for part in zip(*draws, strict=True))
-    return v, k, q
+def _starts(config: Config) -> Heads:
+    sources = [generator("linear-attention", i) for i in range(config.draws)]
+    v, k, q = (
+        torch.stack([normal(config.heads, m, generator=g, dtype=torch.float64) for g in sources])
+        for m in (1, config.inputs, config.inputs)
+    )
+    return config.scale * v, config.scale * k, config.scale * q
 
 
 def predict(config: Config) -> Float[Tensor, "draw drop"]:
@@ -102,34 +114,32 @@ def run(config: Config = Config()) -> xr.Dataset:
     plateau): loss, and rank of U, at the slowest step between two drops; measured, predicted (draw,
     drop): steps of the drops."""
     spectrum, a = moments(config)
-    heads, target, predicted = _starts(config), torch.diag(spectrum**2), predict(config)
+    heads, predicted = _starts(config), predict(config)
     losses, maps = [], []
     for step in range(int(1.2 * float(predicted.max()))):
         v, k, q = heads
         u = (v * k).mT @ q
         if step % config.every == 0:
-            gained = (spectrum**2 * u.diagonal(dim1=-2, dim2=-1)).sum(-1)
-            spent = (a[:, None] * u**2 * spectrum).sum((-2, -1)) / 2
-            losses.append(spectrum.sum() / 2 - gained + spent)
+            losses.append(loss(u, spectrum, a))
             maps.append(u)
-        heads = _step(heads, target - a[:, None] * u * spectrum, config.step_size)
-    loss, u = torch.stack(losses, -1), torch.stack(maps, 1)
-    steps = torch.arange(loss.shape[-1]) * config.every
+        heads = _step(heads, field(u, spectrum, a), config.step_size)
+    curve, u = torch.stack(losses, -1), torch.stack(maps, 1)
+    steps = torch.arange(curve.shape[-1]) * config.every
     drops = spectrum**3 / a / 2
     level = spectrum.sum() / 2 - torch.cat([torch.zeros_like(drops[:1]), drops.cumsum(0)])
     middle = ((level[1:] + level[:-1]) / 2).expand(config.draws, -1)
-    measured = crossing_steps(loss, middle, steps)
-    speed = loss.diff(dim=-1).abs()
+    measured = crossing_steps(curve, middle, steps)
+    speed = curve.diff(dim=-1).abs()
     at, rank = [], []
     for m in range(1, config.inputs):
         inside = (steps[1:] > measured[:, m - 1 : m]) & (steps[1:] < measured[:, m : m + 1])
         slow = torch.where(inside, speed, torch.inf).argmin(-1, keepdim=True)
-        at.append(loss.gather(1, slow)[:, 0])
+        at.append(curve.gather(1, slow)[:, 0])
         values = torch.linalg.svdvals(u[torch.arange(config.draws), slow[:, 0]])
         rank.append((values > 0.05 * values[:, :1]).sum(-1))
     return xr.Dataset(
         {
-            "loss": (("draw", "step"), loss),
+            "loss": (("draw", "step"), curve),
             "level": ("rank", level),
             "at": (("draw", "plateau"), torch.stack(at, -1)),
             "rank_of_u": (("draw", "plateau"), torch.stack(rank, -1)),

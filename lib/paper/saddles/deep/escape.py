@@ -5,13 +5,14 @@ they run side by side. What is long and smooth is followed as a flow (`flow_unti
 steps of gradient descent.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from scipy.optimize import brentq
 from torch import Tensor
 
 from learning_dynamics.problems import Problem, random_orthogonal
@@ -26,13 +27,13 @@ from learning_dynamics.saddles.deep_nets import (
     rank_ratios,
 )
 from paper.claims import Evidence, claim
-from paper.fits import fit_slope
 from paper.records import read_record
 
 __all__ = [
     "Config",
     "Draw",
     "alone",
+    "by_scale",
     "direction",
     "draw",
     "escape_time",
@@ -44,7 +45,6 @@ __all__ = [
     "relu",
     "run",
     "scaled_steps",
-    "slope",
     "stacked",
 ]
 
@@ -80,9 +80,9 @@ class Config:
 
 @dataclass(frozen=True)
 class Draw:
-    """One problem and one start of scale 1, padded with zeros.
+    """One problem and one start of scale 1, padded with zeros; or several, the run in front.
 
-    s : singular values of Sigma_yx; left, right : its leading two singular vectors, as rows.
+    s : two largest singular values of Sigma_yx; left, right : their singular vectors, as rows.
     scale : s_1/(v' Sigma_xx v), where the leading direction alone would come to rest.
     step : eta s_1 scale^((L-2)/L), from 0.05 to 0.6.
     """
@@ -128,21 +128,18 @@ def draw(depth: int, index: int, narrowest: int = 2) -> Draw:
     problem = Problem(_padded(inputs, MOST, SAMPLES), _padded(targets, MOST, SAMPLES))
     start = initialise_deep((m0, *hidden, m2), 1.0, [g])
     sizes = (MOST, *[WIDEST] * (depth - 1), MOST)
+    shapes = zip(sizes[1:], sizes[:-1], strict=True)
     v = right[:, 0]
     scale = s[0] / (v @ (basis * spectrum) @ basis.mT @ v)
     return Draw(
         problem,
-        tuple(_padded(w[0], *shape) for w, shape in zip(start, _pairs(sizes), strict=True)),
-        s,
+        tuple(_padded(w[0], *shape) for w, shape in zip(start, shapes, strict=True)),
+        s[:2],
         _padded(left[:, :2].mT, 2, MOST),
         _padded(right[:, :2].mT, 2, MOST),
         scale,
         0.05 * 12 ** uniform(1)[0],
     )
-
-
-def _pairs(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    return list(zip(sizes[1:], sizes[:-1], strict=True))
 
 
 def leading_direction(
@@ -162,19 +159,31 @@ def leading_direction(
     return torch.stack(second, -1), torch.stack(whole, -1)
 
 
-def stacked(draws: list[Draw], scales: tuple[float, ...]):
-    """Weights and problem of all draws at all scales, run = draw * len(scales) + scale."""
-    many = len(scales)
+def stacked(draws: list[Draw], scales: Sequence[float]) -> Draw:
+    """All draws at all scales, run = draw * len(scales) + scale."""
+
+    def rows(parts: Iterable[Tensor]) -> Tensor:
+        return torch.stack(list(parts)).repeat_interleave(len(scales), 0)
+
     factor = torch.tensor(scales, dtype=torch.float64).repeat(len(draws))[:, None, None]
     layers = zip(*(d.start for d in draws), strict=True)
-    weights = tuple(factor * torch.stack(w).repeat_interleave(many, 0) for w in layers)
+    return Draw(
+        Problem(*(rows(getattr(d.problem, n) for d in draws) for n in ("inputs", "targets"))),
+        tuple(factor * rows(w) for w in layers),
+        *(rows(getattr(d, n) for d in draws) for n in ("s", "left", "right", "scale", "step")),
+    )
 
-    def many_of(owners: list, name: str) -> Tensor:
-        return torch.stack([getattr(o, name) for o in owners]).repeat_interleave(many, 0)
 
-    inputs, targets = (many_of([d.problem for d in draws], n) for n in ("inputs", "targets"))
-    rest = [many_of(draws, n) for n in ("left", "right", "scale", "step")]
-    return weights, Problem(inputs, targets), rest
+def by_scale(values: Tensor, scales: Sequence[float], *dims: str) -> tuple[tuple[str, ...], Tensor]:
+    """A variable (draw, scale, ...) of the runs of `stacked`."""
+    return ("draw", "scale", *dims), values.unflatten(0, (-1, len(scales)))
+
+
+def _ratios(weights: tuple[Tensor, ...], config: Config) -> tuple[tuple[str, ...], Tensor]:
+    """sigma_2/sigma_1 (draw, scale, layer), NaN above L."""
+    missing = (0, max(config.depths) - len(weights))
+    ratios = torch.nn.functional.pad(rank_ratios(weights), missing, value=torch.nan)
+    return by_scale(ratios, config.scales, "layer")
 
 
 def run(config: Config = Config()) -> xr.Dataset:
@@ -195,22 +204,20 @@ def run(config: Config = Config()) -> xr.Dataset:
     because |W| counts what lies beside the first direction: p/2 log(1 + angle^2), from the first
     to the last scale, per log epsilon.
     """
-    parts = []
+    parts, scales = [], config.scales
     for depth in config.depths:
-        draws = [draw(depth, i) for i in range(config.draws)]
-        grid = len(draws), len(config.scales)
-        weights, problem, (left, right, scale, step) = stacked(draws, config.scales)
-        s = torch.stack([d.s[:2] for d in draws])
-        a = scale ** (1 / depth)
-        eta = step / s[:, 0].repeat_interleave(grid[1]) / a ** (depth - 2)
-        weights, time = flow_until(weights, problem, config.early ** (1 / depth))
-        early, angle = leading_direction(weights, left, right)
+        many = stacked([draw(depth, i) for i in range(config.draws)], config.scales)
+        problem, s, sides = many.problem, many.s, (many.left, many.right)
+        a = many.scale ** (1 / depth)
+        eta = many.step / s[:, 0] / a ** (depth - 2)
+        weights, time = flow_until(many.start, problem, config.early ** (1 / depth))
+        early, angle = leading_direction(weights, *sides)
         # In steps from where one changes the weights by 3 %, or 1 % of the map is learned.
-        switch = (0.03 / step) ** (1 / (depth - 2))
+        switch = (0.03 / many.step) ** (1 / (depth - 2))
         switch = a * switch.clamp_max(0.01 ** (1 / depth))
         weights, more = flow_until(weights, problem, switch)
         initial = 0.5 * problem.targets.square().sum(1).mean(1)
-        gain = 0.5 * s[:, 0].repeat_interleave(grid[1]) * scale
+        gain = 0.5 * s[:, 0] * many.scale
         found = []
         for schedule in SCHEDULES:
             track = layerwise_descent(
@@ -224,36 +231,30 @@ def run(config: Config = Config()) -> xr.Dataset:
             )
             if int(track.stopped_at.min()) < 1:
                 raise ValueError(f"escaped = {config.escaped}: not passed in 1 to 2000 sweeps")
-            ratios = rank_ratios(track.final).reshape(*grid, depth)
-            ratios = torch.nn.functional.pad(
-                ratios, (0, max(config.depths) - depth), value=torch.nan
-            )
-            both = ("draw", "scale")
             variables = {
-                "ratio": ((*both, "layer"), ratios),
-                "size": (both, layer_size(track.final).reshape(grid)),
-                "late": (
-                    (*both, "side"),
-                    leading_direction(track.final, left, right)[0].reshape(*grid, 2),
-                ),
-                "sweeps": (both, ((time + more) / eta + track.stopped_at).reshape(grid)),
+                "ratio": _ratios(track.final, config),
+                "size": by_scale(layer_size(track.final), scales),
+                "late": by_scale(leading_direction(track.final, *sides)[0], scales, "side"),
+                "sweeps": by_scale((time + more) / eta + track.stopped_at, scales),
             }
-            found.append(xr.Dataset(variables))
-        one = xr.concat(found, "schedule").assign_coords(schedule=list(SCHEDULES))
-        one["early"] = (*both, "side"), early.reshape(*grid, 2)
-        one["angle"] = (*both, "side"), angle.reshape(*grid, 2)
-        one["step"] = "draw", step[:: grid[1]]
-        one["predicted"] = "draw", 1 - s[:, 1] / s[:, 0]
-        parts.append(one)
+            found.append(xr.Dataset(variables, {"schedule": schedule}))
+        parts.append(
+            xr.concat(found, "schedule").assign(
+                early=by_scale(early, scales, "side"),
+                angle=by_scale(angle, scales, "side"),
+                step=("draw", many.step[:: len(scales)]),
+                predicted=("draw", 1 - (s[:, 1] / s[:, 0])[:: len(scales)]),
+            )
+        )
     result = xr.concat(parts, "depth").assign_coords(
-        depth=list(config.depths), scale=list(config.scales), side=["input", "output"]
+        depth=list(config.depths), scale=list(scales), side=["input", "output"]
     )
     index = np.arange(config.draws)
     result["tied"] = "draw", (index % 5 == 4).astype(int)
     result["turns"] = "draw", (index % 3 == 0).astype(int)
     x = np.log(result.scale)
-    result["early_power"] = fit_slope(x, np.log(result.early)).slope
-    result["time_power"] = fit_slope(x, np.log(result.sweeps)).slope
+    result["early_power"] = power(x, result.early)
+    result["time_power"] = power(x, result.sweeps)
     beside = np.log1p(result.angle[..., [0, -1], :] ** 2).diff("scale").squeeze("scale")
     result["error"] = abs(0.5 * result.predicted * beside / (x[-1] - x[0]))
     for name in ("late", "ratio"):
@@ -262,19 +263,10 @@ def run(config: Config = Config()) -> xr.Dataset:
     return result
 
 
-def slope(x: xr.DataArray, y: xr.DataArray) -> xr.DataArray:
-    """Slope of y on x along `scale`, for x that differ from fit to fit."""
-    return xr.cov(x, y, "scale") / x.var("scale", ddof=1)
-
-
 def power(x: xr.DataArray, y: xr.DataArray) -> xr.DataArray:
-    """Slope of log y on x along `scale`."""
-    return slope(x, xr.apply_ufunc(np.log, y))
-
-
-def _left(log_time: float, part: Tensor, rate: Tensor) -> float:
-    """Share of the error left after a time, less one half."""
-    return float((part * (-2 * rate * np.exp(log_time)).exp()).sum() / part.sum()) - 0.5
+    """Slope of log y on x along `scale`, for x that may differ from fit to fit."""
+    dx = x - x.mean("scale")
+    return (dx * xr.apply_ufunc(np.log, y)).sum("scale", skipna=False) / (dx**2).sum("scale")
 
 
 def alone(config: Config = Config()) -> xr.Dataset:
@@ -285,37 +277,35 @@ def alone(config: Config = Config()) -> xr.Dataset:
     """
     parts = []
     for depth in config.depths:
-        rows = []
-        for i in range(config.draws):
-            one = draw(depth, i)
-            moments = one.problem.moments()
-            best = moments.yx @ torch.linalg.pinv(moments.xx)
-            lam, basis = torch.linalg.eigh(moments.xx)
-            for scale in config.alone:
-                weights = tuple(scale * w for w in one.start)
-                above = weights[1]
-                for w in weights[2:]:
-                    above = w @ above
-                u, a, _ = torch.linalg.svd(above)
-                start = best - above @ weights[0]
-                end = limit_of_first_layer(weights, moments)
-                # Component (i, j) of the error decays as exp(-a_i^2 lambda_j t).
-                part = (u.mT @ start @ basis).square() * lam
-                rate = a.square()[:, None] * lam
-                part = torch.where(rate > 1e-9 * rate.max(), part, 0.0)
-                middle = -float(rate.max().log())
-                found = brentq(_left, middle - 10, middle + 40, (part, rate), 1e-10)
-                rows.append((float(rank_ratios((end[None],))), float(np.exp(found))))
-        grid = config.draws, len(config.alone)
-        ratio, time = np.array(rows).T.reshape(2, *grid)
-        dims = ("draw", "scale")
-        parts.append(xr.Dataset({"ratio": (dims, ratio), "time": (dims, time)}))
-    coords = {"depth": list(config.depths), "scale": list(config.alone)}
+        many = stacked([draw(depth, i) for i in range(config.draws)], config.alone)
+        moments = many.problem.moments()
+        end = limit_of_first_layer(many.start, moments)
+        above = reduce(lambda below, w: w @ below, many.start[1:])
+        u, a, _ = torch.linalg.svd(above)
+        lam, basis = torch.linalg.eigh(moments.xx)
+        error = moments.yx @ torch.linalg.pinv(moments.xx) - above @ many.start[0]
+        # Component (i, j) of the error decays as exp(-a_i^2 lambda_j t).
+        part = (u.mT @ error @ basis).square() * lam[:, None]
+        rate = a.square()[..., None] * lam[:, None]
+        fastest = rate.amax((1, 2), keepdim=True)
+        part = torch.where(rate > 1e-9 * fastest, part, 0.0)
+        low, high = -fastest.log() - 10, -fastest.log() + 40
+        for _ in range(60):  # bisection for the logarithm of the time
+            middle = (low + high) / 2
+            left = (part * (-2 * rate * middle.exp()).exp()).sum((1, 2), keepdim=True)
+            early = left > part.sum((1, 2), keepdim=True) / 2
+            low, high = torch.where(early, middle, low), torch.where(early, high, middle)
+        variables = {"ratio": rank_ratios((end,))[:, 0], "time": low.exp()[:, 0, 0]}
+        parts.append(xr.Dataset({n: by_scale(v, config.alone) for n, v in variables.items()}))
+    return _with_powers(parts, config.depths, config.alone)
+
+
+def _with_powers(parts: list[xr.Dataset], depths: tuple, scales: tuple) -> xr.Dataset:
+    """All depths, with the powers of epsilon in `ratio` and `time`."""
+    coords = {"depth": list(depths), "scale": list(scales)}
     result = xr.concat(parts, "depth").assign_coords(coords)
     x = np.log(result.scale)
-    for name in ("ratio", "time"):
-        result[f"{name}_power"] = fit_slope(x, np.log(result[name])).slope
-    return result
+    return result.assign({f"{n}_power": power(x, result[n]) for n in ("ratio", "time")})
 
 
 def scaled_steps(config: Config = Config()) -> xr.Dataset:
@@ -329,19 +319,18 @@ def scaled_steps(config: Config = Config()) -> xr.Dataset:
     for depth in config.depths:
         # Draws with a tie have nothing to tell apart.
         draws = [draw(depth, i) for i in range(2 * count) if i % 5 < 4][:count]
-        weights, problem, (left, right, *_) = stacked(draws, config.scales[-1:])
-        s = torch.stack([d.s[:2] for d in draws])
+        many = stacked(draws, config.scales[-1:])
+        weights, s = many.start, many.s
         goal, astray, sizes = config.early ** (1 / depth), [], []
         while float(layer_size(weights).min()) < goal:
             size = layer_size(weights)
             moving = (size < goal).double() + 1e-12  # a run at its goal stays there
             eta = moving * h / s[:, 0] / size ** (depth - 2)
-            track = layerwise_descent(
-                weights, problem, step_size=eta, sweeps=1, schedule="simultaneous"
-            )
-            weights = track.final
+            weights = layerwise_descent(
+                weights, many.problem, step_size=eta, sweeps=1, schedule="simultaneous"
+            ).final
             sizes.append(layer_size(weights).log())
-            astray.append(leading_direction(weights, left, right)[0][:, 0].log())
+            astray.append(leading_direction(weights, many.left, many.right)[0][:, 0].log())
         x, y = torch.stack(sizes), torch.stack(astray)
         # The last three decades, where the layers have become rank one.
         late = (x > x[-1] - 3 * np.log(10)).double()
@@ -365,22 +354,13 @@ def relu(config: Config = Config()) -> xr.Dataset:
     """
     parts = []
     for depth in config.depths:
-        draws = [draw(depth, i, narrowest=6) for i in range(config.relu)]
-        grid = len(draws), len(config.scales)
-        weights, problem, _ = stacked(draws, config.scales)
+        many = stacked([draw(depth, i, 6) for i in range(config.relu)], config.scales)
         size = 1e-4 ** (1 / depth)
         # Kinks bend the flow anyway: it is followed less finely.
-        weights, time = flow_until(weights, problem, size, activation="relu", fineness=0.3)
-        ratio = rank_ratios(weights).reshape(*grid, depth)
-        ratio = torch.nn.functional.pad(ratio, (0, max(config.depths) - depth), value=torch.nan)
-        dims = ("draw", "scale")
-        variables = {"ratio": ((*dims, "layer"), ratio), "time": (dims, time.reshape(grid))}
-        parts.append(xr.Dataset(variables))
-    coords = {"depth": list(config.depths), "scale": list(config.scales)}
-    result = xr.concat(parts, "depth").assign_coords(coords)
-    for name in ("ratio", "time"):
-        result[f"{name}_power"] = fit_slope(np.log(result.scale), np.log(result[name])).slope
-    return result
+        weights, time = flow_until(many.start, many.problem, size, activation="relu", fineness=0.3)
+        lasted = by_scale(time, config.scales)
+        parts.append(xr.Dataset({"ratio": _ratios(weights, config), "time": lasted}))
+    return _with_powers(parts, config.depths, config.scales)
 
 
 def recorded(config: Config = Config()) -> xr.Dataset:

@@ -4,7 +4,9 @@ The unit of Arata's thesis is a row of W_l with a column of W_{l+1}. With A and 
 the held matrices above and below, the pair is a two-layer net with the map A W_{l+1} W_l B.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from learning_dynamics.saddles.deep_nets import (
 from paper.claims import Evidence, claim
 from paper.records import read_record, write_record
 from paper.saddles.deep import escape
-from paper.saddles.deep.escape import Draw, draw, leading_direction, power, slope, stacked
+from paper.saddles.deep.escape import by_scale, draw, leading_direction, power, stacked
 
 __all__ = ["Config", "main", "pairs_in_turn", "pairwise", "recorded", "run"]
 
@@ -41,17 +43,9 @@ class Config:
         return replace(self, draws=5, turns=(1, self.turns[1], 3))
 
 
-def _share(s: Tensor, mode: int, h: float) -> float:
-    """g of a mode (from 0): its growth per step, in units of the first mode's."""
-    return float(np.log1p(h * float(s[mode] / s[0])) / np.log1p(h))
-
-
-def _product(weights: list[Tensor], size: int) -> Tensor:
-    """W_k ... W_1, the identity of the given size if there is none."""
-    out = torch.eye(size, dtype=torch.float64)
-    for w in weights:
-        out = w @ out
-    return out
+def _product(weights: Sequence[Tensor], size: int) -> Tensor:
+    """W_k ... W_1 of every run, the identity of the given size if there is none."""
+    return reduce(lambda below, w: w @ below, weights, torch.eye(size, dtype=torch.float64))
 
 
 def run(config: Config = Config()) -> xr.Dataset:
@@ -60,75 +54,64 @@ def run(config: Config = Config()) -> xr.Dataset:
     Dimensions depth, draw (and scale). alignment, alignment_predicted : power of epsilon in
     sigma_2/sigma_1, the mean of the two matrices, and (L/2)(1 - g) with g from the singular values
     s_1 > s_2 of A' Sigma_yx B'; length : steps times log(1 + eta s_1) per log(1/epsilon),
-    length_predicted : L/2. grown : power of 1/epsilon by which the pair grows. error : of the
-    alignment, (L/2) d growth^-d with d = g - g_3, from the third mode behind the second.
+    length_predicted : L/2. error : of the alignment, (L/2) d growth^-d with d = g - g_3, from the
+    third mode behind the second.
     """
     parts = []
     for depth in config.depths:
-        rows: dict[int, dict[str, float]] = {}
-        for low in range(depth - 1):
-            index = range(low, config.draws, depth - 1)
-            draws = [draw(depth, i) for i in index]
-            rows |= dict(zip(index, _train(draws, depth, low, config), strict=True))
-        ordered = [rows[i] for i in range(config.draws)]
-        parts.append(xr.Dataset({n: ("draw", [r[n] for r in ordered]) for n in ordered[0]}))
+        pairs = [_train(depth, low, config) for low in range(depth - 1)]
+        parts.append(xr.concat(pairs, "draw").sortby("draw").drop_vars("draw"))
     return xr.concat(parts, "depth").assign_coords(depth=list(config.depths))
 
 
-def _train(draws: list[Draw], depth: int, low: int, config: Config) -> list[dict[str, float]]:
-    """The layers `low` and `low` + 1 of some draws of one depth."""
+def _train(depth: int, low: int, config: Config) -> xr.Dataset:
+    """The layers `low` and `low` + 1 of every (depth - 1)-th draw."""
     scales = tuple(float(f) ** (-2 / depth) for f in config.growth)
     many, unit = len(scales), torch.tensor(scales, dtype=torch.float64)
-    weights, problem, (*_, step) = stacked(draws, scales)
-    rates, goals = [], []
-    for one in draws:
-        moments = one.problem.moments()
-        below = _product(list(one.start[:low]), len(moments.xx))
-        above = _product(list(one.start[low + 2 :]), one.start[low + 1].shape[0])
-        u, s, v = torch.linalg.svd(above.mT @ moments.yx @ below.mT)
-        seen, moved = below.mT @ v[0], above @ u[:, 0]
-        gain = 0.5 * s[0] ** 2 / (moved @ moved) / (seen @ moments.xx @ seen)
-        rates.append(s)
-        goals.append(0.5 * moments.yy.trace() - config.escaped * gain)
-    first = torch.stack([s[0] for s in rates]).repeat_interleave(many)
+    index = range(low, config.draws, depth - 1)
+    draws = [draw(depth, i) for i in index]
+    one, all_runs = stacked(draws, (1.0,)), stacked(draws, scales)
+    moments, h = one.problem.moments(), one.step
+    below = _product(one.start[:low], moments.xx.shape[-1])
+    above = _product(one.start[low + 2 :], one.start[low + 1].shape[1])
+    u, s, v = torch.linalg.svd(above.mT @ moments.yx @ below.mT)
+    seen, moved = below.mT @ v[:, 0, :, None], above @ u[..., :1]
+    weight = (seen.mT @ moments.xx @ seen)[:, 0, 0] * moved.square().sum((1, 2))
+    gain = 0.5 * s[:, 0] ** 2 / weight
+    goal = 0.5 * moments.yy.diagonal(dim1=1, dim2=2).sum(1) - config.escaped * gain
+    eta = all_runs.step / s[:, 0].repeat_interleave(many)
     track = layerwise_descent(
-        weights,
-        problem,
-        step_size=step / first / unit.repeat(len(draws)) ** (depth - 2),
+        all_runs.start,
+        all_runs.problem,
+        step_size=eta / unit.repeat(len(draws)) ** (depth - 2),
         sweeps=4000,
         schedule="simultaneous",
         layers=(low, low + 1),
-        stop_loss=torch.stack(goals).repeat_interleave(many),
+        stop_loss=goal.repeat_interleave(many),
         record_at=torch.arange(0, 4001, 50),
     )
     if int(track.stopped_at.min()) < 1:
         raise ValueError(f"escaped = {config.escaped}: not passed in 4000 steps")
     pair = track.final[low : low + 2]
 
-    def array(values: Tensor) -> xr.DataArray:
-        return xr.DataArray(values.reshape(len(draws), many).numpy(), dims=("draw", "scale"))
+    def slope(x: Tensor, y: Tensor) -> Tensor:
+        """Of y on x over the scales of each draw."""
+        x, y = x.reshape(-1, many), y.reshape(-1, many)
+        dx = x - x.mean(1, keepdim=True)
+        return (dx * y).sum(1) / dx.square().sum(1)
 
     # Steps are finite: runs stop at slightly different sizes, which are divided out.
-    small = -unit.log().repeat(len(draws))
-    grown = array(layer_size(pair).log() + small)
-    aligned = -slope(grown, array(rank_ratios(pair).log().mean(1)))
-    steps = slope(grown, array(track.stopped_at.double()))
-    total = slope(array(small), grown)
-    found = []
-    for i, (one, s) in enumerate(zip(draws, rates, strict=True)):
-        h = float(one.step)
-        lag = _share(s, 1, h) - _share(s, 2, h)
-        found.append(
-            {
-                "alignment": depth / 2 * float(aligned[i]),
-                "alignment_predicted": depth / 2 * (1 - _share(s, 1, h)),
-                "length": depth / 2 * float(steps[i]) * float(np.log1p(h)),
-                "length_predicted": depth / 2,
-                "grown": float(total[i]),
-                "error": depth / 2 * lag * config.growth[0] ** -lag,
-            }
-        )
-    return found
+    grown = layer_size(pair).log() - unit.log().repeat(len(draws))
+    g = torch.log1p(h[:, None] * s / s[:, :1]) / torch.log1p(h)[:, None]  # growth over mode 1's
+    lag = g[:, 1] - g[:, 2]
+    variables = {
+        "alignment": -depth / 2 * slope(grown, rank_ratios(pair).log().mean(1)),
+        "alignment_predicted": depth / 2 * (1 - g[:, 1]),
+        "length": depth / 2 * slope(grown, track.stopped_at.double()) * torch.log1p(h),
+        "length_predicted": torch.full_like(h, depth / 2),
+        "error": depth / 2 * lag * config.growth[0] ** -lag,
+    }
+    return xr.Dataset({n: ("draw", v) for n, v in variables.items()}, {"draw": list(index)})
 
 
 def pairs_in_turn(config: Config = Config()) -> xr.Dataset:
@@ -140,12 +123,12 @@ def pairs_in_turn(config: Config = Config()) -> xr.Dataset:
     count, scales, block = config.turns
     # Inputs that do not turn the direction, and no tie.
     draws = [draw(3, i) for i in range(4 * count) if i % 3 and i % 5 < 4][:count]
-    weights, problem, (left, right, scale, step) = stacked(draws, scales)
-    s = torch.stack([d.s[:2] for d in draws]).repeat_interleave(len(scales), 0)
-    small = (1e-3 * scale) ** (1 / 3)
-    weights, _ = flow_until(weights, problem, small, speeds=(1, 2, 1))
-    eta = step / s[:, 0] / scale ** (1 / 3)
-    goal = 0.5 * problem.targets.square().sum(1).mean(1) - 0.5 * config.escaped * s[:, 0] * scale
+    many = stacked(draws, scales)
+    problem, s = many.problem, many.s
+    small = (1e-3 * many.scale) ** (1 / 3)
+    weights, _ = flow_until(many.start, problem, small, speeds=(1, 2, 1))
+    eta, gain = many.step / s[:, 0] / many.scale ** (1 / 3), 0.5 * s[:, 0] * many.scale
+    goal = 0.5 * problem.targets.square().sum(1).mean(1) - config.escaped * gain
     for turn in range(4000):
         done = layerwise_descent(
             weights,
@@ -160,23 +143,17 @@ def pairs_in_turn(config: Config = Config()) -> xr.Dataset:
         weights = done.final
         if bool((done.stopped_at == 0).all()):
             break
-    grid = len(draws), len(scales)
-    coords = {"draw": range(grid[0]), "scale": list(scales)}
-
-    def array(values: Tensor, *dims: str) -> xr.DataArray:
-        return xr.DataArray(
-            values.reshape(*grid, *values.shape[1:]), coords, ("draw", "scale", *dims)
-        )
-
-    x = np.log(array(layer_size(weights)).scale) - np.log(array(layer_size(weights)))
-    astray = array(leading_direction(weights, left, right)[0][:, 0])
-    return xr.Dataset(
+    side = leading_direction(weights, many.left, many.right)[0][:, 0]
+    end = xr.Dataset(
         {
-            "ratio_power": power(x, array(rank_ratios(weights), "layer")),
-            "astray_power": power(x, astray),
-            "predicted": ("draw", 1 - (s[:, 1] / s[:, 0])[:: grid[1]]),
+            "size": by_scale(layer_size(weights), scales),
+            "ratio": by_scale(rank_ratios(weights), scales, "layer"),
+            "astray": by_scale(side, scales),
         }
     )
+    x = xr.DataArray(np.log(scales), dims="scale") - np.log(end["size"])
+    powers = {f"{name}_power": power(x, end[name]) for name in ("ratio", "astray")}
+    return xr.Dataset(powers | {"predicted": ("draw", 1 - (s[:, 1] / s[:, 0])[:: len(scales)])})
 
 
 def recorded(config: Config = Config()) -> xr.Dataset:

@@ -6,7 +6,7 @@ so that log |w+-| can be followed from any initial scale, far below the smallest
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from paper.claims import Evidence
 
 __all__ = [
     "PUBLISHED_TIMES",
-    "DiagonalRun",
     "Jumps",
     "descend_in_logarithms",
     "jumps",
@@ -35,8 +34,7 @@ __all__ = [
 PUBLISHED_TIMES = (0.1930, 0.6002, 3.4574)
 
 
-@dataclass(frozen=True)
-class Jumps:
+class Jumps(NamedTuple):
     """What theory predicts: times (jumps,) in units of log(1/alpha), maps (jumps + 1, d) rested
     on, losses (jumps + 1,) there."""
 
@@ -50,13 +48,13 @@ def _loss(moments: Moments, beta: Tensor) -> Tensor:
     return 0.5 * inner
 
 
-def jumps(moments: Moments, step_size: float | None = None, most: int = 20) -> Jumps:
+def jumps(moments: Moments, step_size: float | None = None) -> Jumps:
     """Jump times, saddles and losses of the diagonal net as alpha -> 0 (recursion of pesme2023).
 
     log |w+-| = -p+- log(1/alpha): both exponents begin at 1 and move at the rates of w+- (with
     finite steps log(1 -+ eta g)/eta) while g is constant. Where one reaches 0 the coordinate
     becomes active, beta moves to the least loss with the signs that the active w+- allow, and
-    so on until g = 0. step_size : eta, None for gradient flow. Output dimension 1.
+    so on until g = 0, at most 20 times. step_size : eta, None for the flow. Output dimension 1.
     """
     h, target = moments.xx.numpy(), moments.yx[0].numpy()
     d = len(target)
@@ -64,15 +62,13 @@ def jumps(moments: Moments, step_size: float | None = None, most: int = 20) -> J
     beta, now = np.zeros(d), 0.0
     times, maps = [], [beta]
     root = np.linalg.cholesky(h)
-    for _ in range(most):
+    for _ in range(20):
         g = h @ beta - target
         g[np.abs(g) <= 1e-9 * np.abs(target).max()] = 0
         if not g.any():
             break
         rates = finite_step_rate(torch.from_numpy(np.stack([-g, g])), step_size).numpy()
-        with np.errstate(divide="ignore"):
-            waits = np.where(rates > 0, p / np.where(rates > 0, rates, 1), np.inf)
-        wait = waits.min()
+        wait = np.min(p[rates > 0] / rates[rates > 0])
         now += wait
         p = p - rates * wait
         p[np.abs(p) < 1e-9] = 0
@@ -87,21 +83,12 @@ def jumps(moments: Moments, step_size: float | None = None, most: int = 20) -> J
     return Jumps(torch.tensor(times), b, _loss(moments, b))
 
 
-@dataclass(frozen=True)
-class DiagonalRun:
-    """Gradient descent of the diagonal net from several scales: losses (scales, steps + 1),
-    maps (scales, steps + 1, d)."""
-
-    losses: Float[Tensor, "scales records"]
-    maps: Float[Tensor, "scales records coordinate"]
-
-
 def descend_in_logarithms(
     moments: Moments, log_scales: Sequence[float], *, step_size: float, steps: int
-) -> DiagonalRun:
-    """Exact gradient descent from u = sqrt(2) alpha, v = 0, for log(1/alpha) in `log_scales`.
+) -> tuple[Float[Tensor, "scales records"], Float[Tensor, "scales records coordinate"]]:
+    """Losses and maps beta of exact gradient descent from u = sqrt(2) alpha, v = 0, at every step.
 
-    step_size : eta with eta |g| < 1 along the run, else ValueError.
+    log_scales : log(1/alpha). step_size : eta with eta |g| < 1 along the run, else ValueError.
     """
     check_positive("step_size", step_size)
     h, target = moments.xx.numpy(), moments.yx[0].numpy()
@@ -117,11 +104,11 @@ def descend_in_logarithms(
         log_plus += np.log1p(-move)
         log_minus += np.log1p(move)
     b = torch.from_numpy(maps).transpose(0, 1)
-    return DiagonalRun(_loss(moments, b.reshape(-1, len(target))).reshape(b.shape[:2]), b)
+    return _loss(moments, b.reshape(-1, len(target))).reshape(b.shape[:2]), b
 
 
 def measured_times(
-    log_scales: tuple[float, float] = (80.0, 160.0), *, step_size: float = 0.02
+    log_scales: tuple[float, float] = (80.0, 120.0), *, step_size: float = 0.02
 ) -> tuple[Float[Tensor, " jumps"], Float[Tensor, " jumps"]]:
     """Slope of the half-drop times in log(1/alpha) between two scales; the prediction.
 
@@ -130,10 +117,9 @@ def measured_times(
     moments = diagonal_pair().moments()
     predicted = jumps(moments, step_size)
     steps = round((float(predicted.times[-1]) + 0.3) * max(log_scales) / step_size)
-    run = descend_in_logarithms(moments, log_scales, step_size=step_size, steps=steps)
+    losses, _ = descend_in_logarithms(moments, log_scales, step_size=step_size, steps=steps)
     half = (predicted.losses[1:] + predicted.losses[:-1]) / 2
-    records = torch.arange(run.losses.shape[1])
-    times = step_size * crossing_steps(run.losses, half.expand(len(run.losses), -1), records)
+    times = step_size * crossing_steps(losses, half.expand(2, -1), torch.arange(losses.shape[1]))
     return (times[1] - times[0]) / (log_scales[1] - log_scales[0]), predicted.times
 
 
@@ -141,10 +127,9 @@ def measure(*, quick: bool = False) -> Evidence:
     """`saddles/diagonal-net`: three jump times of the recursion against the published ones.
 
     run, run_predicted: the times of gradient descent at a finite step size, and the recursion
-    with finite-step rates. woken: the map after each jump (active coordinates), flattened.
+    with finite-step rates. maps, losses: after each jump, flattened.
     """
-    moments = diagonal_pair().moments()
-    flow = jumps(moments)
+    flow = jumps(diagonal_pair().moments())
     run, predicted = measured_times((80.0, 120.0) if quick else (150.0, 450.0))
     return Evidence(
         measured=flow.times.tolist(),

@@ -5,9 +5,9 @@ twice our loss, so that their step size is half of ours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
+import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,8 +29,9 @@ from paper.claims import Evidence
 
 __all__ = [
     "FIVE_POINT_LEVELS",
+    "PAIR_SCALES",
+    "PAIR_STEP",
     "THREE_POINT_ERROR",
-    "UnitsBefore",
     "balanced",
     "distance_from_first",
     "five_point_directions",
@@ -51,13 +52,17 @@ FIVE_POINT_LEVELS = (0.03812, 0.030185279, 0.0278859611)
 #: Mean squared error of the least-squares line of the three points (boursier2025).
 THREE_POINT_ERROR = 0.175043
 
+#: Initial scales and step size of the runs on the orthogonal pair.
+PAIR_SCALES, PAIR_STEP = (1e-3, 1e-6, 1e-12), 0.01
 
-def balanced(units: int, scales: Sequence[float], seeds: Sequence[int], name: str) -> Weights:
+
+def balanced(units: int, scales: Sequence[float], seeds: int, name: str) -> Weights:
     """Starts with |a_i| = |b_i|, two inputs and one output: entries of a of size epsilon.
 
-    scales, seeds : one per run. Equal seeds give equal directions.
+    run = seed * len(scales) + scale: equal seeds give equal directions.
     """
-    w = initialise((2, units, 1), 1.0, [generator(name, s) for s in seeds])
+    w = initialise((2, units, 1), 1.0, [generator(name, s) for s in range(seeds) for _ in scales])
+    scales = [*scales] * seeds
     a = w.w1 * torch.tensor(scales, dtype=torch.float64)[:, None, None]
     return Weights(a, a.norm(dim=-1)[:, None, :] * w.w2.sign())
 
@@ -100,13 +105,12 @@ def five_point_directions(run: Trajectory) -> Int[Tensor, "runs stages"]:
     """Number of distinct directions of active units: while dormant, half way between the drops, at
     the end. `run` holds units; active: |b| |a| exceeds 1e-3 of the target's size, 0.1."""
     drops, _, _ = five_point_stages(run)
-    ends = torch.tensor([float(run.steps[-1])], dtype=drops.dtype)
     found = []
-    for k, (first, second) in enumerate(drops):
-        at = torch.stack([0.5 * first, 0.5 * (first + second), ends[0]])
-        units = run["units"][k, torch.searchsorted(run.steps, at.long())]
-        size = units[..., :2].norm(dim=-1) * units[..., 2].abs()
-        active = [u[n > 1e-4] for u, n in zip(units, size, strict=True)]
+    for units, (first, second) in zip(run["units"], drops, strict=True):
+        at = torch.stack([0.5 * first, 0.5 * (first + second), run.steps[-1]]).long()
+        stages = units[torch.searchsorted(run.steps, at)]
+        size = stages[..., :2].norm(dim=-1) * stages[..., 2].abs()
+        active = [u[n > 1e-4] for u, n in zip(stages, size, strict=True)]
         found.append([len(distinct_directions(u)[0]) if len(u) else 0 for u in active])
     return torch.tensor(found)
 
@@ -135,86 +139,53 @@ def measure_five_point(*, quick: bool = False) -> Evidence:
     )
 
 
-@dataclass(frozen=True)
-class UnitsBefore:
-    """Units on the first plateau of the five points.
+def units_before_escape() -> xr.Dataset:
+    """The units (step, unit, coordinate) of one run on the five points from epsilon = 1e-12 to its
+    first half-drop; direction (k, coordinate), rate (k): the extremal directions at the origin."""
+    run = five_point_run(init_scale=1e-12, seeds=1, observables=("loss", "units"))
+    last = int(torch.searchsorted(run.steps, five_point_stages(run)[0][0, 0])) + 1
+    p, source = five_point(), generator("five-point", "directions")
+    found = extremal_directions(p.inputs, p.targets / 5, starts=100, generator=source)
+    return xr.Dataset(
+        {
+            "units": (("step", "unit", "coordinate"), run["units"][0, :last]),
+            "direction": (("k", "coordinate"), found.directions),
+            "rate": ("k", found.rates),
+        },
+        {"step": run.steps[:last]},
+    )
 
-    angles : (records, units), direction of a_i in degrees; norms : (records, units), |w_i|;
-    signs : (records, units), sign of b_i. steps : (records,).
-    directions : (k, 3) extremal directions at the origin, rates : (k,).
+
+def distance_from_first(found: xr.Dataset) -> xr.Dataset:
+    """ratio (step, unit) : |(I - P1) w|/|P1 w|, P1 on the fastest extremal direction, of all units
+    that grow; k (unit) : the direction where it ends; constant (k) : the ratio of the direction.
+
+    Units are taken as balanced, w = (a, b) with |a| = |b|, which growth makes them.
     """
+    units, directions = (torch.from_numpy(found[n].values) for n in ("units", "direction"))
+    norms = units.norm(dim=-1)
+    units = units[:, norms[-1] > 20 * norms[0]]
+    a, b = units[..., :2], units[..., 2:]
+    w = torch.cat([a / a.norm(dim=-1, keepdim=True), b.sign()], -1) / 2**0.5
 
-    steps: Int[Tensor, " records"]
-    angles: Float[Tensor, "records units"]
-    norms: Float[Tensor, "records units"]
-    signs: Float[Tensor, "records units"]
-    directions: Float[Tensor, "k 3"]
-    rates: Float[Tensor, " k"]
+    def ratio(unit: Tensor) -> Tensor:
+        cosine = (unit @ directions[0]).abs().clamp(max=1)
+        return (1 - cosine.square()).sqrt() / cosine
 
-
-def units_before_escape(*, init_scale: float = 1e-12, step_size: float = 0.6) -> UnitsBefore:
-    """Directions of the units of one run from the start to its first half-drop."""
-    run = five_point_run(
-        init_scale=init_scale, step_size=step_size, seeds=1, observables=("loss", "units")
-    )
-    last = int(torch.searchsorted(run.steps, five_point_stages(run)[0][0, 0]))
-    units = run["units"][0, : last + 1]
-    p = five_point()
-    found = extremal_directions(
-        p.inputs, p.targets / 5, starts=100, generator=generator("five-point", "directions")
-    )
-    return UnitsBefore(
-        run.steps[: last + 1],
-        torch.rad2deg(torch.atan2(units[..., 1], units[..., 0])),
-        units.norm(dim=-1),
-        units[..., 2].sign(),
-        found.directions,
-        found.rates,
+    return xr.Dataset(
+        {"ratio": (("step", "unit"), ratio(w)), "constant": ("direction", ratio(directions))},
+        {"k": ("unit", (w[-1] @ directions.mT).argmax(-1)), "step": found.step},
     )
 
 
-def distance_from_first(
-    units: UnitsBefore, record: int = -1
-) -> tuple[list[list[float]], Float[Tensor, " k"]]:
-    """|(I - P1) w|/|P1 w|, P1 on the fastest extremal direction, of all units that have grown.
-
-    Units are taken as balanced, w = (a, b) with |a| = |b|, which growth makes them. Gives one list
-    of ratios per direction (of its units, nearest first in angle) and the ratio of the direction.
-    """
-    directions = units.directions
-    cosine = (directions @ directions[0]).abs().clamp(max=1)
-    predicted = (1 - cosine.square()).clamp_min(0).sqrt() / cosine
-    found: list[list[float]] = [[] for _ in directions]
-    grown = (units.norms[-1] > 20 * units.norms[0]).nonzero()[:, 0]
-    for i in grown.tolist():
-        last = torch.deg2rad(units.angles[-1, i])
-        now = torch.deg2rad(units.angles[record, i])
-        end = torch.stack([last.cos(), last.sin(), units.signs[-1, i]]) / 2**0.5
-        w = torch.stack([now.cos(), now.sin(), units.signs[record, i]]) / 2**0.5
-        along = float((w @ directions[0]).abs())
-        found[int((directions @ end).argmax())].append(max(0.0, 1 - along**2) ** 0.5 / along)
-    return found, predicted
-
-
-def orthogonal_pair_run(
-    scales: Sequence[float] = (1e-3, 1e-6, 1e-12),
-    *,
-    seeds: int = 1,
-    step_size: float = 0.01,
-    observables: Sequence[str] = ("loss",),
-) -> Trajectory:
-    """Twenty ReLU units on the orthogonal pair through both drops; run = seed * scales + scale."""
-    longest = -torch.tensor(min(scales), dtype=torch.float64).log()
-    steps = round(1.8 * float(longest) / step_size) + 500
+def orthogonal_pair_run(*, seeds: int = 1, observables: Sequence[str] = ("loss",)) -> Trajectory:
+    """Twenty ReLU units on the orthogonal pair through both drops; run = seed * 3 + scale."""
+    longest = -torch.tensor(min(PAIR_SCALES), dtype=torch.float64).log()
+    steps = round(1.8 * float(longest) / PAIR_STEP) + 500
     return gradient_descent(
-        balanced(
-            20,
-            [e for _ in range(seeds) for e in scales],
-            [s for s in range(seeds) for _ in scales],
-            "orthogonal-pair",
-        ),
+        balanced(20, PAIR_SCALES, seeds, "orthogonal-pair"),
         orthogonal_pair(),
-        step_size=step_size,
+        step_size=PAIR_STEP,
         steps=steps,
         activation="relu",
         record_at=uniform_grid(steps, 1),
@@ -223,7 +194,7 @@ def orthogonal_pair_run(
 
 
 def orthogonal_pair_ratios(
-    scales: Sequence[float] = (1e-3, 1e-6, 1e-12), *, seeds: int = 5, step_size: float = 0.01
+    seeds: int,
 ) -> tuple[Float[Tensor, "seeds scales"], Float[Tensor, " seeds"], float]:
     """Time of the second drop over that of the first; its limit per seed; the predicted limit.
 
@@ -231,12 +202,12 @@ def orthogonal_pair_ratios(
     of the slopes of the two times in log(1/epsilon). Prediction: log(1 + eta D+) over
     log(1 + eta D-), which is 2 for eta = 0.
     """
-    log_scales = torch.tensor(scales, dtype=torch.float64).reciprocal().log()
-    run = orthogonal_pair_run(scales, seeds=seeds, step_size=step_size)
+    log_scales = torch.tensor(PAIR_SCALES, dtype=torch.float64).reciprocal().log()
+    run = orthogonal_pair_run(seeds=seeds)
     half = run["loss"].new_tensor([0.375, 0.125]).expand(len(run["loss"]), 2)
-    drops = crossing_steps(run["loss"], half, run.steps).reshape(seeds, len(scales), 2)
+    drops = crossing_steps(run["loss"], half, run.steps).reshape(seeds, len(PAIR_SCALES), 2)
     slopes = (drops * (log_scales - log_scales.mean())[:, None]).sum(1)
-    rates = 1 + step_size * torch.tensor([1.25**0.5, 0.3125**0.5], dtype=torch.float64)
+    rates = 1 + PAIR_STEP * torch.tensor([1.25**0.5, 0.3125**0.5], dtype=torch.float64)
     predicted = float(rates[0].log() / rates[1].log())
     return drops[..., 1] / drops[..., 0], slopes[:, 1] / slopes[:, 0], predicted
 
@@ -244,7 +215,7 @@ def orthogonal_pair_ratios(
 def measure_orthogonal_pair(*, quick: bool = False) -> Evidence:
     """`saddles/relu-orthogonal-pair`: the limit of the ratio of drop times, per seed."""
     seeds = 3 if quick else 8
-    ratios, limits, predicted = orthogonal_pair_ratios(seeds=seeds)
+    ratios, limits, predicted = orthogonal_pair_ratios(seeds)
     return Evidence(
         measured=limits.tolist(),
         predicted=2.0,
@@ -254,34 +225,22 @@ def measure_orthogonal_pair(*, quick: bool = False) -> Evidence:
     )
 
 
-def three_point_run(
-    scales: Sequence[float] = (1e-3, 1e-6, 0.13),
-    *,
-    seeds: int = 3,
-    units: int = 60,
-    step_size: float = 0.2,
-    steps: int = 10_000,
-) -> Trajectory:
-    """ReLU units on the three points from several scales; run = seed * len(scales) + scale."""
+def three_point_run(seeds: int) -> Trajectory:
+    """Sixty ReLU units on the three points, epsilon = 1e-3, 1e-6, 0.13; run = seed * 3 + scale."""
     return gradient_descent(
-        balanced(
-            units,
-            [e for _ in range(seeds) for e in scales],
-            [s for s in range(seeds) for _ in scales],
-            "three-point",
-        ),
+        balanced(60, (1e-3, 1e-6, 0.13), seeds, "three-point"),
         three_point(),
-        step_size=step_size,
-        steps=steps,
+        step_size=0.2,
+        steps=10_000,
         activation="relu",
-        record_at=geometric_grid(steps, 300),
+        record_at=geometric_grid(10_000, 300),
     )
 
 
 def measure_three_point(*, quick: bool = False) -> Evidence:
     """`saddles/relu-three-point-failure`: final errors from small scales; `control` from large."""
     seeds = 2 if quick else 5
-    error = 2 * three_point_run(seeds=seeds)["loss"][:, -1].reshape(seeds, 3)
+    error = 2 * three_point_run(seeds)["loss"][:, -1].reshape(seeds, 3)
     return Evidence(
         measured=error[:, :2].flatten().tolist(),
         predicted=THREE_POINT_ERROR,

@@ -61,9 +61,8 @@ def _outputs(weights: list[Tensor], images: Tensor) -> Tensor:
 
 
 def _train(loss: str, scale: float, seed: int, config: Config) -> xr.Dataset:
-    """loss (step); rank, moved (change, layer): participation rank of the change of a layer from
-    plateau to plateau, and its size over that of the layer; ends (change): its last step;
-    accuracy: of test images."""
+    """loss (step); rank (change, layer): participation rank of the change of a layer from plateau
+    to plateau; ends (change): its last step; accuracy: of test images."""
     split = digits(source="sklearn")
     problems = (split.train, split.test)
     (x, y), (test_x, test_y) = ((p.inputs.T.reshape(-1, 1, 8, 8), p.targets.T) for p in problems)
@@ -90,20 +89,18 @@ def _train(loss: str, scale: float, seed: int, config: Config) -> xr.Dataset:
     curve, steps = torch.stack(losses), torch.arange(len(losses)) * config.every
     _, rests = find_drops(curve, steps, prominence=PROMINENCE)
     pairs = list(zip(rests.tolist(), rests.tolist()[1:], strict=False))[:MOST]
-    rank, moved = torch.full((2, MOST, len(SHAPES)), torch.nan, dtype=x.dtype)
+    rank = torch.full((MOST, len(SHAPES)), torch.nan, dtype=x.dtype)
     ends = torch.full((MOST,), torch.nan)
     for i, (start, end) in enumerate(pairs):
         ends[i] = steps[end]
         for layer, (old, new) in enumerate(zip(kept[start], kept[end], strict=True)):
             rank[i, layer] = participation_rank(new - old)
-            moved[i, layer] = (new - old).norm() / new.norm()
     with torch.no_grad():
         right = _outputs(weights, test_x).argmax(1) == test_y.argmax(1)
     return xr.Dataset(
         {
             "loss": ("step", curve),
             "rank": (("change", "layer"), rank),
-            "moved": (("change", "layer"), moved),
             "ends": ("change", ends),
             "accuracy": right.double().mean(),
         },
@@ -113,21 +110,12 @@ def _train(loss: str, scale: float, seed: int, config: Config) -> xr.Dataset:
 
 def measure(config: Config = Config()) -> xr.Dataset:
     """The variables of `_train` for each objective, scale and seed."""
-    return xr.concat(
-        [
-            xr.concat(
-                [
-                    xr.concat(
-                        [_train(loss, scale, seed, config) for seed in range(config.seeds)], "seed"
-                    )
-                    for scale in config.scales
-                ],
-                "scale",
-            )
-            for loss in STEP_SIZE
-        ],
-        "objective",
-    ).assign_coords(objective=list(STEP_SIZE), scale=list(config.scales))
+    runs = [
+        [[_train(*case, seed, config) for seed in range(config.seeds)] for case in cases]
+        for cases in ([(loss, scale) for scale in config.scales] for loss in STEP_SIZE)
+    ]
+    result = xr.combine_nested(runs, ["objective", "scale", "seed"])
+    return result.assign_coords(objective=list(STEP_SIZE), scale=list(config.scales))
 
 
 def run(config: Config = Config()) -> xr.Dataset:

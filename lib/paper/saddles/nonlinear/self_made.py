@@ -28,13 +28,20 @@ from learning_dynamics.saddles.theory.staircase import finite_step_rate
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, uniform_grid
 from paper.claims import Evidence, claim
 
-__all__ = ["Config", "predict_steps", "run", "self_made_anisotropy"]
+__all__ = [
+    "Config",
+    "halves",
+    "predict_steps",
+    "self_made_anisotropy",
+    "smooth",
+    "sown_share",
+    "wide",
+]
 
 #: Stated, as those of the predicate, before the draws of `Config` were run, from a dozen others.
 #: It failed with up to 64 units (see `changed` in the ledger), and was kept for four times as many.
 GAP_OFF = 0.1  # relative error of the steps from drop 1 to drop 2
 SOWN = 1e-12  # mode 2 is larger than this when a half-space has learned mode 1: not all parallel
-OBSERVED = {"tanh": ("product", "w1"), "linear": ("product",), "relu": ("w2",)}
 FLIPS = {
     "any": [(1,) * 5],
     "symmetric": [(1,) * 5, (-1,) * 5],
@@ -97,9 +104,10 @@ def _train(
     epsilon: float,
     steps: float,
     config: Config,
+    *observables: str,
 ) -> Trajectory:
     x, s, units = draws
-    start = Weights(*(epsilon * part for part in (units[..., :5], units[..., 5:].mT)))
+    start = (epsilon * part for part in (units[..., :5], units[..., 5:].mT))
     return gradient_descent(
         Weights(*(part.contiguous() for part in start)),
         Problem(x, s[..., None] * x[:, :3]),
@@ -107,7 +115,7 @@ def _train(
         steps=int(steps),
         activation=activation,
         record_at=uniform_grid(int(steps), 2),
-        observables=OBSERVED[activation],
+        observables=observables,
     )
 
 
@@ -116,6 +124,12 @@ def _first_drop(units: Tensor, s: Tensor, epsilon: float, eta: float) -> tuple[T
     s1, s2, _ = finite_step_rate(s, eta).unbind(-1)
     p, q = (epsilon * (units[..., k] + units[..., 5 + k]) / 2**0.5 for k in (0, 1))
     return s1, s2, (2 * s[..., 0] / p.square().sum(-1)).log() / (2 * s1), p, q
+
+
+def sown_share(rho: float) -> float:
+    """What is sown in mode 2, over F omega_i^3 and its growth since the half-drop; rho = s_2/2s_1
+    (`eq-sown-size`)."""
+    return -(2**0.5) / 3 * rho * beta(rho, 1.5 - rho)
 
 
 def predict_steps(
@@ -134,8 +148,7 @@ def predict_steps(
     s1, s2, first, p, q = _first_drop(units, s, epsilon, eta)
     size = (s[0] / p.square().sum()).sqrt() * p
     hold = torch.eye(len(p), dtype=p.dtype) - torch.outer(p, p) / p.square().sum()
-    rho = float(s2 / s1 / 2)
-    sown = -(2**0.5) / 3 * rho * beta(rho, 1.5 - rho) * (x[0] ** 3 * x[1]).mean() * size**3
+    sown = sown_share(float(s2 / s1 / 2)) * (x[0] ** 3 * x[1]).mean() * size**3
     seen = 1 - (x[0] * x[1]).square().mean() * size**2
     steps = []
     for added, variance in ((sown, seen), (0 * sown, torch.ones_like(seen))):
@@ -150,162 +163,142 @@ def predict_steps(
     return steps
 
 
-def _steps(run: Trajectory, s: Tensor) -> Tensor:
-    """Measured steps between the half-drops of modes 1 and 2 of W2 W1, (draw,)."""
-    first, second = (
-        crossing_steps(-run["product"][:, :, k, k], -s[:, k : k + 1] / 2, run.steps)[:, 0]
-        for k in (0, 1)
-    )
-    return second - first
-
-
 def _smooth(config: Config, net: str) -> xr.Dataset:
-    """steps, predicted, linear (draw, scale): from drop 1 to drop 2, measured, to first order, and
-    of a linear net; what units lose of the variance along v_1 and v_2, 1 - v_k' (X D_i X'/n) v_k,
-    from the smallest start: less, less_predicted (draw, unit, direction), half-way between the
-    drops; course, course_predicted (step, direction), of the largest unit of the first draw.
-
-    net : "tanh", "linear", or "mirrored", tanh on the draws of the control.
-    """
-    tanh, eta = net != "linear", config.step_size
-    draws = x, s, units = _draws(
-        config.controls if net == "mirrored" else config.draws,
-        config.width,
-        config.samples,
-        "mirrored" if net == "mirrored" else "any",
-    )
-    parts: list[dict[str, Tensor]] = []
+    activation = "linear" if net == "linear" else "tanh"
+    many, eta = (config.controls if net == "mirrored" else config.draws), config.step_size
+    inputs = "mirrored" if net == "mirrored" else "any"
+    draws = x, s, units = _draws(many, config.width, config.samples, inputs)
+    steps, told = [], []
     for epsilon in config.scales:
-        told = torch.tensor([predict_steps(*one, epsilon, eta) for one in zip(*draws, strict=True)])
+        each = [predict_steps(*one, epsilon, eta) for one in zip(*draws, strict=True)]
+        told.append(torch.tensor(each))
+        own = told[-1][:, int(net == "linear")]
         s1, _, time, p, _ = _first_drop(units, s, epsilon, eta)
-        until = float((time / eta + 1.3 * told[:, 1 - tanh]).max()) + 50
-        run = _train("tanh" if tanh else "linear", draws, epsilon, until, config)
+        until = float((time / eta + 1.3 * own).max()) + 50
+        run = _train(activation, draws, epsilon, until, config, "product", "w1")
         first, second = (
             crossing_steps(-run["product"][:, :, k, k], -s[:, k : k + 1] / 2, run.steps)[:, 0]
             for k in (0, 1)
         )
-        named = {"steps": second - first, "predicted": told[:, 1 - tanh], "linear": told[:, 1]}
-        parts.append(named)
-    result = xr.Dataset(
-        {
-            name: (("draw", "scale"), torch.stack([part[name] for part in parts], 1))
-            for name in parts[0]
-        },
-        {"draw": range(len(x)), "scale": list(config.scales), "net": net},
-    )
-    if net != "tanh":
-        return result
+        steps.append(second - first)
+    theory = torch.stack(told, 1)
     moments = torch.stack([(x[:, 0] * x[:, k]).square().mean(-1) for k in (0, 1)], -1)
     size = s[:, :1] * p.square() / p.square().sum(1, keepdim=True)
+    slope = find_activation(activation).derivative
 
     def less(w1: Tensor, x: Tensor) -> Tensor:
-        return 1 - find_activation("tanh").derivative(w1 @ x) @ x[:2].square().mT / x.shape[-1]
+        return 1 - slope(w1 @ x) @ x[:2].square().mT / x.shape[-1]
 
-    middle = time / eta + told[:, 0] / 2
+    middle = time / eta + theory[:, -1, 0] / 2
     at = (run.steps - middle[:, None]).abs().argmin(1)
     big = int(size[0].argmax())
     risen = (2 * s1[0] * (eta * run.steps - time[0])).sigmoid()
-    w1 = run["w1"]
-    return result.assign(
-        less=(("draw", "unit", "direction"), torch.stack([*map(less, w1[range(len(x)), at], x)])),
-        less_predicted=(("draw", "unit", "direction"), size[..., None] * moments[:, None]),
-        course=(("step", "direction"), less(w1[0, :, big], x[0])),
-        course_predicted=(("step", "direction"), risen[:, None] * size[0, big] * moments[0]),
-    ).assign_coords(step=run.steps, direction=[1, 2])
+    w1, scale, unit = run["w1"], ("draw", "scale"), ("draw", "unit", "direction")
+    return xr.Dataset(
+        {
+            "steps": (scale, torch.stack(steps, 1)),
+            "predicted": (scale, theory[..., int(net == "linear")]),
+            "linear": (scale, theory[..., 1]),
+            "less": (unit, torch.stack([*map(less, w1[range(many), at], x)])),
+            "less_predicted": (unit, size[..., None] * moments[:, None]),
+            "course": (("step", "direction"), less(w1[0, :, big], x[0])),
+            "course_predicted": (("step", "direction"), risen[:, None] * size[0, big] * moments[0]),
+        },
+        {
+            "draw": range(many),
+            "scale": list(config.scales),
+            "step": run.steps,
+            "direction": [1, 2],
+            "net": net,
+        },
+    )
+
+
+def smooth(config: Config = Config()) -> xr.Dataset:
+    """For each net, "tanh", "linear", and "mirrored", tanh on the draws of the control:
+
+    steps, predicted, linear (draw, scale): from drop 1 to drop 2, measured, to first order, and
+    of a linear net; what units lose of the variance along v_1 and v_2, 1 - v_k' (X D_i X'/n) v_k,
+    from the smallest start: less, less_predicted (draw, unit, direction), half-way between the
+    drops; course, course_predicted (step, direction), of the largest unit of the first draw.
+    """
+    nets = [_smooth(config, net) for net in ("tanh", "linear", "mirrored")]
+    return xr.concat(nets, "net", join="outer")
+
+
+def wide(config: Config = Config()) -> xr.Dataset:
+    """As `smooth`, of four times as many tanh units from the smallest start."""
+    return _smooth(replace(config, width=4 * config.width, scales=config.scales[-1:]), "tanh")
+
+
+def halves(config: Config = Config()) -> xr.Dataset:
+    """rate, rate_predicted (half, draw): of mode 2 in the ReLU units with v_1.x > 0 and < 0, over
+    s_2/2; sown (half, draw): its size there when mode 1 is learned; late (half, draw): whether the
+    other half left first. symmetric (half, control): `rate` with each sample's negative added."""
+    control = _halves(config, "symmetric", config.controls).rate.rename(draw="control")
+    return _halves(config, "any", config.draws).assign(symmetric=control)
 
 
 def _halves(config: Config, inputs: str, count: int) -> xr.Dataset:
-    """rate, rate_predicted (draw, half): of mode 2 in the ReLU units with v_1.x > 0 and < 0, over
-    s_2/2; sown (draw, half): its size there when mode 1 is learned; late (draw, half): whether the
-    other half left first."""
     x, s, _ = draws = _draws(count, config.width // 2, config.relu_samples, inputs)
     eta = config.step_size
     slowest = -2 * np.log(config.relu_scale) / float(s[:, 1].min()) / 0.85
-    run = _train("relu", draws, config.relu_scale, slowest / eta, config)
+    run = _train("relu", draws, config.relu_scale, slowest / eta, config, "w2")
     first, second = run["w2"][:, :, 0], run["w2"][:, :, 1]
-    rate, sown, window, gone = [], [], [], []
-    for side in (1, -1):
-        mine = side * first > 0
-        a, y = first * mine, second * mine
-        along = (a * y).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True)
-        y = (y - along * a).norm(dim=-1).clamp_min(1e-300).log()
-        levels = -torch.tensor([1e-9, 1e-7, 1e-2], dtype=y.dtype).log().expand(count, 3)
-        low, high, left = crossing_steps(-y, levels, run.steps).unbind(-1)
-        learned = (a.norm(dim=-1) > 0.9).long().argmax(-1, keepdim=True)
-        rate.append(torch.expm1(np.log(100) / (high - low)) / (eta * s[:, 1] / 2))
-        sown.append(y.gather(1, learned)[:, 0].exp())
-        window.append(high)
-        gone.append(left.nan_to_num(torch.inf))
+    mine = torch.stack([first > 0, first < 0])  # (half, draw, record, unit)
+    a, y = first * mine, second * mine
+    along = (a * y).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True)
+    y = (y - along * a).norm(dim=-1).clamp_min(1e-300).log()
+    levels = -torch.tensor([1e-9, 1e-7, 1e-2], dtype=y.dtype).log().expand(2 * count, 3)
+    crossed = crossing_steps(-y.flatten(0, 1), levels, run.steps).unflatten(0, (2, count))
+    low, high, left = crossed.unbind(-1)
+    learned = (a.norm(dim=-1) > 0.9).long().argmax(-1, keepdim=True)
     bend = (x[:, 0].sign() * x[:, 1].square()).mean(-1)
+    dims = ("half", "draw")
     return xr.Dataset(
         {
-            "rate": (("draw", "half"), torch.stack(rate, -1)),
-            "rate_predicted": (("draw", "half"), torch.stack([1 + bend, 1 - bend], -1)),
-            "sown": (("draw", "half"), torch.stack(sown, -1)),
-            "late": (("draw", "half"), torch.stack(window, -1) > torch.stack(gone[::-1], -1)),
+            "rate": (dims, torch.expm1(np.log(100) / (high - low)) / (eta * s[:, 1] / 2)),
+            "rate_predicted": (dims, torch.stack([1 + bend, 1 - bend])),
+            "sown": (dims, y.gather(-1, learned)[..., 0].exp()),
+            "late": (dims, high > left.nan_to_num(torch.inf).flip(0)),
         },
         {"draw": range(count), "half": [1, -1]},
     )
 
 
-def run(config: Config = Config()) -> xr.Dataset:
-    """The variables of `_smooth` (for each net), and of `_halves`; symmetric (control, half), the
-    rates of `_halves` with each sample's negative among the samples; wide_steps, wide_predicted,
-    wide_less, wide_less_predicted: four times as many tanh units, from the smallest start."""
-    wide = _smooth(replace(config, width=4 * config.width, scales=config.scales[-1:]), "tanh")
-    names = {name: f"wide_{name}" for name in ("steps", "predicted", "less", "less_predicted")}
-    wide = wide[list(names)].isel(scale=0, drop=True).drop_vars("net")
-    control = _halves(config, "symmetric", config.controls)[["rate"]]
-    tanh = _smooth(config, "tanh")
-    course = ["less", "less_predicted", "course", "course_predicted"]
-    nets = [tanh.drop_vars(course), *(_smooth(config, net) for net in ("linear", "mirrored"))]
-    return xr.merge(
-        [
-            xr.concat(nets, "net", join="outer"),
-            tanh[course].drop_vars("net"),
-            wide.rename(names | {"unit": "wide_unit"}),
-            _halves(config, "any", config.draws),
-            control.rename(draw="control", rate="symmetric"),
-        ],
-        join="outer",
-    )
+def _relative(off: xr.DataArray, size: xr.DataArray) -> float:
+    return float(((off**2).mean() / (size**2).mean()) ** 0.5)
 
 
-@claim("saddles/self-made-anisotropy", Config, run)
-def self_made_anisotropy(result: xr.Dataset) -> Evidence:
+@claim("saddles/self-made-anisotropy", Config, smooth, wide, halves)
+def self_made_anisotropy(smooth: xr.Dataset, wide: xr.Dataset, halves: xr.Dataset) -> Evidence:
     """Relative errors of the steps between the drops of the wide tanh nets."""
-    error = result.steps / result.predicted - 1
-    longer, free = (v.diff("scale").isel(scale=-1) for v in (result.steps, result.linear))
+    tanh, error = smooth.sel(net="tanh"), abs(smooth.steps / smooth.predicted - 1)
+    narrow = error.sel(net="tanh")
+    longer, free = (v.diff("scale").isel(scale=-1) for v in (smooth.steps, smooth.linear))
     longer = longer / free
-    judged = ((result.sown <= SOWN) & ~(result.late > 0)).all("half")
-    off = (result.rate - result.rate_predicted).where(judged)
-    shift = (result.rate_predicted - 1).where(judged)
-
-    def relative(off: xr.DataArray, size: xr.DataArray) -> float:
-        return float(((off**2).mean() / (size**2).mean()) ** 0.5)
-
-    seen = {
-        name: relative((one - told).sel(direction=2), told.sel(direction=2))
-        for name, one, told in (
-            ("seen_error", result.wide_less, result.wide_less_predicted),
-            ("seen_error_narrow", result.less, result.less_predicted),
-        )
-    }
+    judged = ((halves.sown <= SOWN) & ~(halves.late > 0)).all("half")
+    off = (halves.rate - halves.rate_predicted).where(judged)
+    seen, seen_narrow = (
+        _relative((one.less - one.less_predicted)[..., 1], one.less_predicted[..., 1])
+        for one in (wide, tanh)
+    )
     return Evidence(
-        measured=(result.wide_steps / result.wide_predicted - 1).values,
+        measured=(wide.steps / wide.predicted - 1).isel(scale=0),
         predicted=0.0,
         tolerance=GAP_OFF,
-        seeds=range(result.sizes["draw"]),
-        details=seen
-        | {
-            "narrow": (abs(error.sel(net="tanh")).max("scale")).values,
-            "share": float((abs(error.sel(net="tanh")) <= GAP_OFF).mean()),
-            "longer": float(longer.sel(net="tanh").max()),
-            "longer_linear": float(longer.sel(net="linear").min()),
-            "longer_mirrored": float(longer.sel(net="mirrored").min()),
-            "linear_error": float(abs(error.sel(net="linear")).max()),
-            "rate_error": relative(off, shift),
-            "free": float(judged.mean()),
-            "symmetric_error": float(abs(result.symmetric - 1).max()),
+        seeds=range(wide.sizes["draw"]),
+        details={
+            "seen_error": seen,
+            "seen_error_narrow": seen_narrow,
+            "narrow": narrow.max("scale"),
+            "share": (narrow <= GAP_OFF).mean(),
+            "longer": longer.sel(net="tanh").max(),
+            "longer_linear": longer.sel(net="linear").min(),
+            "longer_mirrored": longer.sel(net="mirrored").min(),
+            "linear_error": error.sel(net="linear").max(),
+            "rate_error": _relative(off, (halves.rate_predicted - 1).where(judged)),
+            "free": judged.mean(),
+            "symmetric_error": abs(halves.symmetric - 1).max(),
         },
     )

@@ -7,40 +7,29 @@ prediction is exact to state: the linear net from weights sqrt(kappa) W with ste
 nonlinear run is compared with this twin.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import xarray as xr
-from jaxtyping import Float
-from torch import Tensor
 
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.activations import leaky_relu
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.theory import staircase
+from learning_dynamics.runtime import generator, normal
 from learning_dynamics.saddles.theory.extremal_directions import extremal_directions
 from learning_dynamics.saddles.theory.stages import find_stages
+from learning_dynamics.saddles.theory.staircase import finite_step_rate, levels
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent, initialise, uniform_grid
 from paper.claims import Evidence
 from paper.records import write_record
 from paper.saddles.random_linear import problems_with_gaps, stack_problems
 
-__all__ = [
-    "ACTIVATIONS",
-    "Comparison",
-    "NonlinearStages",
-    "compare",
-    "data",
-    "kappa",
-    "main",
-    "measure",
-    "sample_run",
-    "to_dataset",
-]
+__all__ = ["ACTIVATIONS", "NonlinearStages", "compare", "data", "kappa", "main", "measure"]
 
 ACTIVATIONS = ("tanh", "gelu", "leaky_relu", "relu")
+CASES = [(name, inputs) for inputs in ("symmetric", "shifted") for name in ACTIVATIONS]
+WITHIN = 0.1  # of the twin's steps, and of the first drop's height
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class NonlinearStages:
     """Random problems with generic inputs, 6 inputs and 4 outputs, 80 samples.
 
     inputs : "symmetric" (with each sample its negative) or "shifted" (mean of the inputs moved
-    by `shift` in a random direction, targets by the teacher).
+    by a random vector of length one, targets by the teacher).
     """
 
     activation: str = "tanh"
@@ -58,52 +47,11 @@ class NonlinearStages:
     init_scale: float = 1e-6
     step_size: float = 0.05
     steps: int = 1500
-    shift: float = 1.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Nonlinear runs beside their linear twins.
-
-    steps : (records,). loss, twin_loss : (problems, records). levels : (problems, 3), the linear
-    levels L_0, L_1, L_2. drops, twin_drops : (problems, 2), steps of half-drops, NaN if none.
-    rests, twin_rests : (problems,), loss at the slowest step between the first two drops.
-    rate, linear_rate : (problems,), growth rate of the fastest extremal direction that the units
-    reach from the origin, and kappa times the largest singular value of Sigma_yx.
-    """
-
-    config: NonlinearStages
-    steps: Tensor
-    loss: Float[Tensor, "problems records"]
-    twin_loss: Float[Tensor, "problems records"]
-    levels: Float[Tensor, "problems levels"]
-    drops: Float[Tensor, "problems drops"]
-    twin_drops: Float[Tensor, "problems drops"]
-    rests: Float[Tensor, " problems"]
-    twin_rests: Float[Tensor, " problems"]
-    rate: Float[Tensor, " problems"]
-    linear_rate: Float[Tensor, " problems"]
-
-    def matches(self, share: float = 0.1) -> Float[Tensor, "problems 3"]:
-        """1 where drop 1, drop 2 come within `share` of the twin's steps, and where the resting
-        loss lies within `share` of the first drop's height of the twin's; else 0."""
-        times = ((self.drops / self.twin_drops - 1).abs() <= share).double()
-        height = self.levels[:, 0] - self.levels[:, 1]
-        level = ((self.rests - self.twin_rests).abs() <= share * height).double()
-        return torch.cat([times, level[:, None]], dim=1)
-
-    @property
-    def extremal_ratio(self) -> Float[Tensor, " problems"]:
-        """Steps of drop 1 over those of the twin rescaled to the fastest extremal rate."""
-        rates = torch.stack([self.linear_rate, self.rate])
-        twin, own = staircase.finite_step_rate(rates, self.config.step_size)
-        return self.drops[:, 0] / (self.twin_drops[:, 0] * twin / own)
 
 
 def kappa(name: str) -> float:
     """Slope that dormant units feel: sigma'(0), for a (leaky) ReLU the mean of both slopes."""
-    act = _activation(name)
-    ends = act.derivative(torch.tensor([-1e-9, 1e-9], dtype=torch.float64))
+    ends = _activation(name).derivative(torch.tensor([-1e-9, 1e-9], dtype=torch.float64))
     return float(ends.mean())
 
 
@@ -118,20 +66,23 @@ def data(config: NonlinearStages) -> Problem:
     x, y = together.inputs, together.targets
     if config.inputs == "symmetric":
         return Problem(torch.cat([x, -x], -1), torch.cat([y, -y], -1))
-    move = torch.stack(
-        [
-            torch.randn(
-                x.shape[1], 1, generator=generator("nonlinear-stages/shift", i), dtype=torch.float64
-            )
-            for i in range(config.problems)
-        ]
-    )
-    move = config.shift * move / move.norm(dim=1, keepdim=True)
+    sources = [generator("nonlinear-stages/shift", i) for i in range(config.problems)]
+    move = torch.stack([normal(x.shape[1], 1, generator=g, dtype=x.dtype) for g in sources])
+    move = move / move.norm(dim=1, keepdim=True)
     return Problem(x + move, y + teacher @ move)
 
 
-def compare(config: NonlinearStages) -> Comparison:
-    """Train the nonlinear nets and their linear twins; find the first two drops of each."""
+def compare(config: NonlinearStages) -> xr.Dataset:
+    """Train the nonlinear nets and their linear twins; find the first two drops of each.
+
+    loss, twin_loss (problem, step). levels (problem, level) : the linear L_0, L_1, L_2. drops,
+    twin_drops (problem, drop) : steps of half-drops, NaN if none. rests, twin_rests (problem) :
+    loss at the slowest step between the first two drops. rate, linear_rate (problem) : growth rate
+    of the fastest extremal direction that the units reach from the origin, and kappa times the
+    largest singular value of Sigma_yx. extremal_ratio (problem) : steps of drop 1 over those of the
+    twin rescaled to `rate`. matches (problem, statement) : 1 where drop 1, drop 2 come within
+    `WITHIN` of the twin's steps, and the resting losses differ by less of the first drop; else 0.
+    """
     problem, k, act = data(config), kappa(config.activation), _activation(config.activation)
     start = initialise(
         (problem.inputs.shape[1], config.units, problem.targets.shape[1]),
@@ -141,72 +92,52 @@ def compare(config: NonlinearStages) -> Comparison:
     options: dict[str, Any] = dict(
         steps=config.steps, record_at=uniform_grid(config.steps, 5), on_divergence="mark"
     )
-    run = gradient_descent(start, problem, activation=act, step_size=config.step_size, **options)
-    twin = gradient_descent(
-        Weights(k**0.5 * start.w1, k**0.5 * start.w2),
-        problem,
-        step_size=k * config.step_size,
-        **options,
+    eta, first = config.step_size, Weights(k**0.5 * start.w1, k**0.5 * start.w2)
+    run = gradient_descent(start, problem, activation=act, step_size=eta, **options)
+    twin = gradient_descent(first, problem, step_size=k * eta, **options)
+    moments, n = problem.moments(), problem.inputs.shape[-1]
+    heights = levels(moments)[:, :3]
+    found, expected = (
+        find_stages(t["loss"].nan_to_num(1e9), heights, t.steps) for t in (run, twin)
     )
-    moments = problem.moments()
-    levels = staircase.levels(moments)[:, :3]
-    found, expected = (find_stages(t["loss"].nan_to_num(1e9), levels, t.steps) for t in (run, twin))
-    n = problem.inputs.shape[-1]
     # A smooth sigma has one extremal pair, which any start finds; a kinked one needs all units.
     few = None if act.homogeneous else 8
     rates = []
-    for i in range(config.problems):
+    for x, y, units in zip(problem.inputs, problem.targets / n, start.units, strict=True):
         directions = extremal_directions(
-            problem.inputs[i],
-            problem.targets[i] / n,
-            activation=act,
-            starts=start.units[i, :few],
-            iterations=600,
-            tolerance=1e-3,
+            x, y, activation=act, starts=units[:few], iterations=600, tolerance=1e-3
         )
         rates.append(float(directions.rates[0]) if len(directions.rates) else 0.0)
-    return Comparison(
-        config,
-        run.steps,
-        run["loss"],
-        twin["loss"],
-        levels,
-        found.drop_steps,
-        expected.drop_steps,
-        found.plateau_losses[:, 1],
-        expected.plateau_losses[:, 1],
-        torch.tensor(rates, dtype=torch.float64),
-        k * torch.linalg.matrix_norm(moments.yx, 2),
-    )
-
-
-def sample_run(activation: str, inputs: str, **options) -> Comparison:
-    """One problem of a configuration, for a figure."""
-    return compare(NonlinearStages(activation, inputs, problems=1, **options))
-
-
-def to_dataset(results: list[Comparison]) -> xr.Dataset:
-    """All comparisons in one dataset, without the curves."""
-    names = ("drops", "twin_drops", "rests", "twin_rests", "rate", "linear_rate", "levels")
-    dims = {"drops": ("drop",), "twin_drops": ("drop",), "levels": ("level",)}
-    stacked = {n: torch.stack([getattr(r, n) for r in results]).numpy() for n in names}
-    stacked["extremal_ratio"] = torch.stack([r.extremal_ratio for r in results]).numpy()
-    stacked["matches"] = torch.stack([r.matches() for r in results]).numpy()
-    dims["matches"] = ("statement",)
+    rate = torch.tensor(rates, dtype=torch.float64)
+    linear_rate = k * torch.linalg.matrix_norm(moments.yx, 2)
+    drops, twins = found.drop_steps, expected.drop_steps
+    rests, twin_rests = found.plateau_losses[:, 1], expected.plateau_losses[:, 1]
+    linear, own = finite_step_rate(torch.stack([linear_rate, rate]), eta)
+    height = WITHIN * (heights[:, 0] - heights[:, 1])
+    near = [*((drops / twins - 1).abs() <= WITHIN).unbind(1), (rests - twin_rests).abs() <= height]
+    variables = {
+        "loss": (("problem", "step"), run["loss"]),
+        "twin_loss": (("problem", "step"), twin["loss"]),
+        "levels": (("problem", "level"), heights),
+        "drops": (("problem", "drop"), drops),
+        "twin_drops": (("problem", "drop"), twins),
+        "rests": ("problem", rests),
+        "twin_rests": ("problem", twin_rests),
+        "rate": ("problem", rate),
+        "linear_rate": ("problem", linear_rate),
+        "extremal_ratio": ("problem", drops[:, 0] / (twins[:, 0] * linear / own)),
+        "matches": (("problem", "statement"), torch.stack(near, 1).double()),
+    }
+    case = f"{config.activation}/{config.inputs}"
     return xr.Dataset(
-        {n: (("case", "problem", *dims.get(n, ())), v) for n, v in stacked.items()},
-        coords={
-            "case": [f"{r.config.activation}/{r.config.inputs}" for r in results],
-            "statement": ["drop 1", "drop 2", "rest"],
-        },
-        attrs={"computed by": "paper.saddles.nonlinear.stages"},
+        variables, {"step": run.steps, "statement": ["drop 1", "drop 2", "rest"], "case": case}
     )
 
 
 def main() -> None:
     """Run every activation on both kinds of inputs and write results/nonlinear_stages.nc."""
-    cases = [compare(NonlinearStages(a, i)) for i in ("symmetric", "shifted") for a in ACTIVATIONS]
-    write_record("nonlinear_stages", to_dataset(cases))
+    cases = [compare(NonlinearStages(*case)).drop_dims("step") for case in CASES]
+    write_record("nonlinear_stages", xr.concat(cases, "case"))
 
 
 def measure(*, quick: bool = False) -> Evidence:
@@ -217,25 +148,20 @@ def measure(*, quick: bool = False) -> Evidence:
     median over problems of `extremal_ratio`, all eight cases. narrow: tanh with 4 units,
     symmetric inputs.
     """
-    problems = 3 if quick else 20
-    steps = 600 if quick else 1500
-    cases = {
-        (name, inputs): compare(NonlinearStages(name, inputs, problems=problems, steps=steps))
-        for inputs in ("symmetric", "shifted")
-        for name in ACTIVATIONS
-    }
-    share = {key: found.matches().mean(0).tolist() for key, found in cases.items()}
-    narrow = compare(NonlinearStages("tanh", problems=problems, steps=steps, units=4))
+    small = NonlinearStages(problems=3, steps=600) if quick else NonlinearStages()
+    cases = [compare(replace(small, activation=a, inputs=i)) for a, i in CASES]
+    narrow = compare(replace(small, units=4))
+    share = [case["matches"].mean("problem").values.tolist() for case in cases]
     return Evidence(
-        measured=[v for name in ACTIVATIONS for v in share[name, "symmetric"]],
+        measured=[v for row in share[:4] for v in row],
         predicted=1.0,
         tolerance=0.15,
-        seeds=list(range(problems)),
+        seeds=list(range(narrow.sizes["problem"])),
         details={
-            "tanh": share["tanh", "shifted"],
-            "gelu": share["gelu", "shifted"],
-            "kinked": share["leaky_relu", "shifted"] + share["relu", "shifted"],
-            "extremal": [float(c.extremal_ratio.median()) for c in cases.values()],
-            "narrow": narrow.matches().mean(0).tolist(),
+            "tanh": share[4],
+            "gelu": share[5],
+            "kinked": share[6] + share[7],
+            "extremal": [float(case["extremal_ratio"].median()) for case in cases],
+            "narrow": narrow["matches"].mean("problem").values.tolist(),
         },
     )

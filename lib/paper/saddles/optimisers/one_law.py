@@ -5,8 +5,9 @@ what is predicted is the Lyapunov exponents of a random product of matrices.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice, repeat
 
 import numpy as np
 import torch
@@ -100,9 +101,8 @@ def root(
     if momentum:
         check_share("momentum", momentum)
     u = 1 + step_size * rates
-    total, product = (momentum + u, momentum) if kind == "heavy ball" else (u + momentum * u, u)
-    product = product * momentum if kind == "Nesterov" else product
-    return (total + (total**2 - 4 * product).sqrt()) / 2
+    total, product = (momentum + u, 1) if kind == "heavy ball" else (u + momentum * u, u)
+    return (total + (total**2 - 4 * momentum * product).sqrt()) / 2
 
 
 def three_drops(
@@ -137,7 +137,7 @@ def three_drops(
         s, v = both[..., :WIDTH], both[..., WIDTH:]
         if t % every == 0:
             modes.append(mode_values(s))
-        force = linear_force(s, all_runs.yx - s[..., INPUTS:].mT @ s[..., :INPUTS] @ all_runs.xx)
+        force = _force(s, all_runs.xx, all_runs.yx)
         v = beta * v + force
         both = torch.cat([s + e * (v if kind == "heavy ball" else force + beta * v), v], -1)
     ratio, time = _escapes(torch.stack(modes, 1), torch.arange(0, steps + 1, every), 3)
@@ -150,40 +150,39 @@ def three_drops(
     return xr.Dataset(data)
 
 
-def _escapes(modes: Tensor, steps: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _escapes(modes: Tensor, steps: Tensor, many: int) -> tuple[Tensor, Tensor]:
     """log sigma_{k+1}(S)/sigma_k(S) and the step at each escape (run, escape), from sigma(S)."""
     level = modes.new_full((len(modes), 1), -math.log(ESCAPED))
-    at = [modes_at_escape(modes, k + 1, ESCAPED) for k in range(count)]
+    at = [modes_at_escape(modes, k + 1, ESCAPED) for k in range(many)]
     ratios = [(values[:, k + 1] / values[:, k]).log() for k, values in enumerate(at)]
-    times = [crossing_steps(-modes[..., k].log(), level, steps)[:, 0] for k in range(count)]
+    times = [crossing_steps(-modes[..., k].log(), level, steps)[:, 0] for k in range(many)]
     return torch.stack(ratios, -1), torch.stack(times, -1)
 
 
-class Batches:
+def batches(
+    problem: Problem, batch: int, runs: int, shuffled: bool, seed: str
+) -> Iterator[tuple[Float[Tensor, "runs m0 m0"], Float[Tensor, "runs m2 m0"]]]:
     """Second moments of one minibatch after the other, a row for each of `runs`."""
-
-    def __init__(self, problem: Problem, batch: int, runs: int, shuffled: bool, seed: str) -> None:
-        x, y = problem.inputs.mT, problem.targets.mT
-        both = torch.cat([x, y], -1)
-        self.products = both[:, :, None] * x[:, None, :]  # (n, m0 + m2, m0)
-        self.batch, self.runs, self.step = batch, runs, 0
-        self.source = generator("one-law", seed, batch, int(shuffled))
-        self.order = torch.zeros(0) if shuffled else None
-
-    def __call__(self) -> tuple[Float[Tensor, "runs m0 m0"], Float[Tensor, "runs m2 m0"]]:
-        n = len(self.products)
-        if self.order is None:
-            picked = torch.randint(n, (self.runs, self.batch), generator=self.source)
-        else:
-            at = self.step * self.batch % n
+    x, y = problem.inputs.mT, problem.targets.mT
+    products = torch.cat([x, y], -1)[:, :, None] * x[:, None, :]  # (n, m0 + m2, m0)
+    n, source = len(products), generator("one-law", seed, batch, int(shuffled))
+    for step in count():
+        if shuffled:
+            at = step * batch % n
             if at == 0:  # a pass begins
-                self.order = torch.rand(self.runs, n, generator=self.source).argsort(-1)
-            picked = self.order[:, at : at + self.batch]
+                order = torch.rand(runs, n, generator=source).argsort(-1)
+            picked = order[:, at : at + batch]
+        else:
+            picked = torch.randint(n, (runs, batch), generator=source)
         share = torch.full(picked.shape, 1 / picked.shape[1], dtype=torch.float64)
-        weights = torch.zeros(self.runs, n, dtype=torch.float64).scatter_add_(1, picked, share)
-        self.step += 1
-        moments = (weights @ self.products.flatten(1)).unflatten(1, self.products.shape[1:])
-        return moments[:, : moments.shape[2]], moments[:, moments.shape[2] :]
+        weights = torch.zeros(runs, n, dtype=torch.float64).scatter_add_(1, picked, share)
+        moments = (weights @ products.flatten(1)).unflatten(1, products.shape[1:])
+        yield moments[:, : x.shape[1]], moments[:, x.shape[1] :]
+
+
+def _force(s: Tensor, xx: Tensor, yx: Tensor) -> Tensor:
+    """-dL/dS of a linear net on samples with these second moments."""
+    return linear_force(s, yx - s[..., INPUTS:].mT @ s[..., :INPUTS] @ xx)
 
 
 def lyapunov(
@@ -191,12 +190,13 @@ def lyapunov(
 ) -> Float[Tensor, "chain mode"]:
     """The two largest Lyapunov exponents per step of the product of I - eta M_t at the origin, as
     each of the chains gives them: growth of a frame that is made orthonormal now and then."""
-    draw = Batches(problem, batch, chains, shuffled, "chain")
-    ahead, size = 10 * len(draw.products), draw.products.shape[1]
+    ahead = 10 * problem.inputs.shape[1]
+    size = len(problem.inputs) + len(problem.targets)
     frame = torch.eye(2, size, dtype=torch.float64).expand(chains, -1, -1)
     total = torch.zeros(chains, 2, dtype=torch.float64)
-    for t in range(ahead + steps):
-        frame = frame + eta * linear_force(frame, draw()[1])
+    moments = islice(batches(problem, batch, chains, shuffled, "chain"), ahead + steps)
+    for t, (_, yx) in enumerate(moments):
+        frame = frame + eta * linear_force(frame, yx)
         if t % 5 == 4:
             q, r = torch.linalg.qr(frame.mT)
             frame = q.mT
@@ -220,17 +220,16 @@ def minibatches(config: Config, batch: int, shuffled: bool) -> xr.Dataset:
         chains = lyapunov(problem, eta, batch, shuffled, config.runs, config.chain).mean(0)
         theory = [[float(1 - e[1] / e[0]), float(1 / e[0])] for e in (chains, (eta * s).log1p())]
         rows = unit_starts(config.runs, scales, (NARROW, WIDTH), seed=f"one-law-{i}")
-        draw = Batches(problem, batch, config.runs, shuffled, f"runs-{i}")
+        draw = batches(problem, batch, config.runs, shuffled, f"runs-{i}")
         records, small = [], torch.ones(len(rows), dtype=torch.bool)
         # All scales of a run see the same batches, so that its slope scatters less.
         while bool(small.any()):
             rows = grade_rows(rows)
             records.append(grade_rows(rows)[:, :2].norm(dim=-1))
             small = records[-1][:, 0] < ESCAPED  # the others rest
-            for _ in range(EVERY):
-                xx, yx = (m.repeat_interleave(len(scales), 0) for m in draw())
-                w = rows[..., INPUTS:].mT @ rows[..., :INPUTS]
-                rows = rows + eta * small[:, None, None] * linear_force(rows, yx - w @ xx)
+            for both in islice(draw, EVERY):
+                xx, yx = (m.repeat_interleave(len(scales), 0) for m in both)
+                rows = rows + eta * small[:, None, None] * _force(rows, xx, yx)
         ratio, time = _escapes(torch.stack(records, 1), EVERY * torch.arange(len(records)), 1)
         both = torch.cat([-ratio, time], -1).unflatten(0, (-1, len(scales)))
         slopes = (both[:, -1] - both[:, 0]) / (logs[-1] - logs[0])
@@ -246,19 +245,18 @@ def trained(
     starts: Float[Tensor, "runs m1 coordinate"],
     rate: float,
     steps: int,
-    draw: Callable[[], tuple[Tensor, Tensor]],
+    draws: Iterable[tuple[Tensor, Tensor]],
 ) -> Float[Tensor, "runs record mode"]:
-    """Singular values of S at every step of one of torch's own optimisers; `draw` gives the second
+    """Singular values of S at every step of one of torch's own optimisers; `draws` gives the second
     moments (Sigma_xx, Sigma_yx) of each step's samples, one or one for each run."""
     halves = [torch.nn.Parameter(h.clone()) for s in starts for h in s.tensor_split((INPUTS,), -1)]
     optimizer, records = OPTIMISERS[name](halves, rate), []
-    for _ in range(steps + 1):
+    for xx, yx in islice(draws, steps + 1):
         with torch.no_grad():
             pairs = zip(halves[::2], halves[1::2], strict=True)
             s = torch.stack([torch.cat(pair, -1) for pair in pairs])
         records.append(mode_values(s))
-        xx, yx = draw()
-        force = linear_force(s, yx - s[..., INPUTS:].mT @ s[..., :INPUTS] @ xx)
+        force = _force(s, xx, yx)
         for i, half in enumerate(halves):
             half.grad = -force[i // 2].tensor_split((INPUTS,), -1)[i % 2]
         optimizer.step()
@@ -285,11 +283,11 @@ def controls(config: Config) -> xr.Dataset:
     for name in OPTIMISERS:
         linear = name not in ("Adam", "Muon")
         rate, late = (0.2, 200) if linear else (0.01, 100)
-        modes = trained(name, starts, rate, late, lambda: (xx, yx))
+        modes = trained(name, starts, rate, late, repeat((xx, yx)))
         ratio = _escapes(modes, torch.arange(late + 1), 1)[0].reshape(-1, len(scales))
         power = fit_slope(logs, xr.DataArray(ratio, dims=("problem", "scale"))).slope
-        draw = Batches(problems[0], 5, 1, False, name)
-        modes = trained(name, flat, 0.05 / float(rates[0, 0]), 150, draw)
+        noise = batches(problems[0], 5, 1, False, name)
+        modes = trained(name, flat, 0.05 / float(rates[0, 0]), 150, noise)
         beta = 0.0 if name == "gradient descent" else 0.9
         kind = "Nesterov" if name == "Nesterov" else "heavy ball"
         z = root(rates[:: len(scales), :2] / rates[:: len(scales), :1], rate, beta, kind).log()
@@ -300,27 +298,25 @@ def controls(config: Config) -> xr.Dataset:
     return xr.concat(parts, "optimiser").assign_coords(optimiser=list(OPTIMISERS))
 
 
-def bound(config: Config, runs: int = 5, steps: int = 400) -> xr.Dataset:
-    """Lemma `lem-descent` with each minibatch's own M, through all drops of `runs` runs of each
-    problem: `violations` and `compared` (batch), for k = 1, 2, 3."""
-    counts = []
+def bound(config: Config) -> xr.Dataset:
+    """Lemma `lem-descent` with each minibatch's own M, through all drops of 5 runs of 400 steps of
+    each problem: `violations` and `compared` (batch), for k = 1, 2, 3."""
+    counts, runs = [], 5
     for batch in config.batches[:2]:
         broken = compared = 0
         for i, problem in enumerate(problems_with_gaps(config.noisy_problems, least_gap=0.3)):
             eta = config.noisy_step / 3 / float(torch.linalg.svdvals(problem.moments().yx)[0])
             s = unit_starts(runs, (1e-2,), (WIDTH, WIDTH), seed=f"one-law-bound-{i}")
-            draw, now = Batches(problem, batch, runs, False, f"bound-{i}"), torch.linalg.svdvals(s)
-            for t in range(steps):
-                xx, yx = draw()
+            now = torch.linalg.svdvals(s)
+            draws = islice(batches(problem, batch, runs, False, f"bound-{i}"), 400)
+            for t, (xx, yx) in enumerate(draws):
                 update = update_matrix(yx - s[..., INPUTS:].mT @ s[..., :INPUTS] @ xx, eta)
                 factors = [growth_bound(update, leading_projector(s, k)) for k in (1, 2, 3)]
                 s = s @ update
                 check_alive(s, t, eta)
-                new = torch.linalg.svdvals(s)
-                broken += int(
-                    (new[:, 1:4] > torch.stack(factors, -1) * now[:, 1:4] * (1 + 1e-9)).sum()
-                )
-                compared, now = compared + 3 * runs, new
+                new, most = torch.linalg.svdvals(s), torch.stack(factors, -1) * now[:, 1:4]
+                broken += int((new[:, 1:4] > most * (1 + 1e-9)).sum())
+                compared, now = compared + most.numel(), new
         counts.append((broken, compared))
     both = xr.DataArray(counts, dims=("batch", "count"))
     data = {"violations": both[:, 0], "compared": both[:, 1]}
@@ -332,20 +328,20 @@ def compute(config: Config) -> xr.Dataset:
     drawn; `controls` and `bound`. The problems of the last three are `noisy_problem`."""
     batch = [p.moments() for p in problems_with_gaps(config.problems)]
     s1 = staircase.predict_staircase(stack_moments(batch)).escape_rates[:, 0]
-    parts, kinds = [], ["heavy ball", "Nesterov"]
-    for kind in kinds:
-        runs = [
-            three_drops(batch, relative / s1, config.scales, kind, beta)
-            for beta, relative in config.steps
-        ]
-        parts.append(xr.concat(runs, "momentum"))
-    result = xr.concat(parts, "kind").assign_coords(kind=kinds, momentum=list(dict(config.steps)))
-    draws = [(b, False) for b in config.batches] + [(b, True) for b in config.shuffled]
-    names = [f"{b}, reshuffled" if shuffled else f"{b}" for b, shuffled in draws]
-    noisy = xr.concat([minibatches(config, *draw) for draw in draws], "draw")
-    others = [noisy.assign_coords(draw=names), controls(config)]
+    kinds, momenta = ["heavy ball", "Nesterov"], dict(config.steps)
+    runs = [
+        [three_drops(batch, step / s1, config.scales, kind, beta) for beta, step in momenta.items()]
+        for kind in kinds
+    ]
+    result = xr.combine_nested(runs, ["kind", "momentum"])
+    draws = {f"{b}": (b, False) for b in config.batches}
+    draws |= {f"{b}, reshuffled": (b, True) for b in config.shuffled}
+    noisy = xr.concat([minibatches(config, *draw) for draw in draws.values()], "draw")
+    others = [noisy.assign_coords(draw=list(draws)), controls(config)]
     others = [part.rename(problem="noisy_problem") for part in others]
-    return xr.merge([result, *others, bound(config)])
+    return xr.merge([result, *others, bound(config)]).assign_coords(
+        kind=kinds, momentum=list(momenta)
+    )
 
 
 def run(config: Config = Config()) -> xr.Dataset:

@@ -1,54 +1,32 @@
 """Published ReLU runs: what the chapter says about them."""
 
+import numpy as np
 import pytest
-import torch
 
 from paper.saddles.nonlinear import published_runs
-
-
-@pytest.fixture(scope="module")
-def units():
-    return published_runs.units_before_escape()
-
-
-def test_balanced_units_have_equal_norms():
-    w = published_runs.balanced(7, [0.1, 1e-3], [0, 0], "balanced")
-    assert torch.allclose(w.w1.norm(dim=-1), w.w2[:, 0].abs())
-    assert torch.allclose(w.w1[0], 100 * w.w1[1])
 
 
 def test_the_rest_on_a_kink_hovers_in_proportion_to_the_step():
     excess = []
     for eta in (0.6, 0.3):
-        _, rest, _ = published_runs.five_point_stages(
-            published_runs.five_point_run(step_size=eta, seeds=2, span=700.0)
-        )
-        excess.append(float(rest.median()) - 0.030185279)
+        run = published_runs.five_point_run(step_size=eta, seeds=2, span=700.0)
+        rest = float(published_runs.five_point_stages(run)[1].median())
+        excess.append(rest - published_runs.FIVE_POINT_LEVELS[1])
     assert excess[1] > 0
     assert excess[0] / excess[1] == pytest.approx(2, rel=0.15)
 
 
-def test_active_units_end_on_extremal_directions_of_their_sign(units):
-    assert len(units.directions) == 3
-    grown = (units.norms[-1] > 20 * units.norms[0]).nonzero()[:, 0].tolist()
-    signs = set()
-    for i in grown:
-        own = units.directions[units.directions[:, 2].sign() == units.signs[-1, i]]
-        angles = torch.rad2deg(torch.atan2(own[:, 1], own[:, 0]))
-        off = (angles - units.angles[-1, i] + 180) % 360 - 180
-        assert float(off.abs().min()) < 5
-        signs.add(float(units.signs[-1, i]))
-    assert signs == {1.0, -1.0}  # more than one direction: Theorem 1 as printed fails
-
-
-def test_other_groups_stay_at_a_constant_distance_from_the_first(units):
-    ratios, constants = published_runs.distance_from_first(units)
-    assert constants[0] < 1e-6 and float(constants[1:].min()) > 0.1
-    for found, constant in zip(ratios[1:], constants[1:].tolist(), strict=True):
-        assert found and max(abs(r - constant) for r in found) < 0.15
-    assert max(ratios[0]) < 0.05
-
-
-def test_each_drop_adds_one_direction():
-    run = published_runs.five_point_run(seeds=2, observables=("loss", "units"))
-    assert published_runs.five_point_directions(run).tolist() == [[0, 1, 2]] * 2
+def test_active_units_end_on_extremal_directions_of_their_sign():
+    found = published_runs.units_before_escape()
+    units, directions = found.units.values, found.direction.values
+    norms = np.linalg.norm(units, axis=-1)
+    grown = units[-1, norms[-1] > 20 * norms[0]]
+    angle, own = (np.degrees(np.arctan2(w[:, 1], w[:, 0])) for w in (grown, directions))
+    off = abs((angle[:, None] - own + 180) % 360 - 180)
+    alike = np.sign(grown[:, 2:]) == np.sign(directions[:, 2])
+    assert len(directions) == 3 and np.where(alike, off, 180).min(1).max() < 5
+    # More than one direction: Theorem 1 as printed fails, with ratios that stay constant.
+    apart = published_runs.distance_from_first(found)
+    assert set(apart.k.values) == {0, 1, 2}
+    assert apart.constant[0] < 1e-6 and apart.constant[1:].min() > 0.1
+    assert abs(apart.ratio[-1] - apart.constant[apart.k.values].values).max() < 0.15

@@ -3,11 +3,7 @@
 import pytest
 import torch
 
-from paper.claims import read_claims, verdict
-from paper.ledger import RECORDED
 from paper.saddles.nonlinear import real_net
-
-CLAIMS = read_claims(RECORDED.parents[1] / "claims.yml")
 
 
 def test_participation_rank_counts_equal_singular_values():
@@ -22,11 +18,9 @@ def test_participation_rank_counts_equal_singular_values():
 
 def test_the_steps_of_the_readout_are_not_of_low_rank():
     result = real_net.run(real_net.Config().quick())
-    found = real_net.real_net_steps.judge(result)
-    claim = next(c for c in CLAIMS if c.id == "saddles/real-net-steps")
-    assert verdict(claim, found) == "fails"
     first = result["rank"].isel(change=0, seed=0, scale=0)
-    assert bool((first.sel(layer="conv 1") < first.sel(layer="readout")).all())
+    assert (first.sel(layer="conv 1") < first.sel(layer="readout")).all()
+    assert max(real_net.real_net_steps.judge(result).measured) > real_net.LOW
     # Steps of rank one in every layer would have been seen to be so.
-    alone = real_net.real_net_steps.judge(result.assign(rank=result["rank"] * 0 + 1))
-    assert verdict(claim, alone) == "holds"
+    alone = result.assign(rank=result["rank"].where(result["rank"].isnull(), 1.0))
+    assert set(real_net.real_net_steps.judge(alone).measured) == {1.0}
