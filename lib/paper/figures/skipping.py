@@ -1,36 +1,20 @@
 """Figure 2 and the comparison of methods that skip plateaus."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS, DROP, PLATEAU
-from paper.saddles.efficient_algorithm.completion import Recovery
-from paper.saddles.efficient_algorithm.draws import Spread
+from paper.saddles.efficient_algorithm.comparison import Spread
 from paper.saddles.efficient_algorithm.measurements import ScaleCost, SecondFigure
 
-__all__ = [
-    "plot_costs",
-    "plot_order",
-    "plot_recovery",
-    "plot_scale_cost",
-    "plot_second_figure",
-    "plot_sensitivity",
-]
+__all__ = ["plot_costs", "plot_recovery", "plot_scale_cost", "plot_second_figure"]
 
-BLUE, RED, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "0.6"
-
-
-def _pieces(skipped: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(evaluations, losses) from each saddle to the next; the first one is the jump itself."""
-    path = skipped.path
-    marks = path.saddles
-    x, y = path.evaluations.numpy(), path.losses.numpy()
-    return [(x[a : b + 1], y[a : b + 1]) for a, b in zip(marks, marks[1:], strict=False)]
+BLUE, RED, GREY = COLOURS[0], COLOURS[1], "0.6"
 
 
 def plot_second_figure(result: SecondFigure) -> Figure:
@@ -52,8 +36,9 @@ def plot_second_figure(result: SecondFigure) -> Figure:
     left.legend(loc="upper right")
     levels = result.levels.numpy()
     right.plot(steps, gd**0.5, color=GREY)
-    edge = 0
-    for k, (_, y) in enumerate(_pieces(result.skipped)[: len(levels) - 1]):
+    edge, path = 0, result.skipped.path
+    for k in range(len(levels) - 1):  # from one saddle to the next; the first record is the jump
+        y = path.losses[path.saddles[k] : path.saddles[k + 1] + 1].numpy()
         height = levels[k] - levels[k + 1]
         shift = np.argmax(gd <= levels[k] - height / 2) - np.argmax(y <= levels[k] - height / 2)
         arrived = int(np.argmax(y <= levels[k + 1] + 0.02 * height))
@@ -105,28 +90,14 @@ def plot_costs(
             always, ever = cell.faithful == cell.draws, cell.faithful > 0
             colour = "#BFDFF3" if always else "#E6F2FA" if ever else "#F9DFC4"
             ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, lw=0))
-            weight = "bold" if always else "normal"
+            centre = {"ha": "center", "va": "center"}
             same = cell.least == cell.most
-            ax.text(
-                column,
-                row if same else row - 0.17,
-                text(cell.median),
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="black",
-                fontweight=weight,
-            )
+            bold = "bold" if always else "normal"
+            options = centre | {"fontsize": 8, "color": "black", "fontweight": bold}
+            ax.text(column, row if same else row - 0.17, text(cell.median), **options)
             if not same:
-                ax.text(
-                    column,
-                    row + 0.27,
-                    f"{text(cell.least)}–{text(cell.most)}",
-                    ha="center",
-                    va="center",
-                    fontsize=6,
-                    color="0.15",
-                )
+                span = f"{text(cell.least)}–{text(cell.most)}"
+                ax.text(column, row + 0.27, span, **centre, fontsize=6, color="0.15")
     ax.set(xlim=(-0.5, len(table) - 0.5), ylim=(len(titles) - 0.5, -0.5))
     ax.set_xticks(range(len(table)), list(table))
     ax.set_yticks(range(len(titles)), list(titles.values()))
@@ -137,61 +108,16 @@ def plot_costs(
     return ax
 
 
-def plot_order(table: Mapping[str, Spread], titles: Mapping[str, str], ax: Axes) -> Axes:
-    """How much of the next mode is present at the nearest approach to each saddle, by method.
-
-    A dot for the median over draws, a line from the least to the most. Values below 1e-9
-    (rounding) are drawn at 1e-9.
-    """
-    shown = {n: t for n, t in titles.items() if n in table and np.isfinite(table[n].median)}
-    for row, name in enumerate(shown):
-        low, middle, high = (
-            max(v, 1e-9) for v in (table[name].least, table[name].median, table[name].most)
-        )
-        ax.plot([low, high], [row, row], color=BLUE, alpha=0.4, lw=3, solid_capstyle="butt")
-        ax.plot(middle, row, "o", color=BLUE)
-    ax.axvline(1.0, color=GREY, lw=0.8)
-    ax.set_yticks(range(len(shown)), list(shown.values()))
-    ax.invert_yaxis()
-    ax.set(xscale="log", xlabel=r"largest $\sigma_{k+1}/\sigma_k$ of the outputs at saddle $k$")
-    return ax
-
-
-def plot_sensitivity(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Evaluations against jump, tolerance, step size; hollow where a level is missed by 1e-6."""
-    names = {
-        "jump": "jump / balance size",
-        "tolerance": "tolerance",
-        "step_size": r"step size $\times\,\sigma_1$",
-    }
-    figure, axes = plt.subplots(1, 3, figsize=(6.8, 2.6), sharey=True)
-    for ax, (what, label) in zip(axes, names.items(), strict=True):
-        for phase, colour, text in (
-            ("gradient_descent", RED, "gradient steps"),
-            ("fast", BLUE, "quasi-Newton"),
-        ):
-            own = [r for r in rows if r["phase"] == phase and r["what"] == what]
-            x, y = [r["value"] for r in own], [r["evaluations"] for r in own]
-            ax.plot(x, y, color=colour, label=text if what == "jump" else None)
-            good = [r["gap"] <= 1e-6 for r in own]
-            for u, v, g in zip(x, y, good, strict=True):
-                ax.plot(u, v, "o", color=colour, mfc=colour if g else "white")
-        scale = "linear" if what == "step_size" else "log"
-        ax.set(xscale=scale, yscale="log", xlabel=label)
-    axes[0].set_ylabel("gradient evaluations")
-    axes[0].legend()
-    return figure
-
-
-def plot_recovery(found: Recovery, ax: Axes) -> Axes:
+def plot_recovery(found: xr.Dataset, ax: Axes) -> Axes:
     """Test error against gradient evaluations; one small dot a table, one large dot the mean."""
-    for values, colour, label in (
-        (found.large, RED, r"gradient descent, $\epsilon = 0.3$"),
-        (found.middle, COLOURS[4], r"gradient descent, $\epsilon = 10^{-2}$"),
-        (found.small, "black", r"gradient descent, $\epsilon = 10^{-6}$"),
-        (found.skip, BLUE, "plateaus skipped"),
+    for method, colour, label in (
+        ("large", RED, r"gradient descent, $\epsilon = 0.3$"),
+        ("middle", COLOURS[4], r"gradient descent, $\epsilon = 10^{-2}$"),
+        ("small", "black", r"gradient descent, $\epsilon = 10^{-6}$"),
+        ("skip", BLUE, "plateaus skipped"),
     ):
-        error, spent = values.numpy().T
+        own = found.sel(method=method)
+        spent, error = own.evaluations, own.error
         ax.plot(spent, error, ".", color=colour, alpha=0.35, ms=4)
         ax.plot(np.exp(np.log(spent).mean()), error.mean(), "o", color=colour, ms=8, label=label)
     ax.set(

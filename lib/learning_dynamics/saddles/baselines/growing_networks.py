@@ -1,6 +1,7 @@
 """What the growing baselines share: a new unit, then descent among all units, again and again.
 
-`descent` in a signature: the keyword arguments of `grow`.
+`descent` in a signature: the keyword arguments of `grow`. `least_rate`: where no unit grows faster,
+none is added.
 """
 
 import math
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from learning_dynamics.activations import Activation
+from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.kernels.weights import unit_force
 from learning_dynamics.losses import Loss
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive, normal
+from learning_dynamics.saddles.baselines.optimizers import moved
 from learning_dynamics.saddles.skipping.active_descent import gradient_phase
 from learning_dynamics.saddles.skipping.dormant_units import (
     DormantModes,
@@ -23,7 +26,7 @@ from learning_dynamics.saddles.skipping.dormant_units import (
     pair_of_linear_unit,
 )
 from learning_dynamics.saddles.skipping.objective import Objective, Path, add_unit, no_units
-from learning_dynamics.saddles.two_layer import State, Weights
+from learning_dynamics.saddles.two_layer import State
 
 __all__ = [
     "alternating_flows",
@@ -37,64 +40,71 @@ __all__ = [
 
 #: The unit to add at a state, (m0 + m2,) at its full size, or None to stop; with it f after
 #: adding it, if the choice has evaluated that (the descent then starts from there at no cost).
-Choice = Callable[[State], Tensor | tuple[Tensor, Tensor] | None]
+Choice = Callable[[Objective, State], Tensor | tuple[Tensor, Tensor] | None]
 
 
 def grow(
-    objective: Objective,
+    problem: Problem,
     choose: Choice,
     *,
     width: int,
     step_size: float,
-    tolerance: float,
+    tolerance: float = 0.0,
+    steps: int | None = None,
+    activation: str | Activation = "linear",
+    loss: str | Loss = "squared",
     max_steps: int = 20_000,
     stop_loss: float | None = None,
 ) -> Path:
-    """Add `choose(state)`, run gradient descent to |gradient| <= tolerance, repeat.
+    """Add `choose(objective, state)`, run gradient descent to |gradient| <= tolerance, repeat.
 
+    steps : of each descent, instead of a tolerance.
     Stops when nothing is chosen ("no unit": no proof of a minimum), at `width` units, at a loss
-    <= stop_loss after a descent, or
-    when `max_steps` gradient evaluations are spent. The ends of descents are called saddles.
+    <= stop_loss after a descent, or when `max_steps` gradient evaluations are spent. The ends of
+    descents are called saddles.
     """
-    weights = no_units(objective.problem)
+    objective = Objective(problem, activation=activation, loss=loss)
+    weights = no_units(problem)
     state = objective(weights)
-    status = "width"
     while True:
         objective.record(state, saddle=True)
         if stop_loss is not None and float(state.loss) <= stop_loss:
-            status = "loss"
-            break
+            return objective.path(weights, "loss")
         if objective.gradients >= max_steps:
-            status = "steps"
-            break
+            return objective.path(weights, "steps")
         if weights.w1.shape[0] >= width:
-            break
-        chosen = choose(state)
+            return objective.path(weights, "width")
+        chosen = choose(objective, state)
         if chosen is None:
-            status = "no unit"
-            break
+            return objective.path(weights, "no unit")
         unit, known = chosen if isinstance(chosen, tuple) else (chosen, None)
         weights = add_unit(weights, unit)
-        done = gradient_phase(
-            weights,
-            objective,
-            step_size=step_size,
-            tolerance=tolerance,
-            max_steps=max(1, max_steps - objective.gradients),
-            known=known,
-        )
-        weights, state = done.weights, done.state
-    return objective.path(weights, status)
+        if steps is None:
+            most = max(1, max_steps - objective.gradients)
+            options: dict[str, Any] = {"step_size": step_size, "max_steps": most, "known": known}
+            done = gradient_phase(weights, objective, tolerance=tolerance, **options)
+            weights, state = done.weights, done.state
+            continue
+        for _ in range(steps):
+            state = objective(weights)
+            objective.record(state)
+            weights = moved(weights, state.gradients, step_size)
+        state = objective(weights)
+
+
+def _top_pair(least_rate: float, scaled: Callable[[Tensor, int], Tensor]) -> Choice:
+    """The escape direction of a linear unit, as `scaled` makes of it and of m0."""
+
+    def choose(objective: Objective, state: State) -> Tensor | None:
+        pair, rates = pair_of_linear_unit(objective, state)
+        few = float(rates[0]) <= least_rate
+        return None if few else scaled(pair, objective.problem.inputs.shape[-2])
+
+    return choose
 
 
 def gradmax(
-    problem: Problem,
-    *,
-    size: float = 1.0,
-    activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
-    least_rate: float = 1e-6,
-    **descent: Any,
+    problem: Problem, *, size: float = 1.0, least_rate: float = 1e-6, **descent: Any
 ) -> Path:
     """New unit (0, size q), q the output side of the top pair: it maximises the next gradient.
 
@@ -103,40 +113,57 @@ def gradmax(
     activation is used for the choice.
     """
     check_positive("size", size)
-    objective = Objective(problem, activation=activation, loss=loss)
-    m0 = problem.inputs.shape[-2]
 
-    def choose(state: State) -> torch.Tensor | None:
-        pair, rates = pair_of_linear_unit(objective, state)
-        if float(rates[0]) <= least_rate:
-            return None
+    def outgoing(pair: Tensor, m0: int) -> Tensor:
         return torch.cat([torch.zeros_like(pair[:m0]), size * 2**0.5 * pair[m0:]])
 
-    return grow(objective, choose, **descent)
+    return grow(problem, _top_pair(least_rate, outgoing), **descent)
 
 
-def tiny(
+def greedy_low_rank(
+    problem: Problem, *, scale: float = 1e-6, least_rate: float = 1e-6, **descent: Any
+) -> Path:
+    """From [U(inf), sqrt(scale) u] with u the top pair of the end-to-end gradient, to the limit.
+
+    The limit is scale -> 0 of gradient flow; here a small scale and steps of step_size.
+    tolerance in loss/weight ends a stage; least_rate ends the method.
+    """
+    check_positive("scale", scale)
+    return grow(problem, _top_pair(least_rate, lambda pair, _: scale**0.5 * pair), **descent)
+
+
+def greedy_steps(
     problem: Problem,
     *,
-    activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
+    scale: float = 1e-2,
+    steps: int = 200,
     least_rate: float = 1e-6,
     **descent: Any,
 ) -> Path:
+    """Add epsilon = `scale` times the top pair of the gradient, T = `steps` steps, repeat.
+
+    Nothing tests whether a saddle is reached: T alone decides.
+    """
+    check_positive("scale", scale)
+    check_integer("steps", steps, least=1)
+    choose = _top_pair(least_rate, lambda pair, _: scale * pair)
+    return grow(problem, choose, steps=steps, **descent)
+
+
+def tiny(problem: Problem, *, least_rate: float = 1e-6, **descent: Any) -> Path:
     """New unit (Sxx^(-1/2) u, v), u and v the top singular pair of Sxx^(-1/2) X R', line searched.
 
     With squared loss and a linear net one unit at its exact size is the rank-1 reduced-rank
     regression of the residual: repeating gives every level without any descent. Nonlinear nets:
     the unit is chosen through its linear part, then its size by line search.
     """
-    objective = Objective(problem, activation=activation, loss=loss)
     x = problem.inputs
     values, vectors = torch.linalg.eigh(x @ x.mT / x.shape[-1])
     keep = values > 1e-12 * values[-1]
     whiten = (vectors[:, keep] / values[keep].sqrt()) @ vectors[:, keep].mT
-    objective.svds += 1
 
-    def choose(state: State) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def choose(objective: Objective, state: State) -> tuple[Tensor, Tensor] | None:
+        objective.svds += len(state.weights.w1) == 0  # that of the inputs, above
         force = x @ objective.residual(state).mT
         if float(torch.linalg.matrix_norm(force)) <= least_rate:
             return None
@@ -153,83 +180,20 @@ def tiny(
         found = balance(unit, objective, state)
         return None if found is None else (found.size * unit, found.outputs)
 
-    return grow(objective, choose, **descent)
-
-
-def greedy_low_rank(
-    problem: Problem,
-    *,
-    scale: float = 1e-6,
-    activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
-    least_rate: float = 1e-6,
-    **descent: Any,
-) -> Path:
-    """From [U(inf), sqrt(scale) u] with u the top pair of the end-to-end gradient, to the limit.
-
-    The limit is scale -> 0 of gradient flow; here a small scale and steps of step_size.
-    tolerance in loss/weight ends a stage; least_rate ends the method.
-    """
-    check_positive("scale", scale)
-    objective = Objective(problem, activation=activation, loss=loss)
-
-    def choose(state: State) -> torch.Tensor | None:
-        pair, rates = pair_of_linear_unit(objective, state)
-        return None if float(rates[0]) <= least_rate else scale**0.5 * pair
-
-    return grow(objective, choose, **descent)
-
-
-def greedy_steps(
-    problem: Problem,
-    *,
-    width: int,
-    step_size: float,
-    scale: float = 1e-2,
-    steps: int = 200,
-    activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
-    least_rate: float = 1e-6,
-    max_steps: int = 20_000,
-    stop_loss: float | None = None,
-) -> Path:
-    """Add epsilon = `scale` times the top pair of the gradient, T = `steps` steps, repeat.
-
-    Nothing tests whether a saddle is reached: T alone decides.
-    """
-    check_positive("scale", scale)
-    check_integer("steps", steps, least=1)
-    objective = Objective(problem, activation=activation, loss=loss)
-    weights = no_units(problem)
-    state = objective(weights)
-    objective.record(state, saddle=True)
-    status = "width"
-    while weights.w1.shape[0] < width:
-        pair, rates = pair_of_linear_unit(objective, state)
-        if float(rates[0]) <= least_rate:
-            status = "no unit"
-            break
-        weights = add_unit(weights, scale * pair)
-        for _ in range(steps):
-            state = objective(weights)
-            objective.record(state)
-            g = state.gradients
-            weights = Weights(weights.w1 - step_size * g.w1, weights.w2 - step_size * g.w2)
-        state = objective(weights)
-        objective.record(state, saddle=True)
-        if stop_loss is not None and float(state.loss) <= stop_loss:
-            status = "loss"
-            break
-        if objective.gradients >= max_steps:
-            status = "steps"
-            break
-    return objective.path(weights, status)
+    return grow(problem, choose, **descent)
 
 
 def _drawing(problem: Problem, generator: torch.Generator) -> Callable[[int], Tensor]:
     """A function that draws that many Gaussian units, where the problem is."""
     x, length = problem.inputs, problem.inputs.shape[-2] + problem.targets.shape[-2]
     return lambda count: normal(count, length, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def _homogeneous(name: str | Activation) -> Activation:
+    act = find_activation(name)
+    if not act.homogeneous:
+        raise ValueError(f"activation = {act.name!r}: must be homogeneous")
+    return act
 
 
 def neuron_pursuit(
@@ -239,7 +203,6 @@ def neuron_pursuit(
     size: float = 0.1,
     starts: int = 16,
     activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
     least_rate: float = 1e-6,
     **descent: Any,
 ) -> Path:
@@ -250,19 +213,15 @@ def neuron_pursuit(
     """
     check_positive("size", size)
     check_integer("starts", starts, least=1)
-    objective = Objective(problem, activation=activation, loss=loss)
-    if not objective.activation.homogeneous:
-        raise ValueError(f"activation = {objective.activation.name!r}: must be homogeneous")
-    drawn = _drawing(problem, generator)
+    act, drawn = _homogeneous(activation), _drawing(problem, generator)
 
-    def choose(state: State) -> torch.Tensor | None:
-        fresh = drawn(starts)
-        found = follow_dormant(fresh, objective, state)
-        rates = found.rates[:, 0]
-        best = int(rates.argmax())
-        return None if float(rates[best]) <= least_rate else size * found.directions[best]
+    def choose(objective: Objective, state: State) -> Tensor | None:
+        found = follow_dormant(drawn(starts), objective, state)
+        best = int(found.rates[:, 0].argmax())
+        none = float(found.rates[best, 0]) <= least_rate
+        return None if none else size * found.directions[best]
 
-    return grow(objective, choose, **descent)
+    return grow(problem, choose, activation=act, **descent)
 
 
 def alternating_flows(
@@ -273,7 +232,6 @@ def alternating_flows(
     init_scale: float = 1e-8,
     size: float = 0.1,
     activation: str | Activation = "linear",
-    loss: str | Loss = "squared",
     max_steps: int = 20_000,
     **descent: Any,
 ) -> Path:
@@ -287,18 +245,13 @@ def alternating_flows(
     """
     check_positive("init_scale", init_scale)
     check_positive("size", size)
-    objective = Objective(problem, activation=activation, loss=loss)
-    act, x = objective.activation, problem.inputs
-    if not act.homogeneous:
-        raise ValueError(f"activation = {act.name!r}: must be homogeneous")
-    drawn = _drawing(problem, generator)
-    units = drawn(width)
+    act, x = _homogeneous(activation), problem.inputs
+    units = _drawing(problem, generator)(width)
     units = units / units.norm(dim=1, keepdim=True)
     grown = x.new_zeros(width)
-    threshold = math.log(1 / init_scale)
     modes = DormantModes(width)
 
-    def choose(state: State) -> Tensor | None:
+    def choose(objective: Objective, state: State) -> Tensor | None:
         nonlocal units, grown
         residual = objective.residual(state)
         rate = float(torch.linalg.matrix_norm(x @ residual.mT, 2))
@@ -314,7 +267,7 @@ def alternating_flows(
             grown = grown + step * (units * push).sum(1)
             units = units + step * push
             units = units / units.norm(dim=1, keepdim=True)
-            if float(grown.max()) >= threshold:
+            if float(grown.max()) >= math.log(1 / init_scale):
                 chosen = int(grown.argmax())
                 unit = size * units[chosen]
                 keep = units @ units[chosen] < 1 - 1e-3  # the chosen unit's twins join it
@@ -322,4 +275,4 @@ def alternating_flows(
                 return unit
         return None
 
-    return grow(objective, choose, width=width, max_steps=max_steps, **descent)
+    return grow(problem, choose, width=width, activation=act, max_steps=max_steps, **descent)

@@ -32,20 +32,16 @@ def rank_one_pursuit(
     m0 = problem.inputs.shape[-2]
     weights = no_units(problem)
     left, right = weights.w2, weights.w1
-    core = np.zeros((0, 0))
     state = objective(weights)
-    status = "width"
     while True:
         objective.record(state, saddle=True)
         if stop_loss is not None and float(state.loss) <= stop_loss:
-            status = "loss"
-            break
+            return objective.path(weights, "loss")
         if left.shape[1] >= width or objective.gradients >= max_steps:
-            break
+            return objective.path(weights, "width")
         pair, rates = pair_of_linear_unit(objective, state)
         if float(rates[0]) <= least_rate:
-            status = "no unit"
-            break
+            return objective.path(weights, "no unit")
         right = torch.linalg.qr(torch.cat([right, pair[None, :m0]]).mT)[0].mT
         left = torch.linalg.qr(torch.cat([left, pair[m0:, None]], dim=1))[0]
         hidden = right @ problem.inputs
@@ -63,7 +59,6 @@ def rank_one_pursuit(
             method="L-BFGS-B",
             options={"gtol": tolerance, "ftol": 0.0, "maxfun": max_steps},
         )
-        core = found.x.reshape(rows, columns)
-        weights = Weights(right, left @ torch.from_numpy(core.copy()))
+        core = torch.from_numpy(found.x.reshape(rows, columns).copy())
+        weights = Weights(right, left @ core)
         state = objective(weights)
-    return objective.path(weights, status)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,16 @@ from paper.saddles.efficient_algorithm.reference_runs import (
     start_of,
     step_of,
 )
-from paper.store import Store
+from paper.sweep import sweep
 
-__all__ = ["Answer", "Rest", "answer", "compare", "find_rests", "lowered", "skip"]
+__all__ = ["NETS", "Answer", "Config", "Rest", "answer", "compare", "further", "lowered", "run"]
 
 BAND = 1e-3  # a rest: the loss stays within this
 SHARE = 0.1  # for at least this share of all steps so far
 LEAST = 0.2  # share of a predicted plateau that must be rest
-NETS = {"linear": ["linear"], "piecewise linear": ["relu", "leaky_relu(0.2)"], "tanh": ["tanh"]}
+NETS = {"linear": ["linear"], "(leaky) ReLU": ["relu", "leaky_relu(0.2)"], "tanh": ["tanh"]}
 MOST = 12  # rests of a run that are kept
-RESTS = ("begin", "end", "level", "high", "low")
+RESTS = ("begin", "end", "level", "high", "low")  # fields of `Rest`
 SECONDS = 10.0  # of one core, for one problem
 SAME = 2e-3  # a saddle's loss and a rest's: twice the band
 
@@ -141,14 +142,9 @@ def answer(run: xr.Dataset, scales: Sequence[float]) -> Answer:
 def skip(config: Reference, step_size: float) -> Skipped:
     """The algorithm on the same problem, from the same dormant units."""
     task = drawn(config.seed)
-    return skip_plateaus(
-        task.problem,
-        width=task.width,
-        activation=task.activation,
-        loss=task.loss,
-        settings=Settings(step_size=step_size),
-        starts=start_of(task, config.seed, 1.0).units[0],
-    )
+    net = {"width": task.width, "activation": task.activation, "loss": task.loss}
+    starts = start_of(task, config.seed, 1.0).units[0]
+    return skip_plateaus(task.problem, **net, starts=starts, settings=Settings(step_size=step_size))
 
 
 def lowered(config: Reference, weights: Weights, size: float = 1e-2, trials: int = 3) -> float:
@@ -165,12 +161,8 @@ def lowered(config: Reference, weights: Weights, size: float = 1e-2, trials: int
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
         s = torch.from_numpy(flat.reshape(start.shape))
-        state = gradient(
-            Weights(s[:, :m0], s[:, m0:].mT),
-            task.problem,
-            activation=task.activation,
-            loss=task.loss,
-        )
+        net = Weights(s[:, :m0], s[:, m0:].mT)
+        state = gradient(net, task.problem, activation=task.activation, loss=task.loss)
         return float(state.loss), state.gradients.units.numpy().ravel()
 
     for trial in range(trials):
@@ -225,8 +217,10 @@ CERTIFIED = ("global", "second-order")
 #: Problems of the fair trial of certificates, and its short form, of which the last is wrong.
 FURTHER, LATER = range(500, 650), (500, 505, 538)
 
+Judged = dict[str, str | float]
 
-def judge(config: Reference, given: Answer, step_size: float) -> dict[str, str | float]:
+
+def judge(config: Reference, given: Answer, step_size: float) -> Judged:
     """`compare` and `lowered` for one problem, with the status at the end."""
     if given.why:
         return {"outcome": "", "status": "", "fall": math.nan}
@@ -252,19 +246,13 @@ def run(config: Config = Config()) -> xr.Dataset:
     return anew(record.sel(problem=list(config.problems)), judge) if config.problems else record
 
 
-Judge = Callable[[Reference, Answer, float], dict[str, str | float]]
-
-
-def anew(record: xr.Dataset, judging: Judge) -> xr.Dataset:
+def anew(record: xr.Dataset, judging: Callable[..., Judged]) -> xr.Dataset:
     """The recorded descents with what the algorithm does on these problems now."""
     found = []
     for at in range(record.problem.size):
         one = record.isel(problem=at)
-        seen = one.level.notnull()
-        columns = [one[name].values[seen] for name in ("begin", "end", "level", "high", "low")]
-        rests = tuple(
-            Rest(int(a), int(b), *map(float, c)) for a, b, *c in zip(*columns, strict=True)
-        )
+        rows = one[[*RESTS]].to_dataframe().dropna()[[*RESTS]].to_numpy()
+        rests = tuple(Rest(int(begin), int(end), *levels) for begin, end, *levels in rows.tolist())
         given = Answer(rests, int(one.horizon), str(one.why.item()))
         found.append(judging(Reference(int(one.problem)), given, float(one.step_size)))
     return record.assign({n: ("problem", [own[n] for own in found]) for n in found[0]})
@@ -275,25 +263,23 @@ def counted(result: xr.Dataset) -> xr.Dataset:
     return result.sel(problem=result.why == "")
 
 
+def agreement(outcomes: Sequence[str] | pd.Series) -> str:
+    """How many are the same: "77 of 78"."""
+    return f"{sum(o == 'same' for o in outcomes)} of {len(outcomes)}"
+
+
 def table(result: xr.Dataset) -> str:
-    """Problems by activation and loss as a Markdown table: how many are counted, and outcomes."""
-    frame = result[["activation", "loss", "why", "outcome"]].to_dataframe()
-    frame["loss"] = frame.loss.str.replace("(1)", "")
-    frame["activation"] = frame.activation.str.replace("_relu(0.2)", " ReLU")
+    """Counted problems as a Markdown table, nets down and losses across: how many have the same
+    saddles and end, and what the others differ in."""
+    frame = counted(result)[["activation", "loss", "outcome"]].to_dataframe()
+    frame["loss"] = frame.loss.str.replace("(1)", "").str.capitalize()
     rows = []
-    for (activation, loss), own in frame.groupby(["activation", "loss"]):
-        kept = own[own.why == ""]
-        other = kept.outcome[kept.outcome != "same"].value_counts()
-        rows.append(
-            {
-                "activation": activation,
-                "loss": loss,
-                "drawn": len(own),
-                "counted": len(kept),
-                "same": int((kept.outcome == "same").sum()),
-                "differs": ", ".join(f"{n} {name}" for name, n in sorted(other.items())),
-            }
-        )
+    for net, names in NETS.items():
+        own = frame[frame.activation.isin(names)]
+        other = own.outcome[own.outcome != "same"].value_counts()
+        losses = {loss: agreement(part.outcome) for loss, part in own.groupby("loss")}
+        differs = ", ".join(f"{n} {name}" for name, n in sorted(other.items()))
+        rows.append({"net": net} | losses | {"all": agreement(own.outcome), "differs": differs})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
@@ -308,11 +294,11 @@ def same_path(result: xr.Dataset) -> Evidence:
         "tanh": shares["tanh"].mean(),
         "drawn": result.problem.size,
     }
-    measured = [float(shares[k].mean()) for k in ("linear", "piecewise linear")]
+    measured = [float(shares[k].mean()) for k in ("linear", "(leaky) ReLU")]
     return Evidence(measured, 1.0, [0.0, 0.05], own.problem, details)
 
 
-def end(problem: int) -> dict[str, str | float]:
+def end(problem: int) -> Judged:
     """The status at the algorithm's end and, where it is certified, `lowered`."""
     config, task = Reference(problem), drawn(problem)
     found = skip(config, step_of(task))
@@ -329,10 +315,10 @@ def further(config: Config = Config()) -> xr.Dataset:
     return ends(LATER, end) if config.problems else read_record("skip-certificates")
 
 
-def ends(problems: Sequence[int], ending: Callable[[int], dict[str, str | float]]) -> xr.Dataset:
+def ends(problems: Sequence[int], ending: Callable[[int], Judged]) -> xr.Dataset:
     """The Dataset of `further`."""
-    rows = [ending(problem) for problem in problems]
-    data = {name: ("problem", [row[name] for row in rows]) for name in ("status", "fall")}
+    rows = pd.DataFrame([ending(problem) for problem in problems])
+    data = {name: ("problem", list(rows[name])) for name in rows}
     return xr.Dataset(data, coords={"problem": list(problems)})
 
 
@@ -346,9 +332,7 @@ def certificates(result: xr.Dataset, later: xr.Dataset) -> Evidence:
     return Evidence([float(fall.max()) for fall in falls], 0.0, 1e-6, seeds, details)
 
 
-def at_smaller_scales(
-    result: xr.Dataset, seed: int, scales: Sequence[float] = (1e-14, 1e-30, 1e-60)
-) -> pd.DataFrame:
+def at_smaller_scales(result: xr.Dataset, seed: int) -> pd.DataFrame:
     """How many steps a linear net stays at each level, by epsilon: exact reductions.
 
     The levels are those of the recorded rests and of the algorithm's saddles but for the origin
@@ -357,13 +341,12 @@ def at_smaller_scales(
     """
     task, one = drawn(seed), result.sel(problem=seed)
     eta = float(one.step_size)
-    levels = {float(v) for v in one.level[one.level.notnull()]}
-    found = [s.loss for s in skip(Reference(seed), eta).saddles]
-    levels |= {v / found[0] for v in found}
+    found = skip(Reference(seed), eta).losses
+    levels = {*one.level.values[one.level.notnull()], *(v / found[0] for v in found)}
     inner = sorted(levels, reverse=True)
     inner = [v for i, v in enumerate(inner) if all(abs(v - u) > SAME for u in inner[:i])][1:-1]
     last, rows = float(one.begin.max()), []
-    for scale in scales:
+    for scale in (1e-14, 1e-30, 1e-60):
         start = start_of(task, seed, scale)
         steps = int(1.5 * last * math.log(scale) / math.log(Reference(seed).scales[1]))
         run = linear_descent(start, task.problem, step_size=eta, steps=steps)
@@ -371,39 +354,6 @@ def at_smaller_scales(
         stays = [int(np.ptp(at[abs(losses - v) < SAME])) for v in inner]
         rows.append([f"{scale:.0e}", *stays])
     return pd.DataFrame(rows, columns=["epsilon", *(f"steps at {v:.4f} L(0)" for v in inner)])
-
-
-def main() -> None:
-    """`python -m paper.saddles.efficient_algorithm.against_descent STORE PROBLEMS`: the record.
-
-    Without arguments: the algorithm once more, against the recorded descents, and its further ends.
-    """
-    if len(sys.argv) == 1:
-        write_record("skip-certificates", ends(FURTHER, lambda p: limited(lambda: end(p))))
-        write_record("skip-against-descent", anew(read_record("skip-against-descent"), _judged))
-        return
-    store, count = Store(sys.argv[1]), int(sys.argv[2])
-    rows = []
-    for seed in range(count):
-        config = Reference(seed)
-        descents, task = store.get(EXPERIMENT.key(config)), drawn(seed)
-        if descents is None:
-            continue
-        given, eta = answer(descents, config.scales), float(descents.step_size)
-        kind = {"activation": task.activation.name, "loss": task.loss.name, "trait": task.trait}
-        found = _judged(config, given, eta)
-        rests = {name: [getattr(r, name) for r in given.rests[:MOST]] for name in RESTS}
-        row = kind | found | {"why": given.why, "horizon": given.horizon, "step_size": eta}
-        rows.append((seed, row, rests))
-    variables: dict[str, Any] = {
-        name: ("problem", [row[name] for _, row, _ in rows]) for name in rows[0][1]
-    }
-    for name in RESTS:
-        filled = [r[name] + [math.nan] * (MOST - len(r[name])) for _, _, r in rows]
-        variables[name] = (("problem", "rest"), np.array(filled, dtype=float))
-    record = xr.Dataset(variables, coords={"problem": [seed for seed, _, _ in rows]})
-    attributes = {"computed by": "paper.saddles.efficient_algorithm.against_descent"}
-    write_record("skip-against-descent", record.assign_attrs(attributes))
 
 
 class _Slow(Exception):
@@ -414,25 +364,51 @@ def _stop(*_: object) -> None:
     raise _Slow
 
 
-def _judged(config: Reference, given: Answer, step_size: float) -> dict[str, str | float]:
-    found = limited(lambda: judge(config, given, step_size))
-    if "outcome" not in found:
-        found = {"outcome": found["status"], "status": "", "fall": math.nan}
-    return found
-
-
-def limited(judging: Callable[[], dict[str, str | float]]) -> dict[str, str | float]:
-    """What is found within `SECONDS` of one core, or the status "slow" or "raises"."""
+def _limited(judging: Callable[..., Judged], *arguments: Any) -> Judged:
+    """What is found within `SECONDS` of one core, or "slow" or "raises" as outcome or status."""
     signal.signal(signal.SIGVTALRM, _stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
-        return judging()
-    except _Slow:
-        return {"status": "slow", "fall": math.nan}
-    except (ValueError, IndexError):
-        return {"status": "raises", "fall": math.nan}
+        return judging(*arguments)
+    except (_Slow, ValueError, IndexError) as error:
+        what = "slow" if isinstance(error, _Slow) else "raises"
+        judged = {"outcome": what, "status": ""} if judging is judge else {"status": what}
+        return judged | {"fall": math.nan}
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def described(config: Reference, descents: xr.Dataset) -> dict[str, Any]:
+    """What the record says of one problem and of gradient descent's two runs."""
+    task, given = drawn(config.seed), answer(descents, config.scales)
+    kind = {"activation": task.activation.name, "loss": task.loss.name, "trait": task.trait}
+    own = {"why": given.why, "horizon": given.horizon, "step_size": float(descents.step_size)}
+    rests = np.full((len(RESTS), MOST), math.nan)
+    for name, row in zip(RESTS, rests, strict=True):
+        values = [getattr(rest, name) for rest in given.rests[:MOST]]
+        row[: len(values)] = values
+    return kind | own | dict(zip(RESTS, rests, strict=True))
+
+
+def main() -> None:
+    """`python -m paper.saddles.efficient_algorithm.against_descent STORE PROBLEMS`: the record.
+
+    Without arguments: the algorithm once more, against the recorded descents. Its further ends.
+    """
+    if len(sys.argv) > 1:
+        configs = [Reference(seed) for seed in range(int(sys.argv[2]))]
+        runs = sweep(EXPERIMENT, configs, store=sys.argv[1])
+        rows = [described(c, descents) for c, descents in zip(configs, runs, strict=True)]
+        variables: dict[str, Any] = {
+            name: (("problem", "rest") if name in RESTS else "problem", [row[name] for row in rows])
+            for name in rows[0]
+        }
+        record = xr.Dataset(variables, coords={"problem": [c.seed for c in configs]})
+        record.attrs["computed by"] = "paper.saddles.efficient_algorithm.against_descent"
+    else:
+        record = read_record("skip-against-descent")
+    write_record("skip-against-descent", anew(record, partial(_limited, judge)))
+    write_record("skip-certificates", ends(FURTHER, partial(_limited, end)))
 
 
 if __name__ == "__main__":

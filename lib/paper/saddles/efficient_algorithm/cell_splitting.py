@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -22,7 +23,7 @@ from learning_dynamics.saddles.two_layer import Weights, gradient_descent
 from paper.claims import Evidence, claim
 from paper.records import read_record, write_record
 
-__all__ = ["Case", "Config", "example", "follow", "main", "random_case", "run", "splitting"]
+__all__ = ["Case", "Config", "example", "follow", "random_case", "run", "splitting"]
 
 DRAWS = (350, 600)  # those of the record
 GROWN = 1e6  # growth from which units are sorted into cells
@@ -58,6 +59,18 @@ class Case:
     y: np.ndarray
     units: np.ndarray
     slope: float
+
+    def slopes(self, a: np.ndarray) -> np.ndarray:
+        """sigma' at a x."""
+        return np.where(a @ self.x > 0, 1.0, self.slope)
+
+    def rates(self, residual: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Singular values of X D R'."""
+        return np.linalg.svd((self.x * mask) @ residual.T, compute_uv=False)
+
+    def step_size(self, relative_step: float) -> float:
+        """eta with eta s_1 = `relative_step`, s_1 the largest singular value of XY'/n."""
+        return relative_step / float(np.linalg.norm(self.x @ self.y.T, 2) / self.y.shape[1])
 
 
 def random_case(seed: int) -> Case:
@@ -97,8 +110,7 @@ class _Net:
 
     def masks(self) -> np.ndarray:
         """sigma' (rows, n)."""
-        first = self.rows[np.searchsorted(self.label, self.label), : self.m0]
-        return np.where(first @ self.case.x > 0, 1.0, self.case.slope)
+        return self.case.slopes(self.rows[np.searchsorted(self.label, self.label), : self.m0])
 
     def sort(self) -> None:
         """Units that share a cell become a group."""
@@ -203,15 +215,10 @@ def follow(case: Case, scale: float, eta: float, steps: int) -> Followed | None:
     return None
 
 
-def rates_of(case: Case, residual: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Singular values of X D R'."""
-    return np.linalg.svd((case.x * mask) @ residual.T, compute_uv=False)
-
-
-def _clear(case: Case, direction: np.ndarray, mask: np.ndarray) -> bool:
-    """The direction (m0,) lies in the cell of the mask, no sample near a kink."""
-    z = direction @ case.x / (np.linalg.norm(direction) * np.linalg.norm(case.x, axis=0))
-    return bool((np.where(z > 0, 1.0, case.slope) == mask).all() and np.abs(z).min() >= NEAR)
+def _clear(case: Case, a: np.ndarray, mask: np.ndarray) -> bool:
+    """The direction a (m0,) lies in the cell of the mask, no sample near a kink."""
+    z = a @ case.x / (np.linalg.norm(a) * np.linalg.norm(case.x, axis=0))
+    return bool((case.slopes(a) == mask).all() and np.abs(z).min() >= NEAR)
 
 
 def _extremal(case: Case, residual: np.ndarray, mask: np.ndarray) -> bool:
@@ -239,14 +246,14 @@ def _predict(case: Case, run: Followed, eta: float, scale: float) -> tuple[float
     scale : the larger epsilon. Cells are read from the run, rates and exponents computed.
     """
     origin, saddle = run.origin, run.at(0.9)
-    rates = {k: rates_of(case, run.residuals[0], cell.mask) for k, cell in origin.items()}
+    rates = {k: case.rates(run.residuals[0], cell.mask) for k, cell in origin.items()}
     lead = max(rates, key=lambda k: rates[k][0])
     wait = 1 / math.log1p(eta * rates[lead][0])
     found = []
     for k, cell in saddle.items():
         # of the copies the second mode is dormant, of the others the first
         mode = 1 if k == lead else 0
-        now = rates_of(case, run.residuals[1], cell.mask)[0]
+        now = case.rates(run.residuals[1], cell.mask)[0]
         if cell.units > mode and now > 1e-6 * rates[lead][0] and rates[k][0] > 0:
             p = 1 - wait * math.log1p(eta * rates[k][mode])
             found.append((p / math.log1p(eta * now), p, k))
@@ -272,41 +279,27 @@ def run(config: Config = Config()) -> xr.Dataset:
     measured (draw) : steps from drop 1 to drop 2 per log(1/epsilon), from both scales; predicted
     (draw) : the least over the copies' p/log(1 + eta s) and the dormant units'. parts (draw) : the
     copies' is the least. judged (draw) : the criteria hold. NaN and False where no second drop
-    came within the steps. All draws take minutes (`main`), so they are read from the record.
+    came within the steps. All draws take minutes, so they are read from the record.
     """
     if config.draws is None:
         return read_record("cell-splitting")
-    draws, values = range(*config.draws), []
-    for seed in draws:
-        values.append(_compare(random_case(seed), config))
-    measured, predicted, parts, judged = zip(*values, strict=True)
-    return xr.Dataset(
-        {
-            "measured": ("draw", list(measured)),
-            "predicted": ("draw", list(predicted)),
-            "parts": ("draw", list(parts)),
-            "judged": ("draw", list(judged)),
-        },
-        coords={"draw": list(draws)},
-    )
+    rows = pd.DataFrame([_compare(random_case(draw), config) for draw in range(*config.draws)])
+    data = {name: ("draw", rows[name]) for name in rows}
+    return xr.Dataset(data, coords={"draw": range(*config.draws)})
 
 
-def step_size(case: Case, relative_step: float) -> float:
-    """eta with eta s_1 = `relative_step`, s_1 the largest singular value of XY'/n."""
-    rate = np.linalg.norm(case.x @ case.y.T, 2) / case.y.shape[1]
-    return relative_step / float(rate)
-
-
-def _compare(case: Case, config: Config) -> tuple[float, float, bool, bool]:
-    eta = step_size(case, config.relative_step)
+def _compare(case: Case, config: Config) -> dict[str, float | bool]:
+    """The row of `run`."""
+    eta = case.step_size(config.relative_step)
     small = follow(case, config.scales[1], eta, config.steps)
     large = follow(case, config.scales[0], eta, config.steps) if small else None
     if small is None or large is None:
-        return math.nan, math.nan, False, False
+        return {"measured": math.nan, "predicted": math.nan, "parts": False, "judged": False}
     longer = small.drops[1] - small.drops[0] - (large.drops[1] - large.drops[0])
-    steps, parts, judged = _predict(case, small, eta, config.scales[0])
+    measured = longer / math.log(config.scales[0] / config.scales[1])
+    predicted, parts, judged = _predict(case, small, eta, config.scales[0])
     judged = judged and abs(small.level - large.level) <= FALL
-    return longer / math.log(config.scales[0] / config.scales[1]), steps, parts, judged
+    return {"measured": measured, "predicted": predicted, "parts": parts, "judged": judged}
 
 
 def example(seed: int = 2, scales: Sequence[float] = (1e-6, 1e-9, 1e-12)) -> xr.Dataset:
@@ -318,21 +311,19 @@ def example(seed: int = 2, scales: Sequence[float] = (1e-6, 1e-9, 1e-12)) -> xr.
     them, rank of their S.
     """
     case, config = random_case(seed), Config()
-    eta = step_size(case, config.relative_step)
+    eta = case.step_size(config.relative_step)
     found = follow(case, config.scales[0], eta, config.steps)
     if found is None:
         raise ValueError(f"seed = {seed}: no second drop within {config.steps} steps")
-    rates = max(
-        (rates_of(case, found.residuals[0], c.mask) for c in found.origin.values()), key=max
-    )
-    first = 1 / math.log1p(eta * rates[0])
+    fastest = max(case.rates(found.residuals[0], c.mask)[0] for c in found.origin.values())
+    first = 1 / math.log1p(eta * fastest)
     second = first + _predict(case, found, eta, config.scales[0])[0]
     steps = int(1.4 * second * math.log(1 / scales[-1]))
-    start, m0 = torch.from_numpy(case.units), len(case.x)
-    units = torch.stack([scale * start for scale in scales])
+    m0, x, y = len(case.x), torch.from_numpy(case.x), torch.from_numpy(case.y)
+    units = torch.stack([scale * torch.from_numpy(case.units) for scale in scales])
     run = gradient_descent(
         Weights(units[..., :m0], units[..., m0:].mT),
-        Problem(torch.from_numpy(case.x), torch.from_numpy(case.y)),
+        Problem(x, y),
         activation=leaky_relu(case.slope),
         step_size=eta,
         steps=steps,
@@ -341,7 +332,7 @@ def example(seed: int = 2, scales: Sequence[float] = (1e-6, 1e-9, 1e-12)) -> xr.
     )
     loss = run["loss"] / run["loss"][:, :1]
     end = run["units"][-1, int((loss[-1] <= 0.8 * found.level).long().argmax())]
-    cells = torch.sign(end[:, :m0] @ torch.from_numpy(case.x))
+    cells = torch.sign(end[:, :m0] @ x)
     own = end[(cells == cells[end.norm(dim=1).argmax()]).all(1)]
     own = own[own.norm(dim=1) > 1e-2 * own.norm(dim=1).max()]
     values = torch.linalg.svdvals(own)
@@ -356,13 +347,6 @@ def example(seed: int = 2, scales: Sequence[float] = (1e-6, 1e-9, 1e-12)) -> xr.
         },
         coords={"scale": list(scales), "step": run.steps.numpy()},
     )
-
-
-def main() -> None:
-    """Writes results/cell-splitting.nc."""
-    attributes = {"computed by": "paper.saddles.efficient_algorithm.cell_splitting"}
-    result = run(Config(draws=DRAWS))
-    write_record("cell-splitting", result.assign_attrs(attributes))
 
 
 @claim("saddles/cell-splitting", Config, run)
@@ -381,4 +365,5 @@ def splitting(result: xr.Dataset) -> Evidence:
 
 
 if __name__ == "__main__":
-    main()
+    attributes = {"computed by": "paper.saddles.efficient_algorithm.cell_splitting"}
+    write_record("cell-splitting", run(Config(draws=DRAWS)).assign_attrs(attributes))

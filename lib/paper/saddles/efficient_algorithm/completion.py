@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+import xarray as xr
 from torch import Tensor
 
 from learning_dynamics.losses import squared
@@ -18,24 +18,25 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.baselines.optimizers import gradient_descent
 from learning_dynamics.saddles.skipping.algorithm import skip_plateaus
 from learning_dynamics.saddles.skipping.settings import Settings
-from paper.claims import Evidence
+from paper.claims import Evidence, claim
 from paper.fits import mean_interval
+from paper.records import write_record
 
-__all__ = ["Recovery", "measure_generalises", "recover", "table"]
+__all__ = ["Config", "measure_generalises", "run", "table"]
+
+#: Starts of gradient descent; the middle one is the best of a few.
+SCALES = {"large": 0.3, "middle": 1e-2, "small": 1e-6}
 
 
 @dataclass(frozen=True)
-class Recovery:
-    """Per seed: test error (relative to the zero map) and gradient evaluations until there.
+class Config:
+    """seeds : tables drawn. steps : of gradient descent."""
 
-    large, small : gradient descent from epsilon 0.3 and 1e-6. skip : the skipping algorithm.
-    middle : gradient descent from 1e-2, the best of a few scales.
-    """
+    seeds: int = 24
+    steps: int = 600
 
-    large: Float[Tensor, "seeds two"]
-    middle: Float[Tensor, "seeds two"]
-    small: Float[Tensor, "seeds two"]
-    skip: Float[Tensor, "seeds two"]
+    def quick(self) -> "Config":
+        return Config(10, 400)
 
 
 def table(seed: int, patients: int = 40) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -50,77 +51,78 @@ def table(seed: int, patients: int = 40) -> tuple[Tensor, Tensor, Tensor, Tensor
     return chosen, (u < 0.5).double(), ((u >= 0.5) & (u < 0.6)).double(), (u >= 0.6).double()
 
 
-def recover(seeds: int, steps: int = 600) -> Recovery:
-    """All methods on `seeds` tables. Step size: half of 1/sigma_1 of the gradient at the origin."""
-    rows: dict[str, list[tuple[float, float]]] = {}
-    for seed in range(seeds):
+def run(config: Config = Config()) -> xr.Dataset:
+    """error, evaluations (seed, method) : on test entries, relative to the zero map, where the
+    validation error is least, and gradient evaluations until there.
+
+    method : gradient descent from the large, middle and small start, and "skip". Step size: half
+    of 1/sigma_1 of the gradient at the origin.
+    """
+    found = []
+    for seed in range(config.seeds):
         values, seen, validation, test = table(seed)
         n = values.shape[1]
         problem, loss = Problem(torch.eye(n, dtype=torch.float64), values), squared(seen)
         step = 0.5 * n / float(torch.linalg.matrix_norm(seen * values, 2))
-        paths = {
-            name: gradient_descent(
+        paths = [
+            gradient_descent(
                 problem,
                 width=30,
                 generator=generator("skip/recovery/start", seed),
                 step_size=step,
                 init_scale=scale,
                 loss=loss,
-                max_steps=steps,
+                max_steps=config.steps,
             )
-            for name, scale in (("large", 0.3), ("middle", 1e-2), ("small", 1e-6))
-        }
-        paths["skip"] = skip_plateaus(
-            problem,
-            width=30,
-            loss=loss,
-            settings=Settings(max_stages=4, tolerance=0.1, max_steps=200),
-        ).path
-        for name, path in paths.items():
+            for scale in SCALES.values()
+        ]
+        settings = Settings(max_stages=4, tolerance=0.1, max_steps=200)
+        paths.append(skip_plateaus(problem, width=30, loss=loss, settings=settings).path)
+        for path in paths:
             missed = (path.outputs - values).square()
             at = int((validation * missed).sum((1, 2)).argmin())
             error = float((test * missed[at]).sum() / (test * values.square()).sum())
-            rows.setdefault(name, []).append((error, float(path.evaluations[at])))
-    return Recovery(**{k: torch.tensor(v, dtype=torch.float64) for k, v in rows.items()})
+            found.append((error, float(path.evaluations[at])))
+    rows = np.array(found).reshape(config.seeds, len(SCALES) + 1, 2)
+    return xr.Dataset(
+        {"error": (("seed", "method"), rows[..., 0])}
+        | {"evaluations": (("seed", "method"), rows[..., 1])},
+        coords={"seed": range(config.seeds), "method": [*SCALES, "skip"]},
+    )
 
 
-def measure_generalises(*, quick: bool = False) -> Evidence:
-    """`saddles/skip-generalises`: paired over seeds, means of log ratios with 95 % intervals.
+@claim("saddles/skip-generalises", Config, run)
+def measure_generalises(result: xr.Dataset) -> Evidence:
+    """Paired over seeds, means of log ratios with 95 % intervals.
 
     measured: log(test error of the large start / of the small start), log(large / skip),
     log(evaluations of the small start / of skip). low, high: their intervals. worse:
     log(skip's error / small start's error), the interval in worse_low, worse_high.
     """
-    seeds = 10 if quick else 24
-    found = recover(seeds, steps=400 if quick else 600)
+    error, spent = (
+        dict(zip(result.method.values, torch.from_numpy(v.values.T.copy()), strict=True))
+        for v in (result.error, result.evaluations)
+    )
     ratios = (
-        found.large[:, 0] / found.small[:, 0],
-        found.large[:, 0] / found.skip[:, 0],
-        found.small[:, 1] / found.skip[:, 1],
+        error["large"] / error["small"],
+        error["large"] / error["skip"],
+        spent["small"] / spent["skip"],
     )
-    means, lows, highs = (
-        list(v) for v in zip(*(mean_interval(r.log()) for r in ratios), strict=True)
-    )
-    worse = mean_interval((found.skip[:, 0] / found.small[:, 0]).log())
-    middle = mean_interval((found.small[:, 0] / found.middle[:, 0]).log())
-    return Evidence(
-        measured=means,
-        predicted=0.0,
-        tolerance=0.0,
-        seeds=list(range(seeds)),
-        details={
-            "low": lows,
-            "high": highs,
-            "worse": worse[0],
-            "worse_low": worse[1],
-            "worse_high": worse[2],
-            "middle": middle[0],
-            "errors": [
-                float(np.mean(e[:, 0].numpy()))
-                for e in (found.large, found.middle, found.small, found.skip)
-            ],
-            "evaluations": [
-                float(e[:, 1].mean()) for e in (found.large, found.middle, found.small, found.skip)
-            ],
-        },
-    )
+    means, lows, highs = zip(*(mean_interval(r.log()) for r in ratios), strict=True)
+    worse, worse_low, worse_high = mean_interval((error["skip"] / error["small"]).log())
+    details = {
+        "low": lows,
+        "high": highs,
+        "worse": worse,
+        "worse_low": worse_low,
+        "worse_high": worse_high,
+        "middle": mean_interval((error["small"] / error["middle"]).log())[0],
+        "errors": result.error.mean("seed"),
+        "evaluations": result.evaluations.mean("seed"),
+    }
+    return Evidence(means, 0.0, 0.0, result.seed, details)
+
+
+if __name__ == "__main__":
+    attributes = {"computed by": "paper.saddles.efficient_algorithm.completion"}
+    write_record("completion", run().assign_attrs(attributes))

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.skipping.algorithm import Skipped, skip_plateaus
@@ -29,7 +28,6 @@ __all__ = [
     "measure_visits",
     "scale_cost",
     "second_figure",
-    "sensitivity",
     "skip_case",
 ]
 
@@ -63,10 +61,9 @@ class SecondFigure:
     """The same problem by gradient descent and without plateaus (Arata's thesis, figure 2).
 
     losses : gradient descent per step. skipped : thesis's own descent phase, same step size.
-    fast : ours. levels : reduced-rank losses. config : of figure 1.
+    fast : ours. levels : reduced-rank losses.
     """
 
-    config: SaddleToSaddle
     losses: Float[Tensor, " steps"]
     skipped: Skipped
     fast: Skipped
@@ -78,34 +75,21 @@ def second_figure(config: SaddleToSaddle = SaddleToSaddle(), jump: float = 0.1) 
 
     jump : of the thesis's phase; a small one keeps the shape of each drop.
     """
-    problem = problem_of(config)
-    run = gradient_descent(
-        start_of(config, problem),
-        problem,
-        step_size=config.step_size,
-        steps=config.steps,
-        record_at=torch.arange(config.steps + 1),
-        observables=("loss",),
-    )
-    skipped = skip_plateaus(
-        problem,
-        width=config.units,
-        settings=Settings(
-            phase="gradient_descent", step_size=config.step_size, jump=jump, tolerance=1e-3
-        ),
-    )
+    problem, eta = problem_of(config), config.step_size
+    start, grid = start_of(config, problem), torch.arange(config.steps + 1)
+    run = gradient_descent(start, problem, step_size=eta, steps=config.steps, record_at=grid)
+    thesis = Settings(phase="gradient_descent", step_size=eta, jump=jump, tolerance=1e-3)
+    skipped = skip_plateaus(problem, width=config.units, settings=thesis)
     fast = skip_plateaus(problem, width=config.units)
-    rank = len(config.target_spectrum)
-    return SecondFigure(
-        config, run["loss"][0], skipped, fast, levels(problem.moments())[: rank + 1]
-    )
+    exact = levels(problem.moments())[: len(config.target_spectrum) + 1]
+    return SecondFigure(run["loss"][0], skipped, fast, exact)
 
 
 def measure_visits(*, quick: bool = False) -> Evidence:
     """`saddles/skip-visits-every-saddle`: largest relative distance from the exact level.
 
-    measured: one number per problem P1, P2, P3, P5, the largest over saddles and instances (ten
-    draws of the problem; P5: of the dormant units); missed and extra saddles counted, and ends
+    measured: one number per problem P1, P2, P3, P5, the largest over saddles and instances (draws
+    of the problem; P5: of the dormant units); missed and extra saddles counted, and ends
     without a proof that they are minima (per problem, of `ends` each). The full measurement takes
     12 draws and both descent phases.
     """
@@ -116,30 +100,23 @@ def measure_visits(*, quick: bool = False) -> Evidence:
         gaps, open_ends = [], 0
         for seed, phase in itertools.product(range(draws), phases):
             c = case(name, seed)
-            step = {} if phase == "fast" else {"step_size": 0.35 * c.largest_step}
-            if name == "P5" and step:
-                step = {"step_size": 0.5}
-            found = skip_case(c, seed=seed, phase=phase, **step)
-            found_gaps = level_gaps(found, c)
-            missed += sum(not g <= 1e-2 for g in found_gaps)
+            step = None if phase == "fast" else 0.5 if name == "P5" else 0.35 * c.largest_step
+            found = skip_case(c, seed=seed, phase=phase, step_size=step)
+            own = level_gaps(found, c)
+            missed += sum(not g <= 1e-2 for g in own)
             extra += max(0, len(found.saddles) - len(c.levels))
             open_ends += found.status != "global"
-            gaps += [g for g in found_gaps if math.isfinite(g)]
+            gaps += [g for g in own if math.isfinite(g)]
         worst.append(max(gaps))
         uncertified.append(open_ends)
-    return Evidence(
-        measured=worst,
-        predicted=0.0,
-        tolerance=1e-6,
-        seeds=list(range(draws)),
-        details={
-            "missed": missed,
-            "extra": extra,
-            "instances": draws,
-            "uncertified": uncertified,
-            "ends": draws * len(phases),
-        },
-    )
+    details = {
+        "missed": missed,
+        "extra": extra,
+        "instances": draws,
+        "uncertified": uncertified,
+        "ends": draws * len(phases),
+    }
+    return Evidence(worst, 0.0, 1e-6, list(range(draws)), details)
 
 
 @dataclass(frozen=True)
@@ -158,74 +135,24 @@ class ScaleCost:
     predicted: float
     skip: int
     thesis: int
-    step_size: float
 
 
-def _steps_to_end(problem: Problem, init_scale: float, step_size: float, steps: int) -> int:
-    w = initialise((6, 10, 4), init_scale, [generator("rivals/start", 0)])
-    run = linear_descent(
-        w, problem, step_size=step_size, steps=steps, record_at=torch.arange(0, steps + 1, 10)
-    )
-    exact = levels(problem.moments())
-    return int(run.steps[first_record(run["loss"][0] - exact[-1] <= 1e-6 * exact[0])])
-
-
-def scale_cost(
-    scales: tuple[float, ...] = (1e-2, 1e-4, 1e-8, 1e-14, 1e-30, 1e-60, 1e-100), seed: int = 0
-) -> ScaleCost:
+def scale_cost(scales: tuple[float, ...] = (1e-2, 1e-8, 1e-14, 1e-40, 1e-100)) -> ScaleCost:
     """Cost of the whole staircase of P3 against the initial scale, step size at 0.35 of
     `largest_step`."""
-    c = case("P3", seed)
+    c = case("P3")
     eta = 0.35 * c.largest_step
+    exact, descent = c.levels, []
     predicted = float(predict_staircase(c.problem.moments(), eta).times[-1]) / eta
-    steps = [
-        _steps_to_end(c.problem, e, eta, 10 * (60 + int(0.15 * predicted * math.log(1 / e))))
-        for e in scales
-    ]
+    for scale in scales:
+        start = initialise((6, 10, 4), scale, [generator("rivals/start", 0)])
+        steps = 10 * (60 + int(0.15 * predicted * math.log(1 / scale)))
+        grid = torch.arange(0, steps + 1, 10)
+        run = linear_descent(start, c.problem, step_size=eta, steps=steps, record_at=grid)
+        arrived = run["loss"][0] - exact[-1] <= 1e-6 * exact[0]
+        descent.append(int(run.steps[first_record(arrived)]))
     small = np.array(scales) <= 1e-14
-    slope = float(np.polyfit(-np.log(scales)[small], np.array(steps)[small], 1)[0])
-    fast = skip_case(c)
-    thesis = skip_case(c, phase="gradient_descent", step_size=eta)
-    return ScaleCost(
-        scales,
-        steps,
-        slope,
-        predicted,
-        fast.saddles[-1].evaluations,
-        thesis.saddles[-1].evaluations,
-        eta,
-    )
-
-
-def sensitivity(name: str = "P3") -> list[dict[str, float | str]]:
-    """Evaluations and worst level gap of both phases when one choice is changed at a time.
-
-    Rows: phase, what, value, evaluations, gap (infinite if a saddle is missed).
-    """
-    rows: list[dict[str, float | str]] = []
-    changes = [("jump", v) for v in (0.03, 0.1, 0.3, 1.0)]
-    changes += [("tolerance", v) for v in (1e-2, 1e-3, 1e-4, 1e-5)]
-    changes += [("step_size", v) for v in (0.71, 0.35, 0.18)] + [("seed", v) for v in range(4)]
-    for phase, (what, value) in itertools.product(("fast", "gradient_descent"), changes):
-        if phase == "fast" and what == "step_size":
-            continue
-        c = case(name, int(value) if what == "seed" else 0)
-        options: dict[str, Any] = {"tolerance": 1e-4}
-        if phase == "gradient_descent":
-            options["step_size"] = 0.5 * c.largest_step
-        if what == "step_size":
-            options["step_size"] = float(value) * c.largest_step
-        elif what != "seed":
-            options[what] = float(value)
-        found = skip_case(c, phase=phase, **options)
-        gap = max(level_gaps(found, c))
-        rows.append(
-            {
-                "phase": phase,
-                "what": what,
-                "value": float(value),
-                "gap": gap,
-                "evaluations": found.saddles[-1].evaluations,
-            }
-        )
-    return rows
+    slope = float(np.polyfit(-np.log(scales)[small], np.array(descent)[small], 1)[0])
+    fast, thesis = skip_case(c), skip_case(c, phase="gradient_descent", step_size=eta)
+    spent = (found.saddles[-1].evaluations for found in (fast, thesis))
+    return ScaleCost(scales, descent, slope, predicted, *spent)

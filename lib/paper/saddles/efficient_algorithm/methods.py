@@ -27,17 +27,7 @@ from learning_dynamics.saddles.skipping.objective import Path
 from learning_dynamics.saddles.skipping.settings import Settings
 from paper.saddles.efficient_algorithm.problems import Case
 
-__all__ = [
-    "METHODS",
-    "NO_SEED",
-    "Method",
-    "arrival",
-    "best_settings",
-    "goal",
-    "kind_of",
-    "run_method",
-    "try_settings",
-]
+__all__ = ["METHODS", "NO_SEED", "Method", "arrival", "best_settings", "run_method", "try_settings"]
 
 
 @dataclass(frozen=True)
@@ -127,28 +117,17 @@ NEEDS_TOLERANCE = {"glrl", "agf", "neuron-pursuit", "gradmax", "tiny"}
 NO_SEED = {"glrl", "jacot", "gradmax", "tiny", "rank-one"}
 
 
-def goal(case: Case, relative: float = 1e-6) -> float:
-    """The loss at which a method has arrived: `relative` of the first loss above the last level."""
-    levels = case.levels
-    return float(levels[-1] + relative * levels[0])
-
-
-def arrival(path: Path, case: Case, relative: float = 1e-6) -> float | None:
+def arrival(path: Path, case: Case) -> float | None:
     """Gradient evaluations until the path is at the last saddle, None if it never is.
 
-    There: loss within `relative` of the first loss from the last level *and* f within 1 % of
+    There: loss within 1e-6 of the first loss from the last level *and* f within 1 % of
     the last saddle's. A path that falls past the level elsewhere has not arrived.
     """
     levels, last = case.levels, case.outputs[-1]
-    close = (path.losses - levels[-1]).abs() <= relative * (1 + 1e-6) * levels[0]
+    close = (path.losses - levels[-1]).abs() <= 1e-6 * (1 + 1e-6) * levels[0]
     gap = (path.outputs - last).flatten(1).norm(dim=1) / last.norm()
     arrived = (close & (gap <= 1e-2)).nonzero()
     return float(path.evaluations[int(arrived[0, 0])]) if len(arrived) else None
-
-
-def kind_of(case: Case) -> str:
-    """ "linear", "relu" or "diagonal"."""
-    return "diagonal" if case.diagonal else case.activation
 
 
 def run_method(
@@ -157,7 +136,7 @@ def run_method(
     """One run of method `name` on `case`. Raises ValueError if it diverges or is not defined."""
     check_choice("name", name, METHODS)
     method = METHODS[name]
-    check_choice("kind of problem", kind_of(case), method.on)
+    check_choice("kind of problem", case.kind, method.on)
     scale = case.largest_step
     options: dict[str, Any] = {"max_steps": max_steps, **method.fixed}
     for key, value in settings.items():
@@ -177,15 +156,9 @@ def run_method(
         options["activation"] = case.activation
     if "diagonal" in method.on:
         options["diagonal"] = case.diagonal
-    return method.run(
-        case.problem, width=case.width, loss=case.loss, stop_loss=goal(case), **options
-    )
-
-
-def _choices(method: Method) -> Iterator[dict[str, float]]:
-    names = list(method.settings)
-    for values in itertools.product(*method.settings.values()):
-        yield dict(zip(names, values, strict=True))
+    levels = case.levels
+    options["stop_loss"] = float(levels[-1] + 1e-6 * levels[0])
+    return method.run(case.problem, width=case.width, loss=case.loss, **options)
 
 
 def try_settings(
@@ -207,24 +180,63 @@ def try_settings(
 
 
 def best_settings(
-    name: str, case: Case, *, seed: int = 0, max_steps: int = 10_000
+    name: str,
+    case: Case,
+    *,
+    seed: int = 0,
+    max_steps: int = 10_000,
+    start: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, float], Path | None]:
     """The settings with which `name` reaches the goal in fewest gradient evaluations, and the run.
 
-    If none reaches it: those with the lowest last loss. Out are diverging settings and unstable
-    ones, whose loss rises by more than 1 % of its start in one step (not asked of momentum and
-    of steps of fixed length, which rise by nature; those may not exceed the start by 1 %).
+    start : None: the whole grid is searched. Else settings from which a walk goes to better
+    neighbours on the grid, one setting changed by one place, until none is left; where `start` is
+    not stable it first goes to smaller values.
+    If none reaches the goal: those with the lowest last loss. Out are diverging settings and
+    unstable ones, whose loss rises by more than 1 % of its start in one step (not asked of momentum
+    and of steps of fixed length, which rise by nature; those may not exceed the start by 1 %).
     None for a method that is never stable.
     """
-    best: tuple[tuple[float, float], dict[str, float], Path] | None = None
+    grid = METHODS[name].settings
+    tried: dict[tuple[int, ...], tuple[tuple[float, float], Path] | None] = {}
     limit = max_steps
-    for settings in _choices(METHODS[name]):
-        tried = try_settings(name, case, settings, seed=seed, max_steps=limit)
-        if tried is None:
-            continue
-        key, path = tried
-        if best is None or key < best[0]:
-            best = (key, settings, path)
-            if "max_steps" not in settings and math.isfinite(key[0]):
-                limit = min(limit, int(key[0]) + 2)
-    return (best[1], best[2]) if best else ({}, None)
+
+    def chosen(place: tuple[int, ...]) -> dict[str, float]:
+        return {key: values[i] for (key, values), i in zip(grid.items(), place, strict=True)}
+
+    def attempt(place: tuple[int, ...]) -> tuple[float, float] | None:
+        nonlocal limit
+        if place not in tried:
+            tried[place] = try_settings(name, case, chosen(place), seed=seed, max_steps=limit)
+            new = tried[place]
+            if new is not None and "max_steps" not in grid:
+                limit = min(limit, int(min(new[0][0], max_steps)) + 2)
+        found = tried[place]
+        return None if found is None else found[0]
+
+    def around(place: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        for axis, values in enumerate(grid.values()):
+            for i in (place[axis] - 1, place[axis] + 1):
+                if 0 <= i < len(values):
+                    yield (*place[:axis], i, *place[axis + 1 :])
+
+    if start is None:
+        for place in itertools.product(*(range(len(values)) for values in grid.values())):
+            attempt(place)
+    else:
+        here: tuple[int, ...] | None = tuple(
+            min(range(len(v)), key=lambda i, k=k, v=v: abs(v[i] - start[k]))
+            for k, v in grid.items()
+        )
+        while here is not None:
+            key, total = attempt(here), sum(chosen(here).values())
+            if key is None:
+                better = (p for p in around(here) if sum(chosen(p).values()) < total)
+            else:
+                better = (p for p in around(here) if (k := attempt(p)) is not None and k < key)
+            here = next(better, None)
+    stable = {place: found for place, found in tried.items() if found is not None}
+    if not stable:
+        return {}, None
+    best = min(stable, key=lambda place: stable[place][0])
+    return chosen(best), stable[best][1]

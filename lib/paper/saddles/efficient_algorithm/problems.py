@@ -26,19 +26,6 @@ __all__ = ["CASES", "Case", "case"]
 #: Names in the order of the tables.
 CASES = ("P1", "P2", "P3", "P4", "P4'", "P5", "P6", "P7", "P8", "P9")
 
-TITLES = {
-    "P1": "linear, isotropic inputs",
-    "P2": "linear, commuting inputs",
-    "P3": "linear, generic inputs",
-    "P4": "matrix completion",
-    "P4'": "matrix completion, tied rates",
-    "P5": "ReLU, five points",
-    "P6": "ReLU, orthogonal pair",
-    "P7": "ReLU, three points",
-    "P8": "diagonal net",
-    "P9": "linear, logistic loss",
-}
-
 
 @dataclass(frozen=True)
 class Case:
@@ -59,9 +46,9 @@ class Case:
     width: int = 10
 
     @property
-    def title(self) -> str:
-        """The problem in words."""
-        return TITLES[self.name]
+    def kind(self) -> str:
+        """ "linear", "relu" or "diagonal"."""
+        return "diagonal" if self.diagonal else self.activation
 
     @property
     def levels(self) -> Float[Tensor, " saddles"]:

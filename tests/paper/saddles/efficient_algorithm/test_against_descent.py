@@ -67,15 +67,6 @@ def test_the_record_is_what_the_algorithm_does():
     assert quick.status.values.tolist() == record.status.values.tolist()
 
 
-def test_the_fair_trial_is_what_the_algorithm_does():
-    record = against_descent.further()
-    quick = against_descent.ends(against_descent.LATER[1:2], against_descent.end)
-    stored = record.sel(problem=quick.problem)
-    assert quick.status.values.tolist() == stored.status.values.tolist()
-    assert ((quick.fall > 1e-6).values == (stored.fall > 1e-6).values).all()
-    assert record.problem.values.tolist() == list(against_descent.FURTHER)
-
-
 @pytest.mark.audit  # fifteen seconds
 def test_smaller_scales_tell_a_saddle_from_a_slow_descent():
     stays = against_descent.at_smaller_scales(against_descent.run(), 437)

@@ -11,7 +11,7 @@ from paper.saddles.efficient_algorithm.cell_splitting import Config, example, fo
 def test_rotated_rows_are_gradient_descent():
     config, case = Config(), random_case(2)
     one = example(scales=(1e-9,))
-    run = follow(case, 1e-9, cell_splitting.step_size(case, config.relative_step), 2000)
+    run = follow(case, 1e-9, case.step_size(config.relative_step), 2000)
     plain = one.loss.values[0][: len(run.losses)]
     # the unrotated run's second mode stands on rounding, 1e-16/1e-8 of what it is at the drop
     np.testing.assert_allclose(run.losses / run.losses[0], plain, atol=1e-6)
@@ -32,15 +32,14 @@ def test_the_second_drop_comes_when_the_law_says():
 def test_one_output_leaves_nothing_to_part():
     case = random_case(4)
     single = cell_splitting.Case(case.x, case.y[:1], case.units[:, : len(case.x) + 1], case.slope)
-    run = follow(single, 1e-50, cell_splitting.step_size(single, 0.3), 6000)
-    several = follow(case, 1e-50, cell_splitting.step_size(case, 0.3), 6000)
+    run = follow(single, 1e-50, single.step_size(0.3), 6000)
+    several = follow(case, 1e-50, case.step_size(0.3), 6000)
     assert run is not None and several is not None
 
     def parting(task, found):
         lead = max(found.origin, key=lambda k: np.linalg.norm(found.origin[k].rows[0]))
-        mask = found.at(0.9)[lead].mask
-        now = cell_splitting.rates_of(task, found.residuals[1], mask)[0]
-        return now / cell_splitting.rates_of(task, found.residuals[0], found.origin[lead].mask)[0]
+        now = task.rates(found.residuals[1], found.at(0.9)[lead].mask)[0]
+        return now / task.rates(found.residuals[0], found.origin[lead].mask)[0]
 
     assert parting(single, run) < 1e-9 < 1e-2 < parting(case, several)
 

@@ -9,7 +9,6 @@ from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.baselines.optimizers import gradient_descent
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.saddles.linear_nets.modes import steps_until
-from learning_dynamics.saddles.skipping import active_descent as descent_phase
 from learning_dynamics.saddles.two_layer import Weights, initialise
 from paper.saddles.efficient_algorithm import speed
 from paper.saddles.efficient_algorithm.measurements import level_gaps, skip_case
@@ -75,32 +74,3 @@ def test_too_few_steps_are_an_error():
     c, options = case("P3"), {"step_size": 0.01, "max_steps": 3}
     with pytest.raises(ValueError, match="max_steps = 3: too few"):
         steps_until(_weights(c, 0.1)[0], c.problem, lambda loss, f: False, **options)
-
-
-def test_curvature_of_every_sample_saves_less_than_it_costs(monkeypatch):
-    """Exact l'' in the metric saves fewer than the three evaluations a stage that it takes."""
-    seen = {}
-    descend = descent_phase.quasi_newton_phase
-
-    def remember(weights, objective, **options):
-        seen["x"] = objective.problem.inputs
-        return descend(weights, objective, **options)
-
-    def weighted(weights, moment, curvature):
-        x, (w1, w2) = seen["x"], weights
-        p = torch.sigmoid(w2 @ w1 @ x)
-        units, size = len(w1), w1.numel() + w2.numel()
-        rows = torch.zeros(p.numel(), size, dtype=x.dtype)  # Jacobian of f, output by output
-        for o in range(len(p)):
-            block = rows[o * x.shape[1] : (o + 1) * x.shape[1]]
-            for i in range(units):
-                block[:, i * len(x) : (i + 1) * len(x)] = w2[o, i] * x.mT
-                block[:, w1.numel() + o * units + i] = (w1 @ x)[i]
-        return rows.mT @ ((p * (1 - p)).reshape(-1, 1) * rows) / x.shape[1]
-
-    c = case("P9")
-    plain = speed.cheapest_skip(c, "fast", tolerances=speed.COARSE).evaluations
-    monkeypatch.setattr(descent_phase, "quasi_newton_phase", remember)
-    monkeypatch.setattr(descent_phase, "gauss_newton", weighted)
-    exact = speed.cheapest_skip(c, "fast", tolerances=speed.COARSE).evaluations
-    assert 0 < plain - exact < 3 * 3
