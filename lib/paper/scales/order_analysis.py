@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.polynomial.polynomial import Polynomial, polyfit
 from torch import Tensor
 
 from learning_dynamics.activations import activation as find_activation
@@ -20,7 +21,6 @@ __all__ = [
     "Alignment",
     "Balance",
     "alignment",
-    "backward_share",
     "feature_speed",
     "layer_balance",
     "layer_balance_evidence",
@@ -141,24 +141,6 @@ def _preactivations(
     return tuple(found)
 
 
-def backward_share(act: str, n: int, draws: int = 40) -> float:
-    """The part of W_2' delta_2 that depends on W_2, along h_1, over the whole: RMS of draws.
-
-    Widths 20, n, n/4, n, 1 under DP(1/2), one input.
-    """
-    p, x, psi = scheme("dp(1/2)")((20, n, n // 4, n, 1)), torch.ones(20, 1), find_activation(act)
-    shares = []
-    for number in range(draws):
-        weights = initial_weights(p, generator("backward share", number))
-        h = psi(p.multipliers[0] * weights[0] @ x.double())
-        z = (p.multipliers[1] * weights[1] @ h).requires_grad_()
-        above = psi(p.multipliers[2] * weights[2] @ psi(z))
-        (delta,) = torch.autograd.grad((p.multipliers[3] * weights[3] @ above).sum(), z)
-        back = weights[1].mT @ delta
-        shares.append(float((h * back).sum() / h.norm() / back.norm()))
-    return math.sqrt(sum(s**2 for s in shares) / draws)
-
-
 def feature_speed(*, quick: bool) -> Evidence:
     """Largest relative deviation from the feature-speed identity, by forward and reverse autodiff.
 
@@ -182,15 +164,12 @@ def feature_speed(*, quick: bool) -> Evidence:
             speed = torch.func.jvp(
                 lambda *v, p=p, act=act: _preactivations(v, p, x, act), w, direction
             )[1]
-            lost = torch.cumsum(
-                torch.stack(
-                    [e * v.square().sum() for e, v in zip(p.learning_rates, grads, strict=True)]
-                ),
-                0,
-            )
-            for k in range(p.depth):
+            lost = torch.zeros(())
+            rates = zip(p.learning_rates, grads, strict=True)
+            for k, own in enumerate(e * v.square().sum() for e, v in rates):
+                lost = lost + own
                 got = (deltas[k] * speed[k]).sum()
-                worst.append(float((got + lost[k]).abs() / lost[k]))
+                worst.append(float((got + lost).abs() / lost))
     return Evidence(
         measured=max(worst),
         predicted=0.0,
@@ -232,13 +211,9 @@ def optimal_rate(
             change = eta * p.multipliers[k] ** 2 * delta[k] @ (h[k].mT @ moved)
             moved = p.multipliers[k] * w[k] @ moved - change
         columns.append(moved.squeeze(0).numpy())
-    polynomials = np.polynomial.polynomial.polyfit(nodes / closed, np.array(columns), p.depth)
-    loss = np.zeros(2 * p.depth + 1)
-    for c, target in zip(polynomials.T, y.squeeze(0).tolist(), strict=True):
-        c = c.copy()
-        c[0] -= target
-        loss += np.polynomial.polynomial.polymul(c, c)
-    roots = np.polynomial.polynomial.polyroots(np.polynomial.polynomial.polyder(loss))
+    polynomials = polyfit(nodes / closed, np.array(columns), p.depth)
+    errors = [Polynomial(c) - t for c, t in zip(polynomials.T, y.squeeze(0).tolist(), strict=True)]
+    roots = sum(error**2 for error in errors).deriv().roots()
     real = roots[(np.abs(roots.imag) < 1e-7) & (roots.real > 0)].real
     return float(real.min()) * closed, closed  # the first minimum on the way downhill
 
