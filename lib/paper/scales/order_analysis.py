@@ -101,10 +101,9 @@ class Alignment:
 
     start: list[float]
     peak: list[float]
-    step: int
 
 
-def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Alignment:
+def alignment(name: str, n: int, steps: int) -> Alignment:
     """Contributions of all layers over a run: widths n, 4 n^(1/5) in turn, ReLU, four inputs.
 
     Full-batch gradient descent from the scheme's start until the loss is a hundredth.
@@ -114,7 +113,7 @@ def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Al
     x = torch.nn.functional.normalize(torch.randn(4, 16, generator=g)) * 4.0
     y = x @ torch.randn(16, 1, generator=g) / 4.0
     model = MLP(scheme(name)((16, n, m, n, m, n, 1)), generator=generator("alignment", n))
-    optimizer, found, first = torch.optim.SGD(model.parameter_groups(step_size)), [], None
+    optimizer, found, first = torch.optim.SGD(model.parameter_groups(0.2)), [], None
     for _ in range(steps):
         loss = 0.5 * (model(x) - y).square().mean()
         first = first or float(loss.detach())
@@ -127,8 +126,7 @@ def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Al
         found.append(squares / (2 * loss.detach()))
         optimizer.step()
     table = torch.stack(found)
-    top = int(table.sum(1).argmax())
-    return Alignment(table[0].tolist(), table[top].tolist(), top)
+    return Alignment(table[0].tolist(), table[int(table.sum(1).argmax())].tolist())
 
 
 def _preactivations(

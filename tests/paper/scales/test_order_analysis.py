@@ -7,7 +7,7 @@ import torch
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.network import initial_weights
 from learning_dynamics.scales.parametrizations import dynamic
-from paper.scales.order_analysis import alignment, layer_balance, optimal_rate
+from paper.scales.order_analysis import layer_balance, optimal_rate
 
 
 def test_layer_balance_fails_with_biased_scales():
@@ -43,10 +43,3 @@ def test_optimal_rate_by_search():
     losses = [float(loss(weights)) for weights in steps]
     assert grid[int(np.argmin(losses))] == pytest.approx(best, rel=2e-3)
     assert 0.3 < best / closed < 3
-
-
-def test_aligned_spectral_contributes_in_every_layer():
-    """The share of a layer is small at the start and of order one where the sum is largest."""
-    run = alignment("spectral", 256, steps=120)
-    assert max(run.start) < 0.002 and min(run.peak) > 0.02
-    assert run.step > 20

@@ -38,8 +38,8 @@ LAYERS = range(1, 7)
 class Setting:
     """One curve family: scheme, bottleneck width m(n), and what Utsunomiya's thesis publishes.
 
-    parametrization's literal : sigma_1 = max(n_0, n_1)^-1/2 as the rule says. Here n_0 = 3072
-    exceeds n in part of the range; the published slopes are those of sigma_1 = n_1^-1/2.
+    sigma_1 is max(n_0, n_1)^-1/2 to the letter (literal). Here n_0 = 3072 exceeds n in part of the
+    range; the published slopes are those of sigma_1 = n_1^-1/2.
     """
 
     scheme: str
@@ -59,16 +59,14 @@ class Setting:
         return p
 
 
-RISING = (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)
+ROOT = (-0.98, -0.98, -0.97, -0.97, -0.96, -0.96)
+FIFTH = (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)
 #: Published slopes: layers 1..6 of figures 3.2 (two settings) and 3.3 (two).
-SETTINGS: dict[str, Setting] = {
-    name: Setting(scheme, prefactor, growth, published)
-    for name, scheme, prefactor, growth, published in (
-        ("Spectral, m = n/5", "spectral", 0.2, 1.0, (-0.05,) * 4 + (-0.06,) * 2),
-        ("Spectral, m = 6 n^(1/2)", "spectral", 6, 0.5, (-0.98,) * 2 + (-0.97,) * 2 + (-0.96,) * 2),
-        ("Spectral, m = 150 n^(1/5)", "spectral", 150, 0.2, RISING),
-        ("DP(1/2), m = 150 n^(1/5)", "dp(1/2)", 150, 0.2, (0.02,) * 6),
-    )
+SETTINGS = {
+    "Spectral, m = n/5": Setting("spectral", 0.2, 1.0, (-0.05,) * 4 + (-0.06,) * 2),
+    "Spectral, m = 6 n^(1/2)": Setting("spectral", 6, 0.5, ROOT),
+    "Spectral, m = 150 n^(1/5)": Setting("spectral", 150, 0.2, FIFTH),
+    "DP(1/2), m = 150 n^(1/5)": Setting("dp(1/2)", 150, 0.2, (0.02,) * 6),
 }
 PUBLISHED = tuple(SETTINGS)
 
