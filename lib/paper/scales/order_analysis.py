@@ -106,7 +106,8 @@ class Alignment:
 def alignment(name: str, n: int, steps: int) -> Alignment:
     """Contributions of all layers over a run: widths n, 4 n^(1/5) in turn, ReLU, four inputs.
 
-    Full-batch gradient descent from the scheme's start until the loss is a hundredth.
+    Full-batch gradient descent with step size 0.2 from the scheme's start until the loss is a
+    hundredth.
     """
     m = round(4 * n**0.2)
     g = generator("alignment data")
