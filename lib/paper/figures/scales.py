@@ -1,6 +1,7 @@
 """Figures of Part II: exponents, contributions, layer profiles, the ends of r."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +28,12 @@ __all__ = [
 ]
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+
+def line(k: int) -> dict[str, Any]:
+    """The look of the k-th line of a panel."""
+    return {"marker": MARKERS[k], "ls": STYLES[k], "color": COLOURS[k]}
 
 
 def exponents(result: Check, quantities: Mapping[str, str], schemes: Sequence[str]) -> None:
@@ -43,24 +49,11 @@ def exponents(result: Check, quantities: Mapping[str, str], schemes: Sequence[st
             shift = 0.11 * (k - (len(schemes) - 1) / 2)
             x = np.array([line.layer for line in lines]) + shift
             colour = COLOURS[k % len(COLOURS)]
-            ax.hlines(
-                [float(v.predicted) for v in lines],
-                x - 0.09,
-                x + 0.09,
-                color=colour,
-                lw=3,
-                alpha=0.35,
-            )
-            ax.errorbar(
-                x,
-                [v.slope for v in lines],
-                [v.interval for v in lines],
-                fmt=MARKERS[k],
-                color=colour,
-                ms=3,
-                lw=0.8,
-                label=s,
-            )
+            level = [float(v.predicted) for v in lines]
+            ax.hlines(level, x - 0.09, x + 0.09, color=colour, lw=3, alpha=0.35)
+            slope, reach = [v.slope for v in lines], [v.interval for v in lines]
+            look = {"fmt": MARKERS[k], "color": colour, "ms": 3, "lw": 0.8, "label": s}
+            ax.errorbar(x, slope, reach, **look)
         ax.set_ylabel(label)
     for ax in axes[-1]:
         ax.set_xlabel("layer")
@@ -77,14 +70,8 @@ def contributions(result: xr.Dataset, settings: Sequence[str]) -> None:
         for k, layer in enumerate(result.layer.values):
             colour = plt.get_cmap("viridis")(k / 6)
             mean, spread = (own[v].sel(layer=layer).values for v in ("level", "level_spread"))
-            ax.fill_between(
-                sizes,
-                np.maximum(mean - spread, mean / 4),
-                mean + spread,
-                color=colour,
-                alpha=0.12,
-                lw=0,
-            )
+            low, high = np.maximum(mean - spread, mean / 4), mean + spread
+            ax.fill_between(sizes, low, high, color=colour, alpha=0.12, lw=0)
             ax.plot(sizes, mean, marker=MARKERS[k], ms=3, color=colour, label=f"layer {layer}")
             ax.plot(sizes, own.law.sel(layer=layer), "--", lw=0.8, color=colour)
         ax.set(xscale="log", yscale="log", xlabel="wide width n")
@@ -114,14 +101,7 @@ def published_slopes(
 def layer_profile(ax: Axes, profile: Mapping[str, Sequence[float]], label: str) -> Axes:
     """One positive quantity per layer, one line per scheme, logarithmic."""
     for k, (name, values) in enumerate(profile.items()):
-        ax.plot(
-            range(1, len(values) + 1),
-            values,
-            marker=MARKERS[k % 7],
-            ls=STYLES[k % 7],
-            color=COLOURS[k % 7],
-            label=name,
-        )
+        ax.plot(range(1, len(values) + 1), values, label=name, **line(k))
     ax.set(yscale="log", xlabel="layer", ylabel=label)
     return ax
 
@@ -132,15 +112,8 @@ def balance(results: Mapping[str, Balance]) -> Axes:
     for k, (name, b) in enumerate(results.items()):
         x = np.arange(1, len(b.measured) + 1) + 0.12 * (k - 2)
         ratio = np.array(b.measured) / np.array(b.predicted)
-        ax.errorbar(
-            x,
-            ratio,
-            4 * np.array(b.error) / np.array(b.predicted),
-            fmt=MARKERS[k],
-            color=COLOURS[k],
-            lw=1,
-            label=name,
-        )
+        reach = 4 * np.array(b.error) / np.array(b.predicted)
+        ax.errorbar(x, ratio, reach, fmt=MARKERS[k], color=COLOURS[k], lw=1, label=name)
     ax.axhline(1, color="black", lw=0.8)
     ax.set(xlabel="layer", ylabel="measured / predicted")
     ax.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -158,14 +131,7 @@ def ends_of_r(result: Richness) -> None:
     for ax, (table, label) in zip(axes, tables, strict=True):
         for k, r in enumerate(result.richness):
             middle = table[k].median(-1).values.numpy()
-            ax.plot(
-                result.sizes,
-                middle,
-                marker=MARKERS[k],
-                ls=STYLES[k],
-                color=COLOURS[k],
-                label=f"r = {r}",
-            )
+            ax.plot(result.sizes, middle, label=f"r = {r}", **line(k))
         ax.set(xscale="log", yscale="log", xlabel="width n", ylabel=label)
         ax.set_xticks([64, 256, 1024], ["64", "256", "1024"])
         ax.minorticks_off()
@@ -229,8 +195,7 @@ def valleys(
     _, axes = plt.subplots(*shape, figsize=(6.4, 2.8 * shape[0]), sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes.flat, losses.items(), strict=True):
         for k, (n, values) in enumerate(table.items()):
-            look = {"marker": MARKERS[k], "ls": STYLES[k], "color": COLOURS[k]}
-            ax.plot(rates[name], values, label=f"n = {n}", **look)
+            ax.plot(rates[name], values, label=f"n = {n}", **line(k))
         ax.set(xscale="log", yscale="log", xlabel="learning rate")
         ax.annotate(name, (0.03, 0.03), xycoords="axes fraction")
     for ax in axes[:, 0]:
@@ -246,15 +211,8 @@ def planted(caught: xr.DataArray) -> Axes:
         table = caught.sel(optimizer=optimizer).transpose("fault", "network").values
         for hit, face in ((1, COLOURS[j]), (0, "none")):
             y, x = np.nonzero(table == hit)
-            ax.scatter(
-                x + shift,
-                y,
-                22,
-                marker=MARKERS[j],
-                edgecolors=COLOURS[j],
-                facecolors=face,
-                label=optimizer if hit else None,
-            )
+            look = {"marker": MARKERS[j], "edgecolors": COLOURS[j], "facecolors": face}
+            ax.scatter(x + shift, y, 22, label=optimizer if hit else None, **look)
     ax.set_xticks(range(caught.network.size), caught.network.values)
     ax.set_yticks(range(caught.fault.size), caught.fault.values)
     ax.invert_yaxis()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -30,7 +31,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "sin": torch.sin,
 }
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def draw(seed: int) -> Drawn:
         output_bias=("none", "inside", "outside")[pick(3)],
         norm=bool(pick(2)),
         residual=bool(pick(2)),
-        optimizer=OPTIMIZERS[pick(4)],
+        optimizer=tuple(OPTIMIZERS)[pick(4)],
     )
 
 
@@ -163,14 +169,7 @@ def losses(drawn: Drawn, as_dp: bool, seed: int, config: Config, equal_rates: bo
     if equal_rates and as_dp:
         for group in groups:
             group["lr"] = groups[0]["lr"]
-    kinds = {
-        "sgd": lambda: torch.optim.SGD(groups),
-        "momentum": lambda: torch.optim.SGD(groups, momentum=0.9),
-        "adam": lambda: torch.optim.Adam(groups),
-        "adamw": lambda: torch.optim.AdamW(groups),
-    }
-    optimizer = kinds[drawn.optimizer]()
-    seen = []
+    optimizer, seen = OPTIMIZERS[drawn.optimizer](groups), []
     for _ in range(config.steps + 1):
         optimizer.zero_grad()
         loss = 0.5 * (y - net(x)).square().sum(0).mean()
@@ -184,21 +183,15 @@ def run(config: Config = Config()) -> xr.Dataset:
     """gap (draw) : largest |L_DP - L_NTK| over the first loss; control: the same with hidden biases
     and gains left at the rate of DP's matrices (0 where there are none); moved: the loss's largest
     change over the first, so that nothing compares two nets that stand still."""
-    gaps, controls, moved = [], [], []
+    found = []
     for seed in range(config.draws):
         drawn = draw(seed)
         dp, ntk = (losses(drawn, as_dp, seed, config, False) for as_dp in (True, False))
-        wrong = losses(drawn, True, seed, config, True)
-        gaps.append(float((dp - ntk).abs().max() / ntk[0]))
-        vectors = drawn.biases or drawn.norm
-        controls.append(float((wrong - ntk).abs().max() / ntk[0]) if vectors else 0.0)
-        moved.append(float((ntk - ntk[0]).abs().max() / ntk[0]))
-    dims = {"gap": gaps, "control": controls, "moved": moved}
-    return xr.Dataset(
-        {name: ("draw", values) for name, values in dims.items()},
-        {"draw": range(config.draws)},
-        {"activation": [draw(seed).activation for seed in range(config.draws)]},
-    )
+        wrong = losses(drawn, True, seed, config, True) if drawn.biases or drawn.norm else ntk
+        found.append([float((one - ntk).abs().max() / ntk[0]) for one in (dp, wrong, ntk[0])])
+    names = ("gap", "control", "moved")
+    table = xr.DataArray(found, {"draw": range(config.draws), "name": list(names)})
+    return table.to_dataset("name")
 
 
 @claim("scales/dp-is-ntk", Config, run)

@@ -181,14 +181,14 @@ def law(layers: Sequence[int], narrow: Sequence[int], config: Config) -> float:
 def measure(config: Config = Config()) -> xr.Dataset:
     """The variables of `run`, computed anew: `quick()` in seconds, the whole in a quarter hour."""
 
-    def edge(activation: str, *hidden: int, judge: Judge = stable) -> np.ndarray:
-        few = activation == "relu" or judge is bounded
+    def edge(relu: bool, *hidden: int, judge: Judge = stable) -> np.ndarray:
+        few = relu or judge is bounded
         seeds = range(config.relu_seeds if few else config.seeds)
         wanted = replace(config, octaves=(config.octaves[0], 10)) if judge is bounded else config
 
         def trial(raised: Tensor, runs: Tensor) -> Tensor:
             chosen = [seeds[int(k)] for k in runs]
-            return judge(losses(activation, hidden, raised, chosen, config))
+            return judge(losses("relu" if relu else "linear", hidden, raised, chosen, config))
 
         return largest(trial, len(seeds), wanted).numpy()
 
@@ -196,37 +196,30 @@ def measure(config: Config = Config()) -> xr.Dataset:
         return (n, *(m, n) * (k - 1))
 
     wides, m, n = (*config.narrow_wides, *config.wides), config.bottleneck, config.wide
-    a, others = config.least, config.others
-    table = {
+    a, others, narrow = config.least, config.others, config.bottlenecks
+    ks, relu, few = config.modules, config.relu_modules, config.relu_wide
+    hidden = {
+        "by_bottleneck": [[chain(n, b, k) for b in narrow] for k in ks],
+        "by_wide": [[chain(w, m, k) for w in wides] for k in ks],
+        "by_other": [[(n, a, n, b, n) for b in others], [(n, b, n, a, n) for b in others]],
+        "relu_by_bottleneck": [[chain(few, b, k) for b in narrow] for k in relu],
+        "relu_by_wide": [[chain(w, m, k) for w in config.relu_wides] for k in relu],
+    }
+    dims = {
         "by_bottleneck": ("modules", "bottleneck", "seed"),
         "by_wide": ("modules", "wide", "seed"),
         "by_other": ("place", "other", "seed"),
         "relu_by_bottleneck": ("relu_modules", "bottleneck", "relu_seed"),
         "relu_by_wide": ("relu_modules", "relu_wide", "relu_seed"),
-        "bounded": ("net", "bottleneck", "relu_seed"),
     }
-    ks, relu = config.modules, config.relu_modules
-    found = {
-        "by_bottleneck": [
-            [edge("linear", *chain(n, b, k)) for b in config.bottlenecks] for k in ks
-        ],
-        "by_wide": [[edge("linear", *chain(w, m, k)) for w in wides] for k in ks],
-        "by_other": [
-            [edge("linear", n, a, n, b, n) for b in others],
-            [edge("linear", n, b, n, a, n) for b in others],
-        ],
-        "relu_by_bottleneck": [
-            [edge("relu", *chain(config.relu_wide, b, k)) for b in config.bottlenecks] for k in relu
-        ],
-        "relu_by_wide": [[edge("relu", *chain(w, m, k)) for w in config.relu_wides] for k in relu],
+    variables = {
+        name: (dims[name], [[edge("relu" in name, *h) for h in row] for row in rows])
+        for name, rows in hidden.items()
     }
-    wide = {"linear": n, "relu": config.relu_wide}
-    found["bounded"] = [
-        [edge(net, *chain(w, b, 2), judge=bounded) for b in config.bottlenecks]
-        for net, w in wide.items()
-    ]
+    loose = [[edge(w == few, *chain(w, b, 2), judge=bounded) for b in narrow] for w in (n, few)]
+    variables["bounded"] = (("net", "bottleneck", "relu_seed"), loose)
     coords = {
-        "net": list(wide),
+        "net": ["linear", "relu"],
         "modules": list(ks),
         "bottleneck": list(config.bottlenecks),
         "wide": list(wides),
@@ -237,7 +230,6 @@ def measure(config: Config = Config()) -> xr.Dataset:
         "seed": range(config.seeds),
         "relu_seed": range(config.relu_seeds),
     }
-    variables = {name: (dims, np.array(found[name])) for name, dims in table.items()}
     return xr.Dataset(variables, coords)
 
 
@@ -290,9 +282,16 @@ def n_min(result: xr.Dataset) -> Evidence:
         for k in result.modules.values.tolist()
     ]
     alone = law([2, 4], [int(result.other.min())], config)
-    relu_m = exponents(result.relu_by_bottleneck, "relu_seed")
-    relu_n = exponents(result.relu_by_wide, "relu_seed")
-    loose = exponents(result.bounded, "relu_seed")
+    few = {
+        ("relu_", "m"): result.relu_by_bottleneck,
+        ("relu_", "n"): result.relu_by_wide,
+        ("bounded_", "m"): result.bounded,
+    }
+    details = {
+        f"{kind}{name}{axis}": exponents(edge, "relu_seed")[end]
+        for (kind, axis), edge in few.items()
+        for end, name in (("slope", ""), ("low", "low_"), ("high", "high_"))
+    }
     k = result.modules.size
     return Evidence(
         measured=[*m.slope.values, *n.slope.values, *per_octave.values],
@@ -305,15 +304,7 @@ def n_min(result: xr.Dataset) -> Evidence:
             "low_n": n.low,
             "high_n": n.high,
             "over_law": [*over, *(other.isel(other=-1) - alone).values],
-            "relu_m": relu_m.slope,
-            "relu_low_m": relu_m.low,
-            "relu_high_m": relu_m.high,
-            "relu_n": relu_n.slope,
-            "relu_low_n": relu_n.low,
-            "relu_high_n": relu_n.high,
-            "bounded_m": loose.slope,
-            "bounded_low_m": loose.low,
-            "bounded_high_m": loose.high,
+            **details,
         },
     )
 

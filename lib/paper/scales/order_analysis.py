@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.polynomial.polynomial import Polynomial, polyfit
 from torch import Tensor
 
 from learning_dynamics.activations import activation as find_activation
@@ -20,7 +21,6 @@ __all__ = [
     "Alignment",
     "Balance",
     "alignment",
-    "backward_share",
     "feature_speed",
     "layer_balance",
     "layer_balance_evidence",
@@ -101,20 +101,20 @@ class Alignment:
 
     start: list[float]
     peak: list[float]
-    step: int
 
 
-def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Alignment:
+def alignment(name: str, n: int, steps: int) -> Alignment:
     """Contributions of all layers over a run: widths n, 4 n^(1/5) in turn, ReLU, four inputs.
 
-    Full-batch gradient descent from the scheme's start until the loss is a hundredth.
+    Full-batch gradient descent with step size 0.2 from the scheme's start until the loss is a
+    hundredth.
     """
     m = round(4 * n**0.2)
     g = generator("alignment data")
     x = torch.nn.functional.normalize(torch.randn(4, 16, generator=g)) * 4.0
     y = x @ torch.randn(16, 1, generator=g) / 4.0
     model = MLP(scheme(name)((16, n, m, n, m, n, 1)), generator=generator("alignment", n))
-    optimizer, found, first = torch.optim.SGD(model.parameter_groups(step_size)), [], None
+    optimizer, found, first = torch.optim.SGD(model.parameter_groups(0.2)), [], None
     for _ in range(steps):
         loss = 0.5 * (model(x) - y).square().mean()
         first = first or float(loss.detach())
@@ -127,8 +127,7 @@ def alignment(name: str, n: int, steps: int = 200, step_size: float = 0.2) -> Al
         found.append(squares / (2 * loss.detach()))
         optimizer.step()
     table = torch.stack(found)
-    top = int(table.sum(1).argmax())
-    return Alignment(table[0].tolist(), table[top].tolist(), top)
+    return Alignment(table[0].tolist(), table[int(table.sum(1).argmax())].tolist())
 
 
 def _preactivations(
@@ -139,24 +138,6 @@ def _preactivations(
         found.append(p.multipliers[k] * w @ h)
         h = find_activation(act)(found[-1])
     return tuple(found)
-
-
-def backward_share(act: str, n: int, draws: int = 40) -> float:
-    """The part of W_2' delta_2 that depends on W_2, along h_1, over the whole: RMS of draws.
-
-    Widths 20, n, n/4, n, 1 under DP(1/2), one input.
-    """
-    p, x, psi = scheme("dp(1/2)")((20, n, n // 4, n, 1)), torch.ones(20, 1), find_activation(act)
-    shares = []
-    for number in range(draws):
-        weights = initial_weights(p, generator("backward share", number))
-        h = psi(p.multipliers[0] * weights[0] @ x.double())
-        z = (p.multipliers[1] * weights[1] @ h).requires_grad_()
-        above = psi(p.multipliers[2] * weights[2] @ psi(z))
-        (delta,) = torch.autograd.grad((p.multipliers[3] * weights[3] @ above).sum(), z)
-        back = weights[1].mT @ delta
-        shares.append(float((h * back).sum() / h.norm() / back.norm()))
-    return math.sqrt(sum(s**2 for s in shares) / draws)
 
 
 def feature_speed(*, quick: bool) -> Evidence:
@@ -182,15 +163,12 @@ def feature_speed(*, quick: bool) -> Evidence:
             speed = torch.func.jvp(
                 lambda *v, p=p, act=act: _preactivations(v, p, x, act), w, direction
             )[1]
-            lost = torch.cumsum(
-                torch.stack(
-                    [e * v.square().sum() for e, v in zip(p.learning_rates, grads, strict=True)]
-                ),
-                0,
-            )
-            for k in range(p.depth):
+            lost = torch.zeros(())
+            rates = zip(p.learning_rates, grads, strict=True)
+            for k, own in enumerate(e * v.square().sum() for e, v in rates):
+                lost = lost + own
                 got = (deltas[k] * speed[k]).sum()
-                worst.append(float((got + lost[k]).abs() / lost[k]))
+                worst.append(float((got + lost).abs() / lost))
     return Evidence(
         measured=max(worst),
         predicted=0.0,
@@ -232,13 +210,9 @@ def optimal_rate(
             change = eta * p.multipliers[k] ** 2 * delta[k] @ (h[k].mT @ moved)
             moved = p.multipliers[k] * w[k] @ moved - change
         columns.append(moved.squeeze(0).numpy())
-    polynomials = np.polynomial.polynomial.polyfit(nodes / closed, np.array(columns), p.depth)
-    loss = np.zeros(2 * p.depth + 1)
-    for c, target in zip(polynomials.T, y.squeeze(0).tolist(), strict=True):
-        c = c.copy()
-        c[0] -= target
-        loss += np.polynomial.polynomial.polymul(c, c)
-    roots = np.polynomial.polynomial.polyroots(np.polynomial.polynomial.polyder(loss))
+    polynomials = polyfit(nodes / closed, np.array(columns), p.depth)
+    errors = [Polynomial(c) - t for c, t in zip(polynomials.T, y.squeeze(0).tolist(), strict=True)]
+    roots = sum(error**2 for error in errors).deriv().roots()
     real = roots[(np.abs(roots.imag) < 1e-7) & (roots.real > 0)].real
     return float(real.min()) * closed, closed  # the first minimum on the way downhill
 

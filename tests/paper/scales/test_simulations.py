@@ -9,7 +9,7 @@ import xarray as xr
 
 from learning_dynamics.data.images import CIFAR_FOLDER, Images, load
 from paper.records import RESULTS, read_record
-from paper.scales import r as simulations_richness
+from paper.scales.learning_rates import richness as simulations_richness
 from paper.scales.learning_rates import transfer
 from paper.scales.learning_rates.plateau import Plateau, plateau_exponent, plateau_lengths
 from paper.scales.limits.fluctuations import slope_through_origin

@@ -7,7 +7,6 @@ of gradient descent with eta = 0.1 on 1/2 |f - y|^2. Inputs have the scale of fl
 images (|x|^2/n_0 = 0.31); for i.i.d. Gaussian first layers nothing else about x matters.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -39,37 +38,35 @@ LAYERS = range(1, 7)
 class Setting:
     """One curve family: scheme, bottleneck width m(n), and what Utsunomiya's thesis publishes.
 
-    literal : sigma_1 = max(n_0, n_1)^-1/2 as the rule says. Here n_0 = 3072 exceeds n in part of
-              the range; the published slopes are those of sigma_1 = n_1^-1/2, the rule for n >=
-              n_0.
+    sigma_1 is max(n_0, n_1)^-1/2 to the letter (literal). Here n_0 = 3072 exceeds n in part of the
+    range; the published slopes are those of sigma_1 = n_1^-1/2.
     """
 
     scheme: str
-    bottleneck: Callable[[int], int]
-    growth: float  # a in m ~ n^a
+    prefactor: float
+    growth: float  # m = prefactor n^growth
     published: tuple[float, ...]
-    literal: bool = False
 
-    def parametrization(self, widths: tuple[int, ...]) -> Parametrization:
+    def bottleneck(self, n: int) -> int:
+        """m(n)."""
+        return round(self.prefactor * n**self.growth)
+
+    def parametrization(self, widths: tuple[int, ...], literal: bool = False) -> Parametrization:
         """The scales at given widths."""
         p = scheme(self.scheme)(widths)
-        if self.scheme == "spectral" and not self.literal:
+        if self.scheme == "spectral" and not literal:
             p = replace(p, init_stds=(widths[1] ** -0.5, *p.init_stds[1:]))
         return p
 
 
+ROOT = (-0.98, -0.98, -0.97, -0.97, -0.96, -0.96)
+FIFTH = (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)
 #: Published slopes: layers 1..6 of figures 3.2 (two settings) and 3.3 (two).
-SETTINGS: dict[str, Setting] = {
-    "Spectral, m = n/5": Setting(
-        "spectral", lambda n: round(n / 5), 1.0, (-0.05, -0.05, -0.05, -0.05, -0.06, -0.06)
-    ),
-    "Spectral, m = 6 n^(1/2)": Setting(
-        "spectral", lambda n: round(6 * n**0.5), 0.5, (-0.98, -0.98, -0.97, -0.97, -0.96, -0.96)
-    ),
-    "Spectral, m = 150 n^(1/5)": Setting(
-        "spectral", lambda n: round(150 * n**0.2), 0.2, (-1.60, -1.60, -1.59, -1.58, -1.57, -1.56)
-    ),
-    "DP(1/2), m = 150 n^(1/5)": Setting("dp(1/2)", lambda n: round(150 * n**0.2), 0.2, (0.02,) * 6),
+SETTINGS = {
+    "Spectral, m = n/5": Setting("spectral", 0.2, 1.0, (-0.05,) * 4 + (-0.06,) * 2),
+    "Spectral, m = 6 n^(1/2)": Setting("spectral", 6, 0.5, ROOT),
+    "Spectral, m = 150 n^(1/5)": Setting("spectral", 150, 0.2, FIFTH),
+    "DP(1/2), m = 150 n^(1/5)": Setting("dp(1/2)", 150, 0.2, (0.02,) * 6),
 }
 PUBLISHED = tuple(SETTINGS)
 
@@ -164,13 +161,12 @@ def drawn_step(
 @lru_cache(maxsize=32)
 def _drawn(setting: str, config: Config) -> Tensor:
     """Loss removed over the step size by nets of one |x|^2, (size, draw, layer)."""
-    s = replace(SETTINGS[setting], literal=config.literal)
-    found = []
+    s, found = SETTINGS[setting], []
     for n in config.sizes:
         m, g = s.bottleneck(n), generator("chance of a slope", setting, n)
-        p = s.parametrization((config.inputs, n, m, n, m, n, config.outputs))
-        kappa, eta = config.mean_square, config.step_size
-        found.append(drawn_step(p, config.draws, g, kappa=kappa, step_size=eta))
+        p = s.parametrization((config.inputs, n, m, n, m, n, config.outputs), config.literal)
+        scales = {"kappa": config.mean_square, "step_size": config.step_size}
+        found.append(drawn_step(p, config.draws, g, **scales))
     return torch.stack(found)
 
 

@@ -46,11 +46,7 @@ QUICK = Plateau(
 
 
 def plateau_lengths(
-    config: Plateau,
-    *,
-    store: Path | str | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
+    config: Plateau, *, store: Path | str | None = None, executor: Executor | None = None
 ) -> xr.Dataset:
     """Steps until the loss has fallen half-way from |y|^2/2 = 0.5 to the best constant's, 0.25
     (NaN if it never does).
@@ -60,50 +56,43 @@ def plateau_lengths(
     store : folder of finished runs; None computes all runs here and keeps none.
     """
     train, _ = load(config.images)
-    runs, steps = [], []
-    for n in config.widths:
-        widths = bottleneck_widths(
-            n, train.inputs.shape[0], train.targets.shape[0], prefactor=config.prefactor
+    inputs, outputs = train.inputs.shape[0], train.targets.shape[0]
+    nets = [
+        bottleneck_widths(n, inputs, outputs, prefactor=config.prefactor) for n in config.widths
+    ]
+    ratio = [widths[1] / widths[2] for widths in nets]
+    longest = [round(config.longest * (r / ratio[0]) ** 0.5) for r in ratio]
+    records = min(32, config.longest + 1)
+    steps = [np.linspace(0, last, records).round().astype(int).tolist() for last in longest]
+    runs = [
+        training_run(
+            config.scheme,
+            widths,
+            step_size=config.step_size,
+            seed=s,
+            steps=last,
+            images=config.images,
+            batch_size=train.inputs.shape[1],
+            records=at,
         )
-        first = bottleneck_widths(config.widths[0], 1, prefactor=config.prefactor)
-        growth = ((widths[1] / widths[2]) / (first[1] / first[2])) ** 0.5
-        last = round(config.longest * growth)
-        evenly = np.linspace(0, last, min(32, config.longest + 1)).round().astype(int)
-        records = tuple(evenly.tolist())
-        steps.append(records)
-        runs += [
-            training_run(
-                config.scheme,
-                widths,
-                step_size=config.step_size,
-                seed=s,
-                steps=last,
-                images=config.images,
-                batch_size=train.inputs.shape[1],
-                records=records,
-            )
-            for s in config.seeds
-        ]
-    results = train_all(runs, store=store, executor=executor, progress=progress)
+        for widths, last, at in zip(nets, longest, steps, strict=True)
+        for s in config.seeds
+    ]
+    results = train_all(runs, store=store, executor=executor, progress=True)
     size = (len(config.widths), len(config.seeds))
     loss = np.array([r.train_loss.values for r in results], dtype=float).reshape(*size, -1)
     level = torch.full((size[1], 1), 0.375, dtype=torch.float64)
-    length = np.array(
-        [
-            crossing_steps(torch.from_numpy(curves), level, torch.tensor(at))[:, 0]
-            for curves, at in zip(loss, steps, strict=True)
-        ]
-    )
+    length = [
+        crossing_steps(torch.from_numpy(curves), level, torch.tensor(at))[:, 0].numpy()
+        for curves, at in zip(loss, steps, strict=True)
+    ]
     dims = ("width", "seed")
     return xr.Dataset(
         {
             "length": (dims, length, {"units": "steps"}),
             "loss": ((*dims, "record"), loss),
             "at_step": (("width", "record"), np.array(steps)),
-            "bottleneck": (
-                "width",
-                [bottleneck_widths(n, 1, prefactor=config.prefactor)[2] for n in config.widths],
-            ),
+            "bottleneck": ("width", [widths[2] for widths in nets]),
         },
         coords={"width": list(config.widths), "seed": list(config.seeds)},
         attrs={

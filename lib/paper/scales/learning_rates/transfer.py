@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -25,6 +26,7 @@ __all__ = [
     "best_step_size",
     "learning_rate_sweep",
     "shift_per_doubling",
+    "shifts",
     "swept_widths",
     "transfer_claim",
 ]
@@ -37,8 +39,6 @@ OCTAVES: Mapping[str, tuple[int, int]] = {
     "spectral": (-3, 1),
     "ntk": (0, 4),
     "dp(1/4)": (-1, 3),
-    "dp(1/3)": (-1, 3),
-    "dp(2/5)": (-2, 2),
     "dp(1/8)": (0, 4),
     "dp(3/8)": (-2, 2),
     "dp(1/2)": (-2, 2),
@@ -64,7 +64,7 @@ class Transfer:
 def _octaves(scheme: str, config: Transfer) -> np.ndarray:
     """log2 of the step sizes tried for a scheme."""
     own = {name: (low, high) for name, low, high in config.ranges}
-    low, high = own.get(scheme, OCTAVES.get(scheme, (-3, 3)))
+    low, high = own.get(scheme) or OCTAVES[scheme]
     return np.arange(low, high + config.spacing / 2, config.spacing)
 
 
@@ -82,13 +82,10 @@ def learning_rate_sweep(
     """
     train, _ = load(config.images)
     inputs, outputs = train.inputs.shape[0], train.targets.shape[0]
-    octaves = sorted({float(o) for s in config.schemes for o in _octaves(s, config)})
-    shape = (len(config.schemes), len(config.widths), len(octaves), len(config.seeds))
-    data = {name: np.full(shape, np.nan) for name in ("train_loss", "test_loss", "test_accuracy")}
     runs, places = [], []
-    for j, n in enumerate(config.widths):
+    for n in config.widths:
         widths = bottleneck_widths(n, inputs, outputs, prefactor=config.prefactor)
-        for i, scheme in enumerate(config.schemes):
+        for scheme in config.schemes:
             tried = _octaves(scheme, config)
             base = training_run(
                 scheme,
@@ -99,37 +96,17 @@ def learning_rate_sweep(
                 images=config.images,
                 batch_size=config.batch_size,
                 dtype=config.dtype,
-                records=sorted(
-                    {0, config.steps // 20, config.steps // 6, config.steps // 2, config.steps}
-                ),
+                records=sorted({0, *(config.steps // k for k in (20, 6, 2, 1))}),
             )
             runs += grid(base, 2.0**tried, config.seeds)
-            places += [
-                (i, j, octaves.index(float(o)), s) for o in tried for s in range(len(config.seeds))
-            ]
+            places += [(scheme, n, float(o), s) for o in tried for s in config.seeds]
     results = train_all(runs, store=store, executor=executor, progress=progress)
-    for place, result in zip(places, results, strict=True):
-        for name, values in data.items():
-            values[place] = float(result[name][-1])
-    dims = ("scheme", "width", "octave", "seed")
-    seconds = sum(r.attrs["wall_seconds"] for r in results)
-    return xr.Dataset(
-        {name: (dims, values) for name, values in data.items()},
-        coords={
-            "scheme": list(config.schemes),
-            "width": list(config.widths),
-            "octave": octaves,
-            "seed": list(config.seeds),
-        },
-        attrs={
-            "steps": config.steps,
-            "batch_size": config.batch_size,
-            "images": str(config.images),
-            "prefactor": config.prefactor,
-            "runs": len(runs),
-            "run_seconds": seconds,
-        },
-    )
+    names = ("train_loss", "test_loss", "test_accuracy")
+    last = {name: [float(result[name][-1]) for result in results] for name in names}
+    index = pd.MultiIndex.from_tuples(places, names=("scheme", "width", "octave", "seed"))
+    table = pd.DataFrame(last, index).to_xarray().reindex(scheme=list(config.schemes))
+    attributes = {"steps": config.steps, "batch_size": config.batch_size, "runs": len(runs)}
+    return table.assign_attrs(attributes, images=str(config.images))
 
 
 def best_step_size(octaves: np.ndarray, losses: np.ndarray) -> float:
@@ -149,9 +126,9 @@ def best_step_size(octaves: np.ndarray, losses: np.ndarray) -> float:
     return float(x[k])
 
 
-def swept_widths(sweep_result: xr.Dataset, scheme: str, *, least: int = 3) -> list[int]:
-    """Widths at which at least `least` step sizes were computed for all seeds."""
-    known = sweep_result.train_loss.sel(scheme=scheme).notnull().all("seed").sum("octave") >= least
+def swept_widths(sweep_result: xr.Dataset, scheme: str) -> list[int]:
+    """Widths at which at least three step sizes were computed for all seeds."""
+    known = sweep_result.train_loss.sel(scheme=scheme).notnull().all("seed").sum("octave") >= 3
     return [int(w) for w in sweep_result.width.values[known.values]]
 
 
@@ -165,9 +142,7 @@ class Shift(TypedDict):
     edge: int
 
 
-def shift_per_doubling(
-    sweep_result: xr.Dataset, scheme: str, *, loss: str = "train_loss", resamples: int = 1000
-) -> Shift:
+def shift_per_doubling(sweep_result: xr.Dataset, scheme: str, *, resamples: int = 300) -> Shift:
     """Slope of log2(best step size) in log2(width), with a bootstrap interval over seeds.
 
     Only the widths of `swept_widths` count; ValueError if there are not two. Returns `best`
@@ -181,7 +156,7 @@ def shift_per_doubling(
             f"scheme = {scheme!r}: {chosen.sizes['width']} widths were swept, two needed"
         )
     octaves = chosen.octave.values
-    values = chosen[loss].transpose("width", "octave", "seed").values
+    values = chosen.train_loss.transpose("width", "octave", "seed").values
     stream = generator("lr-transfer bootstrap", scheme)
     seeds = values.shape[-1]
     picks = torch.randint(seeds, (resamples + 1, len(values), seeds), generator=stream).numpy()
@@ -197,6 +172,17 @@ def shift_per_doubling(
     tried = [octaves[~np.isnan(v.mean(-1))] for v in values]
     edge = sum(b in (t[0], t[-1]) for b, t in zip(best[-1], tried, strict=True))
     return Shift(best=best[-1], shift=shift, low=float(low), high=float(high), edge=edge)
+
+
+def shifts(sweep_result: xr.Dataset) -> tuple[dict[str, Shift], dict[str, Numbers]]:
+    """`shift_per_doubling` of each scheme, and what a claim says of all: `low`, `high` and
+    `at_the_edge`, the number of optima at an end of the grid."""
+    found = {str(s): shift_per_doubling(sweep_result, str(s)) for s in sweep_result.scheme.values}
+    return found, {
+        "low": [f["low"] for f in found.values()],
+        "high": [f["high"] for f in found.values()],
+        "at_the_edge": sum(f["edge"] for f in found.values()),
+    }
 
 
 #: One doubling more, for three schemes and whole octaves.
@@ -237,13 +223,7 @@ def transfer_claim(*, quick: bool = False) -> Evidence:
     and interval of the standard scheme, of muP (fan-in) and of DP(1/2).
     """
     result = learning_rate_sweep(QUICK) if quick else read_record("simulations-transfer")
-    schemes = [str(s) for s in result.scheme.values]
-    found = {s: shift_per_doubling(result, s, resamples=300) for s in schemes}
-    details: dict[str, Numbers] = {
-        "low": [f["low"] for f in found.values()],
-        "high": [f["high"] for f in found.values()],
-        "at_the_edge": sum(f["edge"] for f in found.values()),
-    }
+    found, details = shifts(result)
     for name, scheme in (("standard", "standard"), ("fan_in", "mup-fan-in"), ("dp", "dp(1/2)")):
         details |= {
             name: found[scheme]["shift"],

@@ -45,41 +45,30 @@ def fluctuations(config: Fluctuations) -> xr.Dataset:
 
     Dimensions pair, layer and block (jackknife: the spread without that block of draws).
     """
-    size = len(config.widths)
-    per_layer, total = np.zeros((size, 6)), np.zeros(size)
-    without_layer = np.zeros((size, config.blocks, 6))
-    without_total = np.zeros((size, config.blocks))
-    beta, exact, kernel = np.zeros(size), np.zeros(size), np.zeros(size)
-    for i, (n, m) in enumerate(config.widths):
+    table, laws = [], []
+    known = (inverse_width_sum, last_layer_spread, tangent_kernel_spread)
+    for n, m in config.widths:
         hidden = (n, m, n, m, n)
         c = contributions(hidden, config.draws, generator("fluctuations", n, m))
-        beta[i], exact[i] = inverse_width_sum(hidden), last_layer_spread(hidden)
-        kernel[i] = tangent_kernel_spread(hidden)
         parts = c.tensor_split(config.blocks)
-        for b in range(-1, config.blocks):
-            kept = c if b < 0 else torch.cat([p for k, p in enumerate(parts) if k != b])
-            layers = [spread(kept[:, layer]) for layer in range(6)]
-            whole = spread(kept.sum(1))
-            if b < 0:
-                per_layer[i], total[i] = layers, whole
-            else:
-                without_layer[i, b], without_total[i, b] = layers, whole
+        kept = [torch.cat([*parts[:b], *parts[b + 1 :]]) for b in range(config.blocks)]
+        table.append([[spread(v) for v in (*k.unbind(1), k.sum(1))] for k in (c, *kept)])
+        laws.append([law(hidden) for law in known])
+    found = xr.DataArray(table, dims=("pair", "block", "layer"))
+    layers, total = found[..., :-1].assign_coords(layer=range(1, 7)), found[..., -1]
+    beta, exact, kernel = (("pair", list(law)) for law in zip(*laws, strict=True))
+    n, m = (("pair", list(widths)) for widths in zip(*config.widths, strict=True))
     return xr.Dataset(
         {
-            "layer_spread": (("pair", "layer"), per_layer),
-            "total_spread": ("pair", total),
-            "layer_without": (("pair", "block", "layer"), without_layer),
-            "total_without": (("pair", "block"), without_total),
-            "beta": ("pair", beta),
-            "exact": ("pair", exact),
-            "kernel": ("pair", kernel),
+            "layer_spread": layers[:, 0],
+            "total_spread": total[:, 0],
+            "layer_without": layers[:, 1:],
+            "total_without": total[:, 1:],
+            "beta": beta,
+            "exact": exact,
+            "kernel": kernel,
         },
-        coords={
-            "layer": range(1, 7),
-            "n": ("pair", [n for n, _ in config.widths]),
-            "m": ("pair", [m for _, m in config.widths]),
-        },
-        attrs={"draws": config.draws},
+        {"n": n, "m": m},
     )
 
 
@@ -106,14 +95,11 @@ def fluctuation_law(*, quick: bool = False) -> Evidence:
     found = fluctuations(QUICK if quick else Fluctuations())
     layers = found.layer_spread.mean("layer").values
     layers_without = found.layer_without.mean("layer").values
+    total = (found.total_spread.values, found.total_without.values)
     one, one_half = slope_through_origin(found.exact.values, layers, layers_without)
-    two, two_half = slope_through_origin(
-        found.kernel.values, found.total_spread.values, found.total_without.values
-    )
+    two, two_half = slope_through_origin(found.kernel.values, *total)
     beta_layer, _ = slope_through_origin(found.beta.values, layers, layers_without)
-    beta_total, beta_half = slope_through_origin(
-        found.beta.values, found.total_spread.values, found.total_without.values
-    )
+    beta_total, beta_half = slope_through_origin(found.beta.values, *total)
     return Evidence(
         measured=[one, two],
         predicted=[1.0, 1.0],

@@ -10,8 +10,6 @@ from learning_dynamics.scales.first_step import first_step
 from learning_dynamics.scales.parametrizations import scheme
 from paper.scales.coordinate_check import contributions
 
-FEW = contributions.Config().quick()
-
 
 def test_the_law_without_matrices_is_that_of_the_matrices():
     """Means, spreads and correlations of layers, at a large step: 1500 nets each way."""
@@ -59,19 +57,8 @@ def test_chance_is_the_spread_of_slopes():
     assert (alone.chance < 0.8 * found.chance).all() and (alone.slope == found.slope).all()
 
 
-def test_levels_and_slopes_of_the_quick_run():
-    found = contributions.run(FEW)
-    ratio = found.level / found.law
-    assert float(ratio.min()) > 0.75 and float(ratio.max()) < 1.25
-    dp = found.sel(setting=contributions.PUBLISHED[-1])
-    assert float(abs(dp.limit).max()) < 0.05
-    # a real step bends the slopes over the layers where the bottleneck is mild at small n
-    bent = (found.slope - found.limit).sel(setting=contributions.PUBLISHED[2])
-    assert float(bent.isel(layer=-1) - bent.isel(layer=0)) > 0.02
-
-
 def test_only_the_letter_of_sigma_1_moves_the_expected_slope():
-    found = contributions.by_change(FEW)
+    found = contributions.by_change(contributions.Config().quick())
     moved = abs(found.slope).max("layer") > 0.05
     assert found.change.values[moved].tolist() == ["sigma_1 to the letter"]
     alone, each = (found.chance.sel(change=list(contributions.CHANGES)[k]).mean() for k in (1, 0))

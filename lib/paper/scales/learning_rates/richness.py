@@ -1,12 +1,13 @@
 """The richness r of DP in training: for each r, does its best step size move with the width?"""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import xarray as xr
 
 from paper.claims import Evidence
 from paper.records import read_record
-from paper.scales.learning_rates.transfer import QUICK, learning_rate_sweep, shift_per_doubling
+from paper.scales.learning_rates.transfer import QUICK, learning_rate_sweep, shifts
 
 __all__ = ["FAMILY", "SMALL", "evidence", "read"]
 
@@ -43,20 +44,17 @@ def evidence(*, quick: bool = False) -> Evidence:
     fall from one r to the next, the shifts per doubling of n with their 95 % intervals, and the
     number of optima at an end of the grid.
     """
-    schemes = FAMILY[::2] if quick else FAMILY
-    sweep = learning_rate_sweep(replace(SMALL, schemes=schemes)) if quick else read()
-    found = [shift_per_doubling(sweep, s, resamples=300) for s in schemes]
-    best = [float(f["best"][-1]) for f in found]
+    sweep = learning_rate_sweep(replace(SMALL, schemes=FAMILY[::2])) if quick else read()
+    found, details = shifts(sweep)
+    best = [float(f["best"][-1]) for f in found.values()]
     return Evidence(
         measured=best,
         predicted=[0.0] * len(best),
         tolerance=[0.0] * len(best),
         seeds=[int(s) for s in sweep.seed],
         details={
-            "least_fall": min(a - b for a, b in zip(best, best[1:], strict=False)),
-            "shift": [f["shift"] for f in found],
-            "low": [f["low"] for f in found],
-            "high": [f["high"] for f in found],
-            "at_the_edge": sum(f["edge"] for f in found),
+            "least_fall": min(a - b for a, b in pairwise(best)),
+            "shift": [f["shift"] for f in found.values()],
+            **details,
         },
     )
