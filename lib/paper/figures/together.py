@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paper.figures.style import COLOURS, PLATEAU
 from paper.fits import mean_interval
-from paper.together.one_axis.sweep import AxisSweep, LinearSweep
+from paper.together.one_axis.sweep import LinearSweep
 from paper.together.spectral_plateau.plateau import Plateaus, ReluPlateaus
 from paper.together.spectral_plateau.time_reparametrisation import Descent
 from paper.together.stages import Staged
@@ -165,14 +165,12 @@ def plot_staged(runs: Sequence[Staged], axes: Sequence[Axes]) -> None:
     axes[0].legend(loc="upper left")
 
 
-def plot_layer_ranks(names: Sequence[str], sweep: AxisSweep, ax: Axes) -> Axes:
+def plot_layer_ranks(layers: xr.Dataset, ax: Axes) -> None:
     """Stable rank of what each layer learned, by scheme."""
-    layers = np.arange(1, sweep.stable_rank.shape[-1] + 1)
-    for i, name in enumerate(names):
+    ranks, numbers = layers.stable_rank.mean("seed"), range(1, layers.sizes["layer"] + 1)
+    for rank, marker, colour in zip(ranks, MARKERS, COLOURS, strict=False):
+        name = str(rank.scheme.values)
         label = name.upper() if name.startswith("dp") else "Spectral"
-        ax.plot(
-            layers, sweep.stable_rank[i].mean(0), MARKERS[i], ls="-", color=COLOURS[i], label=label
-        )
+        ax.plot(numbers, rank, marker, ls="-", color=colour, label=label)
     ax.set(xlabel="layer", ylabel="stable rank of the update", ylim=(0, None))
     ax.legend()
-    return ax
