@@ -51,8 +51,8 @@ __all__ = [
 class LinearPlateau:
     """Alternating linear nets under one scheme; `ratios` are n/m.
 
-    modules : K wide layers, K - 1 bottlenecks. target_spectrum : of the teacher, 3 outputs,
-    inputs with eigenvalues 2, 1.2, 0.8, 0.5 in general position. time_power : see `train_modules`.
+    modules : K wide layers, K - 1 bottlenecks. time_power : see `train_modules`. The teacher has
+    inputs with eigenvalues 2, 1.2, 0.8, 0.5 and targets 3, 1.5, 0.6 in general position.
     """
 
     modules: int = 3
@@ -60,7 +60,6 @@ class LinearPlateau:
     bottleneck: int = 16
     ratios: tuple[int, ...] = (16, 64, 256, 1024, 4096)
     seeds: int = 4
-    target_spectrum: tuple[float, ...] = (3.0, 1.5, 0.6)
     step_size: float = 0.08
     most_steps: int = 4000
     time_power: float = 0.0
@@ -92,16 +91,6 @@ def slope(x: Sequence[float], y: Float[Tensor, "points seeds"]) -> Float[Tensor,
     u = torch.tensor(x, dtype=torch.float64).log()
     u = u - u.mean()
     return (u[:, None] * y.log()).sum(0) / u.square().sum()
-
-
-def _teacher(config: LinearPlateau) -> Problem:
-    return linear_teacher(
-        generator=generator("spectral-plateau"),
-        input_spectrum=(2.0, 1.2, 0.8, 0.5),
-        target_spectrum=config.target_spectrum,
-        output_dim=3,
-        samples=12,
-    )
 
 
 def frozen_escape(
@@ -146,12 +135,8 @@ def frozen_escape(
     reached = torch.zeros_like(multiplier, dtype=torch.bool)
     for _ in range(round(60 / growth)):
         d = speed(state)
-        rate = torch.stack(
-            [
-                g.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
-                for g, w in zip(d, state, strict=True)
-            ]
-        ).amax(0)
+        norm = torch.linalg.matrix_norm
+        rate = torch.stack([norm(g) / norm(w) for g, w in zip(d, state, strict=True)]).amax(0)
         dt = torch.where(reached, 0.0, growth / rate)
         half = [w + 0.5 * dt[:, None, None] * g for w, g in zip(state, d, strict=True)]
         state = [w + dt[:, None, None] * g for w, g in zip(state, speed(half), strict=True)]
@@ -185,7 +170,13 @@ class Start:
 
 def linear_start(config: LinearPlateau) -> Start:
     """What all runs of a `LinearPlateau` start from."""
-    problem = _teacher(config)
+    problem = linear_teacher(
+        generator=generator("spectral-plateau"),
+        input_spectrum=(2.0, 1.2, 0.8, 0.5),
+        target_spectrum=(3.0, 1.5, 0.6),
+        output_dim=3,
+        samples=12,
+    )
     moments = problem.moments()
     outputs, inputs = moments.yx.shape
     m, k = config.bottleneck, config.modules
@@ -283,7 +274,7 @@ def relu_plateaus(config: ReluPlateau = ReluPlateau()) -> ReluPlateaus:
         found = []
         for seed in range(config.seeds):
             start = [w[0] for w in initialise(p.widths, p.weight_stds, [seed]).weights]
-            run = reparametrised_descent(
+            loss = reparametrised_descent(
                 start,
                 p.multipliers,
                 train,
@@ -291,11 +282,11 @@ def relu_plateaus(config: ReluPlateau = ReluPlateau()) -> ReluPlateaus:
                 steps=config.most_steps,
                 stop=config.level,
             )
-            if run.loss[-1] > config.level:
+            if loss[-1] > config.level:
                 raise ValueError(f"most_steps = {config.most_steps}: too few at n = {n}")
-            found.append(len(run.loss) - 1)
+            found.append(len(loss) - 1)
             if seed == 0:
-                losses.append(run.loss)
+                losses.append(loss)
         steps.append(found)
     return ReluPlateaus(config, torch.tensor(steps).double(), losses)
 
