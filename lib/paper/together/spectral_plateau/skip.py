@@ -59,7 +59,7 @@ def compare(
 
 
 def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Tensor]:
-    """Losses, step by step, of one ReLU net on digits by every method, until `level` of the loss of f = 0."""
+    """Losses of one ReLU net on digits by method, until `level` of the loss of f = 0."""
     train, _ = small_digits(config.samples, 10, dtype=torch.float64)
     n, m = config.wide, config.bottleneck
     widths = (train.inputs.shape[0], n, m, n, m, n, train.targets.shape[0])
