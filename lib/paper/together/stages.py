@@ -6,6 +6,7 @@ on a teacher and on digits; and the ReLU net on digits, layer by layer.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import xarray as xr
@@ -86,7 +87,7 @@ def train_staged(name: str, config: Stages = Stages()) -> Staged:
     n, m, seeds = config.wide, config.bottleneck, list(range(config.seeds))
     p = scheme(name)((inputs, n, m, n, m, n, outputs), 1.0)
     place = position(p)
-    many = {"wide": [n] * len(seeds), "init_std": [p.init_stds[0]] * len(seeds)}
+    many: Any = {"wide": [n] * len(seeds), "init_std": [p.init_stds[0]] * len(seeds)}
     slow = float(step_for(torch.tensor([place.laziness], dtype=torch.float64), 3))
     course = train_modules(
         draw_modules(inputs, m, outputs, 3, seeds=seeds, **many),

@@ -7,6 +7,7 @@ the dial asks for, differ.
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -140,7 +141,7 @@ def identities(steps: int = 20) -> dict[str, float]:
         along = losses(ntk, step_size=0.1 / place**2, output_factor=place)
         found[f"dp({r})"] = largest_gap(losses(p, step_size=0.1), along)
     change = same_run(rich, spectral)
-    how = {"step_size": 0.1 * change.step_size, "weight_factor": change.weights}
+    how: Any = {"step_size": 0.1 * change.step_size, "weight_factor": change.weights}
     jumped = partial(losses, spectral, **how)
     found["spectral"] = largest_gap(reference, jumped())
     two = dynamic("1/2")((5, 50, 2))

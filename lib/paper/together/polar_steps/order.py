@@ -7,6 +7,7 @@ amount along every direction, whatever s_j, so that the one with least to learn 
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import xarray as xr
@@ -78,7 +79,7 @@ def run(config: Config = Config()) -> xr.Dataset:
         (1, config.width, config.init_scale, 1.0),
         (k, n, p.init_stds[0], math.prod(p.multipliers)),
     ):
-        how = {"wide": [wide] * many, "init_std": [std] * many, "seeds": seeds}
+        how: Any = {"wide": [wide] * many, "init_std": [std] * many, "seeds": seeds}
         starts.append((draw_modules(inputs, m, outputs, j, **how), g))
     times = [
         [math.sqrt(float(x) / 2) / config.step_size for x in s],

@@ -6,6 +6,7 @@ and take steps that are long where the plateau is flat, along the path of gradie
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,12 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.data.digits import small_digits
-from learning_dynamics.scales.parametrizations import scheme
-from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence
 from paper.together.one_axis.sweep import identities
 from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 from paper.together.spectral_plateau.time_reparametrisation import (
+    digit_losses,
     reparametrisation_power,
-    reparametrised_descent,
 )
 
 __all__ = ["METHODS", "Skip", "compare", "compare_digits", "measure", "tuned_digits"]
@@ -36,10 +34,9 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Skip:
-    """The pattern n, m, n, m, n with ReLU on ten classes of digits, one step size for all."""
+    """The pattern n, 16, n, 16, n with ReLU on ten classes of digits, one step size for all."""
 
     wide: int = 1024
-    bottleneck: int = 16
     samples: int = 100
     level: float = 0.25
     step_size: float = 0.5
@@ -60,23 +57,15 @@ def compare(
 
 def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Tensor]:
     """Losses of one ReLU net on digits by method, until `level` of the loss of f = 0."""
-    train, _ = small_digits(config.samples, 10, dtype=torch.float64)
-    n, m = config.wide, config.bottleneck
-    widths = (train.inputs.shape[0], n, m, n, m, n, train.targets.shape[0])
-    found = {}
-    for name, (which, changed) in METHODS.items():
-        p = scheme(which)(widths)
-        start = initialise(widths, p.weight_stds, [seed]).to(torch.float64).weights
-        found[name] = reparametrised_descent(
-            [w[0] for w in start],
-            p.multipliers,
-            train,
-            step_size=config.step_size,
-            steps=config.most_steps,
-            time_power=reparametrisation_power(3) if changed else 0.0,
-            stop=config.level,
+    how: Any = {"stop": config.level, "step_size": config.step_size, "steps": config.most_steps}
+    return {
+        name: digit_losses(
+            *(which, config.wide, seed, config.samples, torch.float64),
+            time_power=reparametrisation_power(3) * changed,
+            **how,
         )
-    return found
+        for name, (which, changed) in METHODS.items()
+    }
 
 
 def tuned_digits(

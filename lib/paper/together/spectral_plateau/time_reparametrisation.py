@@ -6,16 +6,20 @@ follow the same path; |V| is read off the size of the gradient.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.data.digits import small_digits
 from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.scales.parametrizations import scheme
+from learning_dynamics.scales.training import initialise
 
-__all__ = ["reparametrisation_power", "reparametrised_descent"]
+__all__ = ["digit_losses", "reparametrisation_power", "reparametrised_descent"]
 
 
 def reparametrisation_power(modules: int) -> float:
@@ -64,3 +68,13 @@ def reparametrised_descent(
         for v, g in zip(w, reversed(gradients), strict=True):
             v.sub_(eta * g)
     return torch.tensor(losses)
+
+
+def digit_losses(
+    name: str, wide: int, seed: int, samples: int, dtype: torch.dtype, **how: Any
+) -> Float[Tensor, " records"]:
+    """`reparametrised_descent` of a net n, 16, n, 16, n under scheme `name`, on ten digits."""
+    train, _ = small_digits(samples, 10, dtype=dtype)
+    p = scheme(name)((len(train.inputs), wide, 16, wide, 16, wide, len(train.targets)))
+    start = initialise(p.widths, p.weight_stds, [seed]).to(dtype).weights
+    return reparametrised_descent([w[0] for w in start], p.multipliers, train, **how)
