@@ -69,11 +69,6 @@ class Config:
         )
 
 
-def classify(samples: int, test_samples: int) -> tuple[Problem, Problem]:
-    """Ten classes of MNIST digits, 49 pixels, centred."""
-    return small_digits(samples, test_samples)
-
-
 def reconstruct(samples: int, test_samples: int) -> tuple[Problem, Problem]:
     """Digits of 8 x 8 pixels as their own targets; centred, mean |x|^2 = 64, mean |y|^2 = 1."""
     split = digits(source="sklearn", centre=True, dtype=torch.float32)
@@ -89,7 +84,7 @@ def reconstruct(samples: int, test_samples: int) -> tuple[Problem, Problem]:
 
 
 TASKS: dict[str, Callable[[int, int], tuple[Problem, Problem]]] = {
-    "MNIST": classify,
+    "MNIST": small_digits,  # 49 pixels, centred
     "autoencoder": reconstruct,
 }
 
