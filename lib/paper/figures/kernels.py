@@ -25,32 +25,19 @@ def plot_float_floor(result: FloatFloor, ax: Axes) -> Axes:
 
 
 def plot_scaling(record: Mapping[str, Any], axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Microseconds per run and step against batch, width and samples; fitted slopes.
-
-    Cases that are not in the record are left out.
-    """
+    """Microseconds per run and step against batch, width and samples; fitted slopes."""
     names = {"batch": "runs", "width": "hidden width", "samples": "samples"}
     for ax, (axis, label) in zip(axes, names.items(), strict=True):
         for colour, marker, act in ((0, "o", "relu"), (1, "s", "linear")):
-            case = record.get(f"scaling {act} {axis}")
-            if case is None:
-                continue
+            case = record[f"scaling {act} {axis}"]
             x, y = np.array(case["at"], float), np.array(case["microseconds"])
             half = len(x) // 2
-            ax.loglog(
-                x,
-                y,
-                marker,
-                color=COLOURS[colour],
-                label=f"{'ReLU' if act == 'relu' else act}, {case['slope']:.2f}",
-            )
-            line = (
-                np.exp(np.log(y[half:]).mean())
-                * (x[half:] / np.exp(np.log(x[half:]).mean())) ** case["slope"]
-            )
+            label = f"{'ReLU' if act == 'relu' else act}, {case['slope']:.2f}"
+            ax.loglog(x, y, marker, color=COLOURS[colour], label=label)
+            middle, height = (np.exp(np.log(v[half:]).mean()) for v in (x, y))
+            line = height * (x[half:] / middle) ** case["slope"]
             ax.plot(x[half:], line, color=COLOURS[colour])
         ax.set(xlabel=label)
-        if ax.lines:
-            ax.legend(title="slope", title_fontsize=8)
+        ax.legend(title="slope", title_fontsize=8)
     axes[0].set(ylabel="µs per run and step")
     return axes

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from paper.figures.style import COLOURS, PLATEAU
 from paper.fits import mean_interval
-from paper.together.one_axis.sweep import AxisSweep, LinearSweep
+from paper.together.one_axis.sweep import LinearSweep
 from paper.together.spectral_plateau.plateau import Plateaus, ReluPlateaus
-from paper.together.spectral_plateau.time_reparametrisation import Descent
 from paper.together.stages import Staged
 
 __all__ = [
@@ -43,14 +42,8 @@ def plot_axis_order(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
     """Share of the second direction when the first is half learned, against Lambda."""
     for (name, s), colour, marker in zip(sweeps.items(), COLOURS, MARKERS, strict=False):
         ax.plot(s.config.laziness, s.second.mean(1), marker, ls="-", color=colour, label=name)
-        ax.fill_between(
-            s.config.laziness,
-            s.second.amin(1),
-            s.second.amax(1),
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-        )
+        ends, band = (s.second.amin(1), s.second.amax(1)), {"alpha": 0.2, "linewidth": 0}
+        ax.fill_between(s.config.laziness, *ends, color=colour, **band)
     ax.axhline(0.5, color="black", linewidth=0.7, linestyle="--")
     ax.set_ylim(0, 0.6)
     ax.legend(loc="lower left")
@@ -129,10 +122,10 @@ def plot_skip(ratios: Sequence[int], steps: Mapping[str, Tensor], ax: Axes) -> A
     return ax
 
 
-def plot_skip_digits(runs: Mapping[str, Descent], ax: Axes) -> Axes:
+def plot_skip_digits(runs: Mapping[str, Tensor], ax: Axes) -> Axes:
     """Loss of one ReLU net on digits, by method."""
-    for (name, run), colour in zip(runs.items(), COLOURS, strict=False):
-        ax.plot(run.loss, color=colour, label=name)
+    for (name, loss), colour in zip(runs.items(), COLOURS, strict=False):
+        ax.plot(loss, color=colour, label=name)
     ax.set(xlabel="step", ylabel="loss / loss of $f = 0$", ylim=(0, 1.1))
     return ax
 
@@ -144,35 +137,23 @@ def plot_staged(runs: Sequence[Staged], axes: Sequence[Axes]) -> None:
         done = int((shares[:, 2] >= 0.7).long().argmax()) or len(shares) - 1
         last = max(6, min(int(1.15 * done), len(shares) - 1))
         for k in range(3):
-            ax.plot(
-                run.steps[: last + 1],
-                shares[: last + 1, k],
-                color=COLOURS[k],
-                label=f"direction {k + 1}",
-            )
+            seen, label = slice(last + 1), f"direction {k + 1}"
+            ax.plot(run.steps[seen], shares[seen, k], color=COLOURS[k], label=label)
         ax.axhline(0.5, color="black", linewidth=0.5, linestyle="--")
-        ax.text(
-            0.97,
-            0.06,
-            f"{run.name.upper() if run.name[0] == 'd' else 'Spectral'}\n"
-            rf"$\Lambda$ = {run.laziness:.2g}",
-            transform=ax.transAxes,
-            ha="right",
-            fontsize=8,
-        )
+        name = run.name.upper() if run.name[0] == "d" else "Spectral"
+        words = f"{name}\n$\\Lambda$ = {run.laziness:.2g}"
+        ax.text(0.97, 0.06, words, transform=ax.transAxes, ha="right", fontsize=8)
         ax.set(xlabel="step", ylim=(-0.1, 1.25))
     axes[0].set_ylabel("share learned")
     axes[0].legend(loc="upper left")
 
 
-def plot_layer_ranks(names: Sequence[str], sweep: AxisSweep, ax: Axes) -> Axes:
+def plot_layer_ranks(layers: xr.Dataset, ax: Axes) -> None:
     """Stable rank of what each layer learned, by scheme."""
-    layers = np.arange(1, sweep.stable_rank.shape[-1] + 1)
-    for i, name in enumerate(names):
+    ranks, numbers = layers.stable_rank.mean("seed"), range(1, layers.sizes["layer"] + 1)
+    for rank, marker, colour in zip(ranks, MARKERS, COLOURS, strict=False):
+        name = str(rank.scheme.values)
         label = name.upper() if name.startswith("dp") else "Spectral"
-        ax.plot(
-            layers, sweep.stable_rank[i].mean(0), MARKERS[i], ls="-", color=COLOURS[i], label=label
-        )
+        ax.plot(numbers, rank, marker, ls="-", color=colour, label=label)
     ax.set(xlabel="layer", ylabel="stable rank of the update", ylim=(0, None))
     ax.legend()
-    return ax

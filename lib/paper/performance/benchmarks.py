@@ -1,4 +1,4 @@
-"""The recorded timings (results/benchmarks.json and native_against_generated.json) as tables."""
+"""The recorded timings (results/benchmarks.json and benchmarks_gpu.json) as tables."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,6 @@ from paper.records import RESULTS
 __all__ = [
     "baseline_table",
     "compiler_text",
-    "generated_table",
     "gpu_text",
     "large_run_text",
     "read_benchmarks",
@@ -22,13 +21,10 @@ __all__ = [
 #: Contenders in the order of the tables.
 BASELINES = ("torch", "JAX scan", "NumPy", "batched autograd", "torch.func.vmap", "torch.nn loop")
 
-#: Said in place of a table whose numbers have not been recorded.
-MISSING = "*Not recorded yet: `make bench` measures it.*"
-
 
 def read_benchmarks(path: Path = RESULTS / "benchmarks.json") -> dict[str, Any]:
-    """The record `make bench` wrote; empty if there is none yet."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    """The record `make bench` wrote."""
+    return json.loads(path.read_text())
 
 
 def _cases(record: dict[str, Any]) -> dict[str, Any]:
@@ -44,20 +40,16 @@ def baseline_table(record: dict[str, Any]) -> str:
     """One column a case: microseconds per run and step of the C++ kernel, how many times slower
     each other one is: processor time of one thread, and time on the wall where both use all cores.
     """
-    cases = _cases(record)
-    if not cases:
-        return MISSING
-    of = list(cases.values())
+    of = _cases(record)
+    walls = [record[f"{name}, all cores"] for name in of]
     rows = [
-        ["runs", *(str(c["runs"]) for c in of)],
-        ["C++ (µs)", *(f"{c['microseconds']['C++']:.3g}" for c in of)],
+        ["runs", *(str(c["runs"]) for c in of.values())],
+        ["C++ (µs)", *(f"{c['microseconds']['C++']:.3g}" for c in of.values())],
+        *([b, *(f"{c['ratios'][b]:.3g}" for c in of.values())] for b in BASELINES),
+        [f"JAX scan, both on {walls[0]['cores']} cores, on the wall"]
+        + [f"{w['ratio']:.3g}" for w in walls],
     ]
-    rows += [[baseline, *(f"{c['ratios'][baseline]:.3g}" for c in of)] for baseline in BASELINES]
-    wall = [w for name in cases if (w := record.get(f"{name}, all cores")) is not None]
-    if len(wall) == len(of) > 0:
-        label = f"JAX scan, both on {wall[0]['cores']} cores, on the wall"
-        rows.append([label, *(f"{w['ratio']:.3g}" for w in wall)])
-    return _table(["", *cases], rows)
+    return _table(["", *of], rows)
 
 
 def roofline_table(record: dict[str, Any]) -> str:
@@ -69,19 +61,7 @@ def roofline_table(record: dict[str, Any]) -> str:
         for name, case in record.items()
         if name.startswith("roofline ")
     ]
-    return _table(["step", "large product (Gflop/s)", *calls], rows) if rows else MISSING
-
-
-def generated_table(path: Path = RESULTS / "native_against_generated.json") -> str:
-    """How many times faster C++ is than the generated code before it, and than torch."""
-    if not path.exists():
-        return MISSING
-    rows: dict[str, list[str]] = {}
-    for name, case in json.loads(path.read_text())["ratios"].items():
-        row = rows.setdefault(name.rsplit(", ", 1)[0], [])
-        row += [f"{case[f'speed over {other}']:.2f}" for other in ("generated", "torch")]
-    head = [f"{bits}: over {other}" for bits in (64, 32) for other in ("generated", "torch")]
-    return _table(["net", *head], [[name, *row] for name, row in rows.items()])
+    return _table(["step", "large product (Gflop/s)", *calls], rows)
 
 
 #: Times of JAX, and of torch.nn and the products' own time, that were asked of the cases.
@@ -97,11 +77,6 @@ ASKED_DEEP = (("2.7", "80 %"), ("6", "75 %"), ("10", "70 %"))
 
 def gpu_text(path: Path = RESULTS / "benchmarks_gpu.json") -> str:
     """What `benchmarks/gpu.py` recorded: costs beside JAX and torch.nn, and the random problems."""
-    if not path.exists():
-        return (
-            "The kernels for a GPU that are new since then have not been timed: "
-            "`python benchmarks/gpu.py` does it, and checks them, where there is one."
-        )
     record = json.loads(path.read_text())
     columns = ("triton", "graph", "torch", "JAX")
     asked = {kind: iter(factors) for kind, factors in ASKED.items()}
@@ -140,8 +115,6 @@ def gpu_text(path: Path = RESULTS / "benchmarks_gpu.json") -> str:
 
 def compiler_text(record: dict[str, Any]) -> str:
     """The sentences on `torch.compile`."""
-    if "torch.compile" not in record:
-        return MISSING
     case = record["torch.compile"]
     ratios = {k: 1 / v for k, v in case["ratios"].items()}
     return (
@@ -156,30 +129,13 @@ def compiler_text(record: dict[str, Any]) -> str:
 
 def reduction_table(record: dict[str, Any]) -> str:
     """Seconds with and without width reduction, and of plateaus of different length."""
-    if not {"width reduction", "fast-forward"} <= set(record):
-        return MISSING
-    width, jump = record["width reduction"], record["fast-forward"]
     rows = []
-    for key in sorted((k for k in width["seconds"] if k.isdigit()), key=int):
-        whole = width["seconds"].get(f"stepping {key}")
-        rows.append(
-            [
-                f"width {key}",
-                f"{width['seconds'][key]:.3g}",
-                "" if whole is None else f"{whole:.3g}",
-                f"{width['seconds'][f'reduce {key}']:.2g}",
-            ]
-        )
-    for key in sorted((k for k in jump["seconds"] if k.isdigit()), key=int):
-        whole = jump["seconds"].get(f"stepping {key}")
-        rows.append(
-            [
-                f"plateau of {int(key)} steps",
-                f"{jump['seconds'][key]:.3g}",
-                "" if whole is None else f"{whole:.3g}",
-                "",
-            ]
-        )
+    for name, label in (("width reduction", "width {}"), ("fast-forward", "plateau of {} steps")):
+        seconds = record[name]["seconds"]
+        for key in sorted((k for k in seconds if k.isdigit()), key=int):
+            stepping = f"{seconds[f'stepping {key}']:.3g}" if f"stepping {key}" in seconds else ""
+            reduction = f"{seconds[f'reduce {key}']:.2g}" if f"reduce {key}" in seconds else ""
+            rows.append([label.format(key), f"{seconds[key]:.3g}", stepping, reduction])
     return _table(["case", "reduced (s)", "stepping (s)", "the reduction itself (s)"], rows)
 
 
@@ -205,18 +161,16 @@ def target_table(record: dict[str, Any]) -> str:
     for name, target, sign, keys in targets:
         value: Any = record
         for key in keys:
-            value = value.get(key, {})
-        met = "not recorded" if value == {} else "yes" if sign * value >= sign * target else "no"
-        shown = "" if value == {} else f"{value:.3g}"
-        rows.append([name, f"at {'least' if sign > 0 else 'most'} {target:g}", shown, met])
+            value = value[key]
+        met = "yes" if sign * value >= sign * target else "no"
+        words = f"at {'least' if sign > 0 else 'most'} {target:g}"
+        rows.append([name, words, f"{value:.3g}", met])
     return _table(["case", "target", "measured", "met"], rows)
 
 
 def training_text(record: dict[str, Any]) -> str:
     """The sentences on the cost of Part II's tools."""
     names = ("training speed, m = 792", "training speed, m = 42")
-    if not {"coordinate check", *names} <= set(record):
-        return MISSING
     own, large = (
         [100 * record[n][f"share of {of}"] for n in names]
         for of in ("its products", "a large product")
@@ -237,8 +191,6 @@ def training_text(record: dict[str, Any]) -> str:
 
 def large_run_text(record: dict[str, Any]) -> str:
     """The sentence on the run of width 10^6."""
-    if "large run" not in record:
-        return MISSING
     run = record["large run"]
     return (
         "A run of width $10^6$ with $10^6$ samples from $\\epsilon = 10^{-100}$ took "

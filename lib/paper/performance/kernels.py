@@ -21,6 +21,7 @@ from learning_dynamics.saddles.linear_nets.linear import (
     linear_descent,
     narrow,
 )
+from learning_dynamics.saddles.theory.staircase import levels
 from learning_dynamics.saddles.two_layer import (
     Weights,
     gradient,
@@ -30,18 +31,8 @@ from learning_dynamics.saddles.two_layer import (
 )
 from paper.claims import Evidence
 
-__all__ = [
-    "FloatFloor",
-    "float_floor",
-    "half_drops",
-    "large_run",
-    "measure_fast_forward",
-    "measure_float_floor",
-    "measure_gradients",
-    "measure_moments",
-    "measure_width",
-    "precise_losses",
-]
+__all__ = ["FloatFloor", "float_floor", "half_drops", "large_run", "measure_fast_forward"]
+__all__ += ["measure_float_floor", "measure_gradients", "measure_moments", "measure_width"]
 
 LOSSES = ("squared", "huber", "logistic", "cross_entropy")
 
@@ -132,11 +123,11 @@ def measure_fast_forward(quick: bool = False) -> Evidence:
             for tolerance in (None, 1e-10)
         )
         modes = jumped["mode_sizes"] / stepped["mode_sizes"] - 1
-        worst.append(float(modes[..., :4].abs().max()))
-        norm = torch.linalg.matrix_norm(stepped["product"])
-        worst.append(
-            float((torch.linalg.matrix_norm(jumped["product"] - stepped["product"]) / norm).max())
+        size, off = (
+            torch.linalg.matrix_norm(w)
+            for w in (stepped["product"], jumped["product"] - stepped["product"])
         )
+        worst += [float(modes[..., :4].abs().max()), float((off / size).max())]
     return Evidence(max(worst), 0.0, 1e-9, seeds, {"init_scale_log10": float(np.log10(scale))})
 
 
@@ -206,18 +197,12 @@ def float_floor(
     weights = initialise((3, 3, 3), init_scale, [generator("float-floor-start", seed)])
     digits = int(-2.4 * np.log10(init_scale)) + 30
     precise = precise_losses(weights, problem, step_size, steps, digits)
-    grid = torch.arange(steps + 1)
-    rotated = linear_descent(weights, problem, step_size=step_size, steps=steps, record_at=grid)[
-        "loss"
-    ][0]
-    plain = gradient_descent(weights, problem, step_size=step_size, steps=steps, record_at=grid)[
-        "loss"
-    ][0]
-    moments = problem.moments()
-    explained = moments.yx @ torch.linalg.solve(moments.xx, moments.yx.mT)
-    gains = torch.linalg.eigvalsh(explained).flip(0)
-    levels = 0.5 * (moments.yy.trace() - torch.cat([gains.new_zeros(1), gains.cumsum(0)]))
-    return FloatFloor(precise, rotated.numpy(), plain.numpy(), levels.numpy())
+    how: Any = {"step_size": step_size, "steps": steps, "record_at": torch.arange(steps + 1)}
+    rotated, plain = (
+        run(weights, problem, **how)["loss"][0].numpy()
+        for run in (linear_descent, gradient_descent)
+    )
+    return FloatFloor(precise, rotated, plain, levels(problem.moments()).numpy())
 
 
 def measure_float_floor(quick: bool = False) -> Evidence:
@@ -227,10 +212,7 @@ def measure_float_floor(quick: bool = False) -> Evidence:
     `plain_error` in hundreds of steps: without rotation the last mode starts from rounding, which
     is another multiple of 1e-16 on another processor (112 to 117 steps; a factor of ten is 18).
     """
-    if quick:
-        result = float_floor(init_scale=1e-30, step_size=0.2, steps=700)
-    else:
-        result = float_floor()
+    result = float_floor(init_scale=1e-30, steps=700) if quick else float_floor()
     drops = result.half_drops()
     late = abs(np.array(drops["plain"]) - np.array(drops["precise"]))
     return Evidence(

@@ -3,28 +3,12 @@
 import math
 
 import pytest
-import torch
 
+from learning_dynamics.data.digits import small_digits
 from learning_dynamics.scales.parametrizations import dynamic, scheme
 from paper.together.one_axis.dial import position, same_run
-from paper.together.one_axis.sweep import identities, small_digits, step_for
 
 WIDTHS = (49, 256, 16, 256, 16, 256, 10)
-
-
-@pytest.fixture(scope="module")
-def found():
-    return identities(steps=10)
-
-
-@pytest.mark.parametrize("name", ["dp(1/4)", "dp(1/2)", "spectral", "part one"])
-def test_runs_at_one_place_are_one_run(found, name):
-    assert found[name] <= 1e-10
-
-
-@pytest.mark.parametrize("name", ["tanh", "unscaled"])
-def test_runs_at_two_places_differ(found, name):
-    assert found[name] > 1e-3
 
 
 @pytest.mark.parametrize(("r", "value"), [("0", 0.0), ("1/4", 0.25), ("1/2", 0.5)])
@@ -45,11 +29,6 @@ def test_dp_one_half_is_spectral_enlarged_by_the_fourth_root(bottlenecks):
     change = same_run(dynamic("1/2")(widths), scheme("spectral")(widths))
     assert change.weights == pytest.approx((240 / 15) ** 0.25, rel=1e-12)
     assert change.step_size == pytest.approx((15 / 240) ** 0.5, rel=1e-12)
-
-
-def test_the_step_stays_dp_s_on_the_lazy_side():
-    factor = step_for(torch.tensor([3.0, 1.0, 0.1], dtype=torch.float64), 3)
-    assert factor.tolist() == pytest.approx([1.0, 1.0, 10 ** (-4 / 3)])
 
 
 def test_small_digits_are_centred_and_scaled():

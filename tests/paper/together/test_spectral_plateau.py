@@ -8,31 +8,15 @@ from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import generator
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise, sgd
-from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus, slope
-from paper.together.spectral_plateau.skip import Skip, compare, tuned_digits
-from paper.together.spectral_plateau.time_reparametrisation import (
-    reparametrisation_power,
-    reparametrised_descent,
-)
-
-
-def test_two_bottlenecks_wait_for_the_square_root():
-    found = linear_plateaus(LinearPlateau(3, ratios=(256, 1024, 4096)))
-    last = slope((256, 1024, 4096), found.measured)
-    assert float(last.mean()) == pytest.approx(0.5, abs=0.03)
+from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
+from paper.together.spectral_plateau.skip import Skip, tuned_digits
+from paper.together.spectral_plateau.time_reparametrisation import reparametrised_descent
 
 
 def test_one_bottleneck_waits_for_the_logarithm():
     p = linear_plateaus(LinearPlateau(2, ratios=(16, 1024, 2**16)))
     waits = p.measured.mean(1).diff()
     assert float(waits[1] / waits[0]) == pytest.approx(1, abs=0.1)
-
-
-def test_the_changed_clock_turns_the_plateau_into_a_logarithm():
-    steps = compare(ratios=(16, 256, 4096), seeds=2)
-    time_power = steps["Spectral, time reparametrised"].mean(1)
-    assert float(time_power.diff()[1] / time_power.diff()[0]) == pytest.approx(1, abs=0.15)
-    assert float(steps["Spectral"].mean(1)[-1] / time_power[-1]) > 10
 
 
 def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
@@ -46,11 +30,7 @@ def test_clocked_descent_with_the_plain_clock_is_gradient_descent():
     options |= {"evaluate": {"train": train}, "record": range(21)}
     run = sgd(train, state, p.multipliers, **options)
     share = run["train_loss"][0] / (0.5 * float(train.targets.square().sum(0).mean()))
-    torch.testing.assert_close(plain.loss, share.to(plain.loss.dtype), rtol=1e-4, atol=0)
-
-
-def test_the_clock_s_power_is_that_of_the_flow():
-    assert reparametrisation_power(2) == 0 and reparametrisation_power(3) == 0.25
+    torch.testing.assert_close(plain, share.to(plain.dtype), rtol=1e-4, atol=0)
 
 
 def test_every_method_is_compared_at_its_own_step_size():

@@ -20,15 +20,7 @@ from learning_dynamics.saddles.two_layer import Weights, gradient_descent
 from learning_dynamics.scales.parametrizations import Parametrization
 from learning_dynamics.scales.training import initialise, sgd
 
-__all__ = [
-    "Position",
-    "SameRun",
-    "losses_of",
-    "losses_of_part_one",
-    "position",
-    "same_run",
-    "two_layer_start",
-]
+__all__ = ["Position", "SameRun", "losses_of", "losses_of_part_one", "position", "same_run"]
 
 
 @dataclass(frozen=True)
@@ -122,35 +114,21 @@ def losses_of(
     return run["train_loss"][0]
 
 
-def two_layer_start(p: Parametrization, seed: int) -> tuple[Weights, float]:
-    """The network of Part I that is `p`, and the factor on its step size.
+def losses_of_part_one(
+    p: Parametrization, problem: Problem, *, seed: int, step_size: float, steps: int
+) -> Float[Tensor, " records"]:
+    """The same run of two ReLU layers by the kernel of Part I, f = W2 sigma(W1 X).
 
-    W_1 and W_2 of p times sqrt(g_1 g_2); step size g_1 g_2 eta. Two layers only.
+    W_1 and W_2 of p times sqrt(g_1 g_2); step size g_1 g_2 eta.
     """
-    if p.depth != 2:
-        raise ValueError(f"widths = {p.widths}: must describe two layers")
     g = math.prod(p.multipliers)
     w1, w2 = initialise(p.widths, p.weight_stds, [seed], dtype=torch.float64).weights
-    return Weights(math.sqrt(g) * w1, math.sqrt(g) * w2), g
-
-
-def losses_of_part_one(
-    p: Parametrization,
-    problem: Problem,
-    *,
-    seed: int,
-    step_size: float,
-    steps: int,
-    activation: str | Activation = "relu",
-) -> Float[Tensor, " records"]:
-    """The same run by the kernel of Part I, f = W2 sigma(W1 X) from a start of scale epsilon."""
-    start, factor = two_layer_start(p, seed)
     run = gradient_descent(
-        start,
+        Weights(math.sqrt(g) * w1, math.sqrt(g) * w2),
         problem,
-        step_size=factor * step_size,
+        step_size=g * step_size,
         steps=steps,
-        activation=activation,
+        activation="relu",
         record_at=torch.arange(steps + 1),
     )
     return run["loss"][0]

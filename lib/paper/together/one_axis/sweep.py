@@ -7,18 +7,17 @@ the dial asks for, differ.
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.data.digits import small_digits
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import draw_modules, train_modules
 from learning_dynamics.saddles.theory.stages import crossing_steps, first_record
 from learning_dynamics.scales.parametrizations import dynamic, scheme
-from learning_dynamics.scales.training import initialise, sgd
 from paper.claims import Evidence
 from paper.together.one_axis.dial import (
     largest_gap,
@@ -28,17 +27,7 @@ from paper.together.one_axis.dial import (
     same_run,
 )
 
-__all__ = [
-    "Axis",
-    "AxisSweep",
-    "LinearAxis",
-    "LinearSweep",
-    "identities",
-    "linear_sweep",
-    "measure",
-    "step_for",
-    "sweep",
-]
+__all__ = ["LinearAxis", "LinearSweep", "identities", "linear_sweep", "measure", "step_for"]
 
 
 @dataclass(frozen=True)
@@ -62,48 +51,14 @@ class LinearAxis:
 class LinearSweep:
     """Leading dimensions (laziness, seeds).
 
-    loss      : at every step.
     plateau   : first step at which 5 % of the initial loss are gone.
     second    : share of the second direction learned when the leading one is half learned; 1/2
                 if all learn at one speed.
-    stable_rank : of the map then.
     """
 
     config: LinearAxis
-    loss: Float[Tensor, "laziness seeds records"]
     plateau: Float[Tensor, "laziness seeds"]
     second: Float[Tensor, "laziness seeds"]
-    stable_rank: Float[Tensor, "laziness seeds"]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A ReLU net on digits, averaged over 4 x 4 blocks of pixels (49 inputs), ten outputs.
-
-    widths   : hidden widths. laziness : Lambda, the places on the dial.
-    speed    : step size on the lazy side, in units of the inverse initial speed.
-    """
-
-    widths: tuple[int, ...]
-    laziness: tuple[float, ...]
-    seeds: int = 2
-    samples: int = 80
-    speed: float = 1.2
-    steps: int = 200
-
-
-@dataclass(frozen=True)
-class AxisSweep:
-    """What the runs along the dial did by the end; leading dimensions (laziness, seeds).
-
-    movement   : |W_l - W_l(0)| / |W_l(0)|, Frobenius.
-    stable_rank: of all updates W_l - W_l(0).
-    """
-
-    config: Axis
-    loss: Float[Tensor, "laziness seeds"]
-    movement: Float[Tensor, "laziness seeds layers"]
-    stable_rank: Float[Tensor, "laziness seeds layers"]
 
 
 def step_for(laziness: Float[Tensor, " runs"], modules: int) -> Float[Tensor, " runs"]:
@@ -153,88 +108,30 @@ def linear_sweep(config: LinearAxis = LinearAxis()) -> LinearSweep:
     learned = torch.einsum("ok,rtoi,ki->rtk", u, course.maps, v) / s  # white inputs
     learned = learned - learned[:, :1]  # the start's own map is no learning
     at = first_record(learned[..., 0] >= 0.5)
-    rows = torch.arange(len(rho))
-    change = torch.linalg.svdvals(course.maps[rows, at] - course.maps[:, 0])
     shape = (len(config.laziness), config.seeds)
-    first = course.loss[:, :1]
     return LinearSweep(
         config,
-        course.loss.reshape(*shape, -1),
-        crossing_steps(course.loss, 0.95 * first, course.steps)[:, 0].reshape(shape),
-        learned[rows, at, 1].reshape(shape),
-        (change / change[:, :1]).square().sum(-1).reshape(shape),
+        crossing_steps(course.loss, 0.95 * course.loss[:, :1], course.steps)[:, 0].reshape(shape),
+        learned[torch.arange(len(rho)), at, 1].reshape(shape),
     )
 
 
-def sweep(config: Axis) -> AxisSweep:
-    """Train the ReLU net at every place on the dial, full batch, from the same draws.
-
-    In double precision: in single a step that ends a plateau differs between processors.
-    """
-    train, _ = small_digits(config.samples, 1, dtype=torch.float64)
-    widths = (train.inputs.shape[0], *config.widths, train.targets.shape[0])
-    ntk = scheme("dp(0)")(widths)
-    seeds = list(range(config.seeds))
-    laziness = torch.tensor(config.laziness, dtype=torch.float64).repeat_interleave(config.seeds)
-    rho = laziness / math.sqrt(min(config.widths))
-    factor = rho ** (1 / ntk.depth)
-    step_size = config.speed * step_for(laziness, ntk.depth // 2) * factor**2 / rho**2
-    everyone = seeds * len(config.laziness)
-    start = initialise(widths, ntk.weight_stds, everyone).to(train.inputs.dtype)
-    for w in start.weights:
-        w.mul_(factor.to(w.dtype)[:, None, None])
-    first = [w.clone() for w in start.weights]
-    run = sgd(
-        train,
-        start,
-        ntk.multipliers,
-        seeds=everyone,
-        step_size=step_size,
-        steps=config.steps,
-        batch_size=train.inputs.shape[1],
-        evaluate={"train": train},
-        record=(config.steps,),
-    )
-    change = [w - w0 for w, w0 in zip(run.final.weights, first, strict=True)]
-    shape = (len(config.laziness), config.seeds)
-    size = torch.stack(
-        [
-            c.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
-            for c, w in zip(change, first, strict=True)
-        ],
-        -1,
-    )
-    return AxisSweep(
-        config,
-        run["train_loss"][:, -1].double().reshape(shape),
-        size.double().reshape(*shape, -1),
-        torch.stack([stable_rank(c) for c in change], -1).double().reshape(*shape, -1),
-    )
-
-
-def stable_rank(w: Tensor) -> Tensor:
-    """|W|_F^2 / |W|_2^2 through the smaller Gram matrix; 1 for W = 0."""
-    gram = w @ w.mT if w.shape[-2] <= w.shape[-1] else w.mT @ w
-    top = torch.linalg.eigvalsh(gram)[..., -1]
-    return torch.where(top > 0, torch.diagonal(gram, dim1=-2, dim2=-1).sum(-1) / top, 1.0)
-
-
-def identities(steps: int = 20, seed: int = 0) -> dict[str, float]:
+def identities(steps: int = 20) -> dict[str, float]:
     """Largest relative differences of loss curves that the re-gauge symmetry says are one.
 
     ReLU, float64, full batch. "dp(1/4)", "dp(1/2)": against NTK with its output multiplied by
     n_min^-r and step size n_min^2r; "spectral": Spectral with its initial weights times
-    (n/m)^(1/4) n_L^(-1/4K) against DP(1/2); "part one": a two-layer DP(1/2) net against f = W2
-    sigma(W1 X) of
-    Part I. Controls that must differ: "tanh" (Spectral with tanh), "unscaled" (Spectral as it is).
+    (n/m)^(1/4) n_L^(-1/4K) against DP(1/2); "part one": a two-layer DP(1/2) net against
+    f = W2 sigma(W1 X) of Part I. Controls that must differ: "tanh" (Spectral with
+    tanh), "unscaled" (Spectral as it is).
     """
-    stream = generator("one-axis/identities", seed)
+    stream = generator("one-axis/identities", 0)
     problem = Problem(
         torch.randn(5, 12, generator=stream, dtype=torch.float64),
         torch.randn(2, 12, generator=stream, dtype=torch.float64),
     )
     widths = (5, 64, 8, 64, 8, 64, 2)
-    losses = partial(losses_of, problem=problem, seed=seed, steps=steps)
+    losses = partial(losses_of, problem=problem, seed=0, steps=steps)
     ntk, rich, spectral = dynamic(0)(widths), dynamic("1/2")(widths), scheme("spectral")(widths)
     reference = losses(rich, step_size=0.1)
     found = {}
@@ -244,17 +141,16 @@ def identities(steps: int = 20, seed: int = 0) -> dict[str, float]:
         along = losses(ntk, step_size=0.1 / place**2, output_factor=place)
         found[f"dp({r})"] = largest_gap(losses(p, step_size=0.1), along)
     change = same_run(rich, spectral)
-    jumped = partial(
-        losses, spectral, step_size=0.1 * change.step_size, weight_factor=change.weights
-    )
+    how: Any = {"step_size": 0.1 * change.step_size, "weight_factor": change.weights}
+    jumped = partial(losses, spectral, **how)
     found["spectral"] = largest_gap(reference, jumped())
     two = dynamic("1/2")((5, 50, 2))
     found["part one"] = largest_gap(
         losses(two, step_size=0.1),
-        losses_of_part_one(two, problem, step_size=0.1, seed=seed, steps=steps),
+        losses_of_part_one(two, problem, step_size=0.1, seed=0, steps=steps),
     )
-    tanh = losses(rich, step_size=0.1, activation="tanh"), jumped(activation="tanh")
-    found["tanh"] = largest_gap(*tanh)
+    tanh = losses(rich, step_size=0.1, activation="tanh")
+    found["tanh"] = largest_gap(tanh, jumped(activation="tanh"))
     found["unscaled"] = largest_gap(reference, losses(spectral, step_size=0.1))
     return found
 
@@ -270,11 +166,8 @@ def measure(*, quick: bool = False) -> Evidence:
     found = identities(steps=10 if quick else 20)
     names = ("dp(1/4)", "dp(1/2)", "spectral", "part one")
     places = (10**0.5, 1.0, 0.1, 0.01, 0.001)
-    seeds = 4
     second = {
-        name: linear_sweep(LinearAxis(modules=k, laziness=places, seeds=seeds))
-        .second.mean(1)
-        .tolist()
+        name: linear_sweep(LinearAxis(k, laziness=places)).second.mean(1).tolist()
         for name, k in (("second_two_layer", 1), ("second_bottleneck", 3))
     }
     widths = (49, 256, 16, 256, 16, 256, 10)
@@ -286,6 +179,6 @@ def measure(*, quick: bool = False) -> Evidence:
         measured=[found[name] for name in names],
         predicted=0.0,
         tolerance=1e-10,
-        seeds=list(range(seeds)),
+        seeds=list(range(LinearAxis().seeds)),
         details={"controls": [found["tanh"], found["unscaled"]], "places": ratio, **second},
     )

@@ -2,7 +2,7 @@
 
 ReLU nets from r = 0 to far beyond 1/2, at every place of the dial on one grid of step sizes. A
 horizontal cut of the grid compares the places at one step size, the best of each column at their
-own. The record is written by `python -m paper.together.one_axis.upper_end FILE`, in half a minute
+own. The record is written by `python -m paper.together.one_axis.upper_end FOLDER`, in half a minute
 on a GPU.
 """
 
@@ -20,18 +20,15 @@ from torch import Tensor
 from learning_dynamics.activations import activation
 from learning_dynamics.data.digits import digits, small_digits
 from learning_dynamics.kernels.mlp_torch import Passes, hidden
-from learning_dynamics.losses import classified
 from learning_dynamics.problems import Problem
 from learning_dynamics.scales.parametrizations import scheme
 from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence, claim
 from paper.fits import mean_interval
-from paper.records import encode, provenance, read_record
+from paper.records import provenance, read_record, write_record
 from paper.training_runs import device
 
 __all__ = ["TASKS", "Config", "at_best", "at_one", "larger_r", "measure", "run"]
-
-VARIABLES = ("plateau", "half", "train", "test", "accuracy", "change")
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,6 @@ class Config:
         )
 
 
-def classify(samples: int, test_samples: int) -> tuple[Problem, Problem]:
-    """Ten classes of MNIST digits, 49 pixels, centred."""
-    return small_digits(samples, test_samples)
-
-
 def reconstruct(samples: int, test_samples: int) -> tuple[Problem, Problem]:
     """Digits of 8 x 8 pixels as their own targets; centred, mean |x|^2 = 64, mean |y|^2 = 1."""
     split = digits(source="sklearn", centre=True, dtype=torch.float32)
@@ -92,18 +84,15 @@ def reconstruct(samples: int, test_samples: int) -> tuple[Problem, Problem]:
 
 
 TASKS: dict[str, Callable[[int, int], tuple[Problem, Problem]]] = {
-    "MNIST": classify,
+    "MNIST": small_digits,  # 49 pixels, centred
     "autoencoder": reconstruct,
 }
 
 
-def train(task: str, net: tuple[int, ...], config: Config) -> dict[str, Tensor]:
+def train(task: str, net: tuple[int, ...], config: Config) -> xr.Dataset:
     """The variables of `run` for one task and net, (place, speed, seed); full batch, float32."""
-    sets = [
-        Problem(p.inputs.to(device()), p.targets.to(device()))
-        for p in TASKS[task](config.samples, config.test_samples)
-    ]
-    (x, y), (x_test, y_test) = ((p.inputs, p.targets) for p in sets)
+    sets = TASKS[task](config.samples, config.test_samples)
+    (x, y), (x_test, y_test) = ((p.inputs.to(device()), p.targets.to(device())) for p in sets)
     widths = (len(x), *net, len(y))
     ntk = scheme("ntk")(widths)
     places, speeds = (torch.tensor(v, dtype=torch.float64) for v in (config.places, config.speeds))
@@ -131,10 +120,11 @@ def train(task: str, net: tuple[int, ...], config: Config) -> dict[str, Tensor]:
     loss = torch.stack(losses, 1) / y.square().sum()
     loss = loss.nan_to_num(torch.inf, torch.inf)
     gone = ~(loss.amax(1) < 1e4)
+    loss = loss.masked_fill(gone[:, None], torch.inf)
 
     def below(level: float) -> Tensor:
         met = loss < level
-        return torch.where(met.any(1) & ~gone, met.float().argmax(1), torch.inf)
+        return torch.where(met.any(1), met.float().argmax(1), torch.inf)
 
     change = [
         (h - h0).flatten(1).norm(dim=1) / h0.flatten(1).norm(dim=1)
@@ -143,50 +133,35 @@ def train(task: str, net: tuple[int, ...], config: Config) -> dict[str, Tensor]:
     del first
     f = hidden(weights, ntk.multipliers, x_test[None])[-1]
     test = (f - y_test).square().sum((1, 2)) / y_test.square().sum()
-    right = classified(f, y_test) if task == "MNIST" else None
     found = {
         "plateau": below(0.95),
         "half": below(0.5),
         "train": loss[:, -1],
-        "test": test,
-        "accuracy": torch.full_like(test, torch.nan) if right is None else right.float().mean(1),
-        "change": torch.stack(change).mean(0),
+        "test": test.masked_fill(gone, torch.inf),
+        "change": torch.stack(change).mean(0).masked_fill(gone, torch.nan),
     }
     shape = (len(config.places), len(config.speeds), len(config.seeds))
-    lost = {"accuracy": 0.0 if task == "MNIST" else torch.nan, "change": torch.nan}
-    return {
-        k: v.masked_fill(gone, lost.get(k, torch.inf)).cpu().reshape(shape)
-        for k, v in found.items()
-    }
+    dims = ("place", "speed", "seed")
+    return xr.Dataset({k: (dims, v.cpu().numpy().reshape(shape)) for k, v in found.items()})
 
 
-def measure(config: Config, path: Path | None = None) -> xr.Dataset:
-    """The variables of `run`, computed anew; written to `path` after each net."""
-    shape = [
-        len(v) for v in (config.tasks, config.nets, config.places, config.speeds, config.seeds)
-    ]
-    dims = ("task", "net", "place", "speed", "seed")
-    coords = {
-        "task": list(config.tasks),
-        "net": [", ".join(map(str, net)) for net in config.nets],
-        "narrowest": ("net", [min(net) for net in config.nets]),
-        "place": list(map(float, config.places)),
-        "speed": list(map(float, config.speeds)),
-        "seed": list(config.seeds),
-    }
-    empty = {name: (dims, np.full(shape, np.nan, np.float32)) for name in VARIABLES}
+def measure(config: Config) -> xr.Dataset:
+    """The variables of `run`, computed anew, of the nets that were begun within the limit."""
+    start, rows, nets = perf_counter(), [], config.nets
+    for net in nets:
+        if perf_counter() - start < config.limit:
+            rows.append(xr.concat([train(task, net, config) for task in config.tasks], "task"))
+    nets = nets[: len(rows)]
+    found = xr.concat(rows, "net").transpose("task", "net", "place", "speed", "seed")
     attributes = {"config": repr(config), "steps": config.steps, "device": device()}
-    found = xr.Dataset(empty, coords, attributes | provenance())
-    start = perf_counter()
-    for j, net in enumerate(config.nets):
-        for i, task in enumerate(config.tasks):
-            if perf_counter() - start < config.limit:
-                for name, value in train(task, net, config).items():
-                    found[name][i, j] = value.numpy()
-                print(task, net, f"{perf_counter() - start:.1f} s", flush=True)
-                if path:
-                    path.write_bytes(encode(found))
-    return found
+    return found.assign_attrs(attributes | provenance()).assign_coords(
+        task=list(config.tasks),
+        net=[", ".join(map(str, net)) for net in nets],
+        narrowest=("net", [min(net) for net in nets]),
+        place=list(map(float, config.places)),
+        speed=list(map(float, config.speeds)),
+        seed=list(config.seeds),
+    )
 
 
 def run(config: Config = Config()) -> xr.Dataset:
@@ -194,8 +169,8 @@ def run(config: Config = Config()) -> xr.Dataset:
 
     place : log2 Lambda. speed : log2 of the step size in DP's units. narrowest (net) : n_min.
     plateau, half : steps to 95 % and 50 % of the loss of f = 0. train, test : loss after
-    `steps` over that of f = 0. accuracy : share of right test images, NaN for the autoencoder.
-    change : of the hidden layers' signals on test images, relative, mean over layers.
+    `steps` over that of f = 0. change : of the hidden layers' signals on test images, relative,
+    mean over layers. The record holds `accuracy` too, of the images.
     """
     return read_record(config.record) if config.record else measure(config)
 
@@ -246,4 +221,4 @@ def larger_r(result: xr.Dataset) -> Evidence:
 
 
 if __name__ == "__main__":
-    measure(Config(), Path(sys.argv[1]))
+    write_record("upper-end-of-r", measure(Config()), folder=Path(sys.argv[1]))

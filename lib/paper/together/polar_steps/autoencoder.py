@@ -19,11 +19,10 @@ from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.records import read_record
-from paper.sweep import Experiment
 from paper.together.polar_steps.descent import Rule, adam, momentum, muon
 from paper.together.polar_steps.tuned import tune
 
-__all__ = ["AUTOENCODERS", "METHODS", "Cell", "Config", "cells", "join_cells", "run", "transfers"]
+__all__ = ["METHODS", "Config", "measure", "run", "transfers"]
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,6 @@ class Config:
         return replace(self, wide=(64, 128, 256), seeds=1, samples=100)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One method at one width, all seeds and rates."""
-
-    method: str
-    wide: int
-    seeds: int
-    steps: int
-    samples: int
-
-
 def _problem(samples: int) -> Problem:
     x = digits(source="sklearn", centre=True).train.inputs
     x = x[:, torch.linspace(0, x.shape[1] - 1, samples).long()]
@@ -77,60 +65,44 @@ def _problem(samples: int) -> Problem:
     return Problem(x, x)
 
 
-def run_cell(cell: Cell) -> xr.Dataset:
-    """The variables of `tune`."""
-    method, problem = METHODS[cell.method], _problem(cell.samples)
-    p = scheme(method.scheme)((64, cell.wide, 16, cell.wide, 64))
-    low, high = method.octaves
-    rates = torch.arange(low, high + 0.25, 0.5, dtype=torch.float64)
-    tuned = tune(
-        initialise(p.widths, p.weight_stds, list(range(cell.seeds))).weights,
-        p.multipliers,
-        problem,
-        method.rule,
-        rates,
-        steps=cell.steps,
-        ratios=None if method.ratios is None else method.ratios(p.widths),
-    )
-    return tuned.assign_coords(log_rate=("rate", rates))
-
-
-AUTOENCODERS = Experiment("polar-autoencoder", run_cell)
-
-
-def cells(config: Config = Config()) -> list[Cell]:
-    """One cell for each method and width."""
-    rest = (config.seeds, config.steps, config.samples)
-    return [Cell(name, n, *rest) for name in METHODS for n in config.wide]
-
-
-def join_cells(config: Config, results: list[xr.Dataset]) -> xr.Dataset:
-    """The results of `cells`, by method and width n.
+def measure(config: Config) -> xr.Dataset:
+    """The variables of `tune` by method and width n.
 
     end (optimizer, wide, seed, lattice) at log_rate (optimizer, lattice), NaN beyond its rates;
-    the other variables of `tune`; best_power (optimizer, seed) : exponent in n of the best rate;
-    lost (optimizer, seed) : end of the loss at the largest n with the rate of the grid that is best
-    at the smallest n, over its least at the largest n.
+    best_power (optimizer, seed) : exponent in n of the best rate; lost (optimizer, seed) : end of
+    the loss at the largest n with the rate of the grid that is best at the smallest n, over its
+    least at the largest n.
     """
-    rows = []
-    for i in range(len(METHODS)):
-        own = results[i * len(config.wide) : (i + 1) * len(config.wide)]
+    problem, rows = _problem(config.samples), []
+    for method in METHODS.values():
+        low, high = method.octaves
+        rates, own = torch.arange(low, high + 0.25, 0.5, dtype=torch.float64), []
+        for n in config.wide:
+            p = scheme(method.scheme)((64, n, 16, n, 64))
+            own.append(
+                tune(
+                    initialise(p.widths, p.weight_stds, list(range(config.seeds))).weights,
+                    p.multipliers,
+                    problem,
+                    method.rule,
+                    rates,
+                    steps=config.steps,
+                    ratios=None if method.ratios is None else method.ratios(p.widths),
+                )
+            )
         row = xr.concat(own, "wide").assign_coords(wide=list(config.wide))
         power = fit_slope(np.log2(row.wide.astype(float)), row.best).slope
         kept = row.end.isel(wide=-1, rate=row.end.isel(wide=0).argmin("rate"))
         row = row.assign(best_power=power, lost=kept / row.end.isel(wide=-1).min("rate"))
-        rows.append(row.reset_coords("log_rate").rename(rate="lattice"))
-    lattice = range(max(row.sizes["lattice"] for row in rows))
-    rows = [row.assign_coords(lattice=range(row.sizes["lattice"])) for row in rows]
-    rows = [row.reindex(lattice=lattice) for row in rows]
-    return xr.concat(rows, "optimizer").assign_coords(optimizer=list(METHODS))
+        row = row.assign(log_rate=("rate", rates)).rename(rate="lattice")
+        rows.append(row.assign_coords(lattice=range(len(rates))))
+    found = xr.concat(rows, "optimizer", join="outer")
+    return found.assign_coords(optimizer=list(METHODS))
 
 
 def run(config: Config = Config()) -> xr.Dataset:
-    """See `join_cells`; the book's configuration is on record."""
-    if config == Config():
-        return read_record("polar-autoencoder")
-    return join_cells(config, [run_cell(cell) for cell in cells(config)])
+    """See `measure`; the book's configuration is on record."""
+    return read_record("polar-autoencoder") if config == Config() else measure(config)
 
 
 @claim("together/muon-transfers", Config, run)

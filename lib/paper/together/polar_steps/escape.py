@@ -111,17 +111,16 @@ def _one(modules: int, config: Config) -> xr.Dataset:
     early = torch.arange(steps + 1) <= crossed.min()
     gap = ((course.loss / zero - loss).abs() / loss)[:, early].amax(-1)
     shape = (len(config.ratios), config.seeds)
-    padded = torch.full((2, runs, 2 * max(config.modules)), torch.nan, dtype=torch.float64)
-    padded[0, :, : 2 * modules], padded[1, :, : 2 * modules] = shares, moved
+    layers = {"layer": range(2 * modules)}
     return xr.Dataset(
         {
             "steps": (("ratio", "seed"), crossed.reshape(shape)),
             "predicted": predicted,
-            "share": (("ratio", "seed", "layer"), padded[0].reshape(*shape, -1)),
-            "change": (("ratio", "seed", "layer"), padded[1].reshape(*shape, -1)),
+            "share": (("ratio", "seed", "layer"), shares.reshape(*shape, -1)),
+            "change": (("ratio", "seed", "layer"), moved.reshape(*shape, -1)),
             "gap": gap.max(),
         },
-        {"ratio": list(config.ratios), "seed": range(config.seeds)},
+        {"ratio": list(config.ratios), "seed": range(config.seeds)} | layers,
     )
 
 
@@ -135,7 +134,7 @@ def run(config: Config = Config()) -> xr.Dataset:
     cores, up to there; they share no step of the computation but the root.
     """
     found = [_one(k, config) for k in config.modules]
-    return xr.concat(found, "modules").assign_coords(modules=list(config.modules))
+    return xr.concat(found, "modules", join="outer").assign_coords(modules=list(config.modules))
 
 
 def gradient_escapes(config: Config = Config()) -> xr.Dataset:

@@ -18,12 +18,11 @@ from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence, claim
 from paper.fits import fit_slope
 from paper.records import read_record
-from paper.sweep import Experiment
 from paper.together.polar_steps.descent import plain_muon
 from paper.together.polar_steps.tuned import tune
 from paper.together.spectral_plateau.plateau import LinearPlateau, linear_start
 
-__all__ = ["RELU", "Cell", "Config", "factor", "linear", "relu", "relu_cells"]
+__all__ = ["Config", "factor", "linear", "measure", "relu"]
 
 MODULES, BOTTLENECK = 3, 16  # n, m, n, m, n
 
@@ -45,17 +44,6 @@ class Config:
 
     def quick(self) -> "Config":
         return replace(self, ratios=self.ratios[::2], seeds=1, wide=(64, 128, 256), relu_seeds=1)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """ReLU nets of one factor and width, all seeds and rates."""
-
-    factor: str
-    wide: int
-    seeds: int
-    steps: int
-    octaves: tuple[float, float]
 
 
 def _rates(octaves: tuple[float, float], excess: tuple[float, ...]) -> torch.Tensor:
@@ -102,43 +90,29 @@ def linear(config: Config = Config()) -> xr.Dataset:
     return _joined(found, "ratio")
 
 
-def run_cell(cell: Cell) -> xr.Dataset:
-    """The variables of `tune`, for ReLU nets n, m, n, m, n on 60 digits of ten classes."""
+def measure(config: Config) -> xr.Dataset:
+    """As `linear`, for ReLU nets n, m, n, m, n on 60 digits of ten classes, by width n."""
     train, _ = small_digits(60, 10)
-    n, m = cell.wide, BOTTLENECK
-    p = scheme("spectral")((train.inputs.shape[0], n, m, n, m, n, train.targets.shape[0]))
-    excess = FACTORS[cell.factor].excess(p.widths)
-    return tune(
-        initialise(p.widths, p.weight_stds, list(range(cell.seeds))).weights,
-        p.multipliers,
-        train,
-        plain_muon,
-        _rates(cell.octaves, excess),
-        steps=cell.steps,
-        ratios=excess,
-    )
-
-
-RELU = Experiment("polar-factors", run_cell)
-
-
-def relu_cells(config: Config = Config()) -> list[Cell]:
-    """One cell for each factor and width."""
-    rest = (config.relu_seeds, config.steps, config.octaves)
-    return [Cell(name, n, *rest) for name in FACTORS for n in config.wide]
-
-
-def join_cells(config: Config, results: list[xr.Dataset]) -> xr.Dataset:
-    """The results of `relu_cells`, by factor and width n."""
-    keys = [(cell.factor, cell.wide) for cell in relu_cells(config)]
-    return _joined(dict(zip(keys, results, strict=True)), "wide")
+    found, m = {}, BOTTLENECK
+    for name, which in FACTORS.items():
+        for n in config.wide:
+            p = scheme("spectral")((len(train.inputs), n, m, n, m, n, len(train.targets)))
+            excess = which.excess(p.widths)
+            found[name, n] = tune(
+                initialise(p.widths, p.weight_stds, list(range(config.relu_seeds))).weights,
+                p.multipliers,
+                train,
+                plain_muon,
+                _rates(config.octaves, excess),
+                steps=config.steps,
+                ratios=excess,
+            )
+    return _joined(found, "wide")
 
 
 def relu(config: Config = Config()) -> xr.Dataset:
-    """As `linear`, for ReLU nets on digits by width; the book's configuration is on record."""
-    if config == Config():
-        return read_record("polar-factors")
-    return join_cells(config, [run_cell(cell) for cell in relu_cells(config)])
+    """See `measure`; the book's configuration is on record."""
+    return read_record("polar-factors") if config == Config() else measure(config)
 
 
 @claim("together/muon-factor", Config, linear, relu)

@@ -7,13 +7,14 @@ amount along every direction, whatever s_j, so that the one with least to learn 
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import xarray as xr
 
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.linear_nets.bottleneck import Module, draw_modules, train_modules
+from learning_dynamics.saddles.linear_nets.bottleneck import draw_modules, train_modules
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from learning_dynamics.scales.parametrizations import scheme
 from paper.claims import Evidence, claim
@@ -67,63 +68,55 @@ def run(config: Config = Config()) -> xr.Dataset:
     )
     moments, seeds = problem.moments(), list(range(config.seeds))
     u, s, v = torch.linalg.svd(moments.yx, full_matrices=False)
-    u, s, v = u[:, : len(config.spectrum)], s[: len(config.spectrum)], v[: len(config.spectrum)]
+    u, s, v = (x[..., : len(config.spectrum)] for x in (u, s, v.mT))
     outputs, inputs = moments.yx.shape
     m, k, n = config.bottleneck, config.modules, config.ratio * config.bottleneck
     p = scheme("spectral")((inputs, *[n, m] * (k - 1), n, outputs), 1.0)
 
-    def drawn(modules: int, wide: int, std: float) -> list[Module]:
-        many = len(seeds)
-        return draw_modules(
-            inputs, m, outputs, modules, wide=[wide] * many, init_std=[std] * many, seeds=seeds
-        )
-
-    starts = (
-        (drawn(1, config.width, config.init_scale), 1.0),
-        (drawn(k, n, p.init_stds[0]), math.prod(p.multipliers)),
-    )
+    many = len(seeds)
+    starts = []
+    for j, wide, std, g in (
+        (1, config.width, config.init_scale, 1.0),
+        (k, n, p.init_stds[0], math.prod(p.multipliers)),
+    ):
+        how: Any = {"wide": [wide] * many, "init_std": [std] * many, "seeds": seeds}
+        starts.append((draw_modules(inputs, m, outputs, j, **how), g))
     times = [
         [math.sqrt(float(x) / 2) / config.step_size for x in s],
         [escape_time(float(x) / 2 / starts[1][1], k, config.step_size) for x in s],
     ]
-    longest = max(config.steps)
-    half = torch.empty(2, 2, len(seeds), len(s), dtype=torch.float64)
-    rank = torch.empty(2, 2, len(seeds), dtype=torch.float64)
-    learned = torch.full((2, 2, len(s), longest + 1), torch.nan, dtype=torch.float64)
+    half, rank = torch.empty(2, 2, many, len(s)).double(), torch.empty(2, 2, many).double()
+    learned = torch.full((2, 2, len(s), max(config.steps) + 1), torch.nan, dtype=torch.float64)
     for i, (modules, multiplier) in enumerate(starts):
         for j in range(2):
             course = train_modules(
                 modules,
                 moments,
-                multiplier=torch.full((len(seeds),), multiplier, dtype=torch.float64),
+                multiplier=torch.full((many,), multiplier, dtype=torch.float64),
                 step_size=config.step_size if j else config.gradient[i],
                 steps=math.ceil(1.3 * max(times[i])) if j else config.steps[i],
-                polar=torch.ones(len(seeds), 2 * len(modules), dtype=torch.float64) if j else None,
+                polar=torch.ones(many, 2 * len(modules), dtype=torch.float64) if j else None,
             )
-            seen = torch.einsum("oj,rtoi,ji->rjt", u, course.maps, v) / s[:, None]
-            marks = torch.full((len(seeds), 1), -0.5, dtype=torch.float64)
+            seen = torch.einsum("oj,rtoi,ij->rjt", u, course.maps, v) / s[:, None]
+            marks = torch.full((many, 1), -0.5, dtype=torch.float64)
             modes = [crossing_steps(-share, marks, course.steps)[:, 0] for share in seen.unbind(1)]
             half[i, j] = torch.stack(modes, -1)
             if bool(half[i, j].isnan().any()):
                 raise ValueError(f"steps = {config.steps}: too few to learn half of all directions")
             first = half[i, j].amin(-1).round().long()
-            values = torch.linalg.svdvals(course.maps[torch.arange(len(seeds)), first])
+            values = torch.linalg.svdvals(course.maps[torch.arange(many), first])
             rank[i, j] = (values / values[:, :1]).square().sum(-1)
             learned[i, j, :, : seen.shape[-1]] = seen[0]
     both = ("start", "rule")
-    variables = {
-        "half": ((*both, "seed", "mode"), half),
-        "predicted": (("start", "mode"), times),
-        "rank": ((*both, "seed"), rank),
-        "learned": ((*both, "mode", "step"), learned),
-    }
-    coords = {
-        "start": list(STARTS),
-        "rule": list(RULES),
-        "seed": seeds,
-        "mode": range(1, len(s) + 1),
-    }
-    return xr.Dataset(variables, coords)
+    return xr.Dataset(
+        {
+            "half": ((*both, "seed", "mode"), half),
+            "predicted": (("start", "mode"), times),
+            "rank": ((*both, "seed"), rank),
+            "learned": ((*both, "mode", "step"), learned),
+        },
+        {"start": list(STARTS), "rule": list(RULES), "seed": seeds, "mode": range(1, len(s) + 1)},
+    )
 
 
 @claim("together/muon-order", Config, run)

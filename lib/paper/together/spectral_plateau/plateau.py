@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from learning_dynamics.data.digits import small_digits
 from learning_dynamics.problems import Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.bottleneck import (
@@ -27,32 +26,19 @@ from learning_dynamics.saddles.linear_nets.bottleneck import (
 )
 from learning_dynamics.saddles.theory.stages import crossing_steps
 from learning_dynamics.scales.parametrizations import scheme
-from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence
-from paper.together.spectral_plateau.time_reparametrisation import reparametrised_descent
+from paper.together.spectral_plateau.time_reparametrisation import digit_losses
 
-__all__ = [
-    "LinearPlateau",
-    "Plateaus",
-    "ReluPlateau",
-    "ReluPlateaus",
-    "Start",
-    "crossing",
-    "frozen_escape",
-    "linear_plateaus",
-    "linear_start",
-    "measure",
-    "relu_plateaus",
-    "slope",
-]
+__all__ = ["LinearPlateau", "Plateaus", "ReluPlateau", "ReluPlateaus", "Start", "crossing"]
+__all__ += ["frozen_escape", "linear_plateaus", "linear_start", "measure", "relu_plateaus", "slope"]
 
 
 @dataclass(frozen=True)
 class LinearPlateau:
     """Alternating linear nets under one scheme; `ratios` are n/m.
 
-    modules : K wide layers, K - 1 bottlenecks. target_spectrum : of the teacher, 3 outputs,
-    inputs with eigenvalues 2, 1.2, 0.8, 0.5 in general position. time_power : see `train_modules`.
+    modules : K wide layers, K - 1 bottlenecks. time_power : see `train_modules`. The teacher has
+    inputs with eigenvalues 2, 1.2, 0.8, 0.5 and targets 3, 1.5, 0.6 in general position.
     """
 
     modules: int = 3
@@ -60,7 +46,6 @@ class LinearPlateau:
     bottleneck: int = 16
     ratios: tuple[int, ...] = (16, 64, 256, 1024, 4096)
     seeds: int = 4
-    target_spectrum: tuple[float, ...] = (3.0, 1.5, 0.6)
     step_size: float = 0.08
     most_steps: int = 4000
     time_power: float = 0.0
@@ -92,16 +77,6 @@ def slope(x: Sequence[float], y: Float[Tensor, "points seeds"]) -> Float[Tensor,
     u = torch.tensor(x, dtype=torch.float64).log()
     u = u - u.mean()
     return (u[:, None] * y.log()).sum(0) / u.square().sum()
-
-
-def _teacher(config: LinearPlateau) -> Problem:
-    return linear_teacher(
-        generator=generator("spectral-plateau"),
-        input_spectrum=(2.0, 1.2, 0.8, 0.5),
-        target_spectrum=config.target_spectrum,
-        output_dim=3,
-        samples=12,
-    )
 
 
 def frozen_escape(
@@ -146,12 +121,8 @@ def frozen_escape(
     reached = torch.zeros_like(multiplier, dtype=torch.bool)
     for _ in range(round(60 / growth)):
         d = speed(state)
-        rate = torch.stack(
-            [
-                g.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1)
-                for g, w in zip(d, state, strict=True)
-            ]
-        ).amax(0)
+        norm = torch.linalg.matrix_norm
+        rate = torch.stack([norm(g) / norm(w) for g, w in zip(d, state, strict=True)]).amax(0)
         dt = torch.where(reached, 0.0, growth / rate)
         half = [w + 0.5 * dt[:, None, None] * g for w, g in zip(state, d, strict=True)]
         state = [w + dt[:, None, None] * g for w, g in zip(state, speed(half), strict=True)]
@@ -185,7 +156,13 @@ class Start:
 
 def linear_start(config: LinearPlateau) -> Start:
     """What all runs of a `LinearPlateau` start from."""
-    problem = _teacher(config)
+    problem = linear_teacher(
+        generator=generator("spectral-plateau"),
+        input_spectrum=(2.0, 1.2, 0.8, 0.5),
+        target_spectrum=(3.0, 1.5, 0.6),
+        output_dim=3,
+        samples=12,
+    )
     moments = problem.moments()
     outputs, inputs = moments.yx.shape
     m, k = config.bottleneck, config.modules
@@ -251,11 +228,10 @@ def crossing(config: LinearPlateau, start: Start, maps: Tensor, steps: Tensor) -
 
 @dataclass(frozen=True)
 class ReluPlateau:
-    """The thesis's pattern n, m, n, m, n with ReLU, on ten classes of digits."""
+    """The thesis's pattern n, 16, n, 16, n with ReLU, on ten classes of digits."""
 
     scheme: str = "spectral"
     wide: tuple[int, ...] = (128, 512, 2048)
-    bottleneck: int = 16
     seeds: int = 4
     samples: int = 60
     step_size: float = 0.5
@@ -275,28 +251,21 @@ class ReluPlateaus:
 
 def relu_plateaus(config: ReluPlateau = ReluPlateau()) -> ReluPlateaus:
     """Train the ReLU net at every width until the loss has left its plateau."""
-    train, _ = small_digits(config.samples, 10)
     steps, losses = [], []
     for n in config.wide:
-        m = config.bottleneck
-        p = scheme(config.scheme)((train.inputs.shape[0], n, m, n, m, n, train.targets.shape[0]))
-        found = []
-        for seed in range(config.seeds):
-            start = [w[0] for w in initialise(p.widths, p.weight_stds, [seed]).weights]
-            run = reparametrised_descent(
-                start,
-                p.multipliers,
-                train,
+        found = [
+            digit_losses(
+                *(config.scheme, n, seed, config.samples, torch.float32),
                 step_size=config.step_size,
                 steps=config.most_steps,
                 stop=config.level,
             )
-            if run.loss[-1] > config.level:
-                raise ValueError(f"most_steps = {config.most_steps}: too few at n = {n}")
-            found.append(len(run.loss) - 1)
-            if seed == 0:
-                losses.append(run.loss)
-        steps.append(found)
+            for seed in range(config.seeds)
+        ]
+        if max(loss[-1] for loss in found) > config.level:
+            raise ValueError(f"most_steps = {config.most_steps}: too few at n = {n}")
+        steps.append([len(loss) - 1 for loss in found])
+        losses.append(found[0])
     return ReluPlateaus(config, torch.tensor(steps).double(), losses)
 
 
@@ -305,12 +274,10 @@ def measure(*, quick: bool = False) -> Evidence:
 
     measured: exponent of the length in n/m for K = 2, 3, 4 wide layers (linear nets, n/m >= 256 for
     K = 2, 3), mean over seeds. predicted: (K-2)/2. ratio: measured over predicted length at the
-    largest
-    n/m, mean. overlap: of the escaping map with the top pair of Sigma_yx, K = 3, median over
-    seeds, at the smallest and largest n/m. second: sigma_2/sigma_1 there. wide: change of the
-    wide layers'
-    own weights at the escape, Spectral, then DP(1/2). rich: exponent of DP(1/2). relu: exponent of
-    ReLU nets on digits, mean over seeds, and its standard error.
+    largest n/m, mean. overlap: of the escaping map with the top pair of Sigma_yx, K = 3, median
+    over seeds, at the smallest and largest n/m. second: sigma_2/sigma_1 there. wide: change of the
+    wide layers' own weights at the escape, Spectral, then DP(1/2). rich: exponent of DP(1/2).
+    relu: exponent of ReLU nets on digits, mean over seeds, and its standard error.
     """
     seeds = 4 if quick else 8
     runs = {

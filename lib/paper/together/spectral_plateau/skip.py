@@ -1,29 +1,25 @@
 """Skipping Spectral's start-up plateau: by a larger start, and by a time reparametrisation.
 
-*Jump*: multiply all initial weights by (n/m)^(1/4) and the step by sqrt(m/n) (one output): the
-        run is
-then DP(1/2), step for step (`dial.same_run`). *Time reparametrisation*: keep Spectral's start and
-take steps that are
-long where the plateau is flat (`changed_clock`), along the path that gradient descent itself takes.
+*Jump*: multiply all initial weights by (n/m)^(1/4) and the step by sqrt(m/n) (one output): the run
+is then DP(1/2), step for step (`dial.same_run`). *Time reparametrisation*: keep Spectral's start
+and take steps that are long where the plateau is flat, along the path of gradient descent itself.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
+from torch import Tensor
 
-from learning_dynamics.data.digits import small_digits
-from learning_dynamics.scales.parametrizations import scheme
-from learning_dynamics.scales.training import initialise
 from paper.claims import Evidence
 from paper.together.one_axis.sweep import identities
 from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 from paper.together.spectral_plateau.time_reparametrisation import (
-    Descent,
+    digit_losses,
     reparametrisation_power,
-    reparametrised_descent,
 )
 
 __all__ = ["METHODS", "Skip", "compare", "compare_digits", "measure", "tuned_digits"]
@@ -38,10 +34,9 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Skip:
-    """The pattern n, m, n, m, n with ReLU on ten classes of digits, one step size for all."""
+    """The pattern n, 16, n, 16, n with ReLU on ten classes of digits, one step size for all."""
 
     wide: int = 1024
-    bottleneck: int = 16
     samples: int = 100
     level: float = 0.25
     step_size: float = 0.5
@@ -49,49 +44,28 @@ class Skip:
 
 
 def compare(
-    modules: int = 3,
-    ratios: tuple[int, ...] = (16, 64, 256, 1024, 4096),
-    seeds: int = 4,
-    step_size: float = 0.08,
-) -> dict[str, Float[torch.Tensor, "ratios seeds"]]:
-    """Steps until a linear alternating net has half learned its first direction; by method."""
-    power = reparametrisation_power(modules)
-    return {
-        name: linear_plateaus(
-            LinearPlateau(
-                modules,
-                which,
-                ratios=ratios,
-                seeds=seeds,
-                step_size=step_size,
-                time_power=power if changed else 0.0,
-                most_steps=20000,
-            )
-        ).measured
+    ratios: tuple[int, ...] = (16, 64, 256, 1024, 4096), seeds: int = 4
+) -> dict[str, Float[Tensor, "ratios seeds"]]:
+    """Steps until a net with two bottlenecks has half learned its first direction; by method."""
+    power = reparametrisation_power(3)
+    nets = {
+        name: LinearPlateau(3, which, ratios=ratios, seeds=seeds, time_power=power * changed)
         for name, (which, changed) in METHODS.items()
     }
+    return {name: linear_plateaus(net).measured for name, net in nets.items()}
 
 
-def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Descent]:
-    """One ReLU net on digits by every method, until `level` of the loss of f = 0."""
-    train, _ = small_digits(config.samples, 10, dtype=torch.float64)
-    n, m = config.wide, config.bottleneck
-    widths = (train.inputs.shape[0], n, m, n, m, n, train.targets.shape[0])
-    found = {}
-    for name, (which, changed) in METHODS.items():
-        p = scheme(which)(widths)
-        state = initialise(widths, p.weight_stds, [seed]).to(torch.float64)
-        start = [w[0] for w in state.weights]
-        found[name] = reparametrised_descent(
-            start,
-            p.multipliers,
-            train,
-            step_size=config.step_size,
-            steps=config.most_steps,
-            time_power=reparametrisation_power(3) if changed else 0.0,
-            stop=config.level,
+def compare_digits(config: Skip = Skip(), seed: int = 0) -> dict[str, Tensor]:
+    """Losses of one ReLU net on digits by method, until `level` of the loss of f = 0."""
+    how: Any = {"stop": config.level, "step_size": config.step_size, "steps": config.most_steps}
+    return {
+        name: digit_losses(
+            *(which, config.wide, seed, config.samples, torch.float64),
+            time_power=reparametrisation_power(3) * changed,
+            **how,
         )
-    return found
+        for name, (which, changed) in METHODS.items()
+    }
 
 
 def tuned_digits(
@@ -105,8 +79,8 @@ def tuned_digits(
         for step_size in step_sizes:
             runs = compare_digits(replace(config, step_size=step_size), seed)
             steps = [
-                len(r.loss) - 1 if float(r.loss[-1]) <= config.level else np.inf
-                for r in runs.values()
+                len(loss) - 1 if float(loss[-1]) <= config.level else np.inf
+                for loss in runs.values()
             ]
             best[seed] = np.minimum(best[seed], steps)
     return xr.DataArray(best, {"seed": range(seeds), "method": list(METHODS)}, ("seed", "method"))
@@ -115,28 +89,24 @@ def tuned_digits(
 def measure(*, quick: bool = False) -> Evidence:
     """`together/skip-spectral`: the jump is exact, reparametrised plateaus grow like a logarithm.
 
-    measured: steps at n/m = 16, 64, ..., 4096 with time reparametrised, mean over seeds.
-              predicted: the
-    line in log(n/m) through the first and the last. plain: without it. rich: DP(1/2). gap: largest
-    relative difference between Spectral jumped and DP(1/2), ReLU. digits: steps of one ReLU net
-    on digits to a quarter of the loss: plain, time_power, DP(1/2).
+    measured: steps at n/m = 16, 64, ..., 4096 with time reparametrised, mean over seeds. predicted:
+    the line in log(n/m) through the first and the last. plain: without it. rich: DP(1/2). gap:
+    largest relative difference between Spectral jumped and DP(1/2), ReLU. digits: steps of one ReLU
+    net on digits to a quarter of the loss: plain, reparametrised, DP(1/2).
     """
     seeds = 4 if quick else 8
     found = {name: v.mean(1) for name, v in compare(seeds=seeds).items()}
-    time_power = found["Spectral, time reparametrised"]
-    line = torch.linspace(
-        float(time_power[0]), float(time_power[-1]), len(time_power), dtype=torch.float64
-    )
+    steps = found["Spectral, time reparametrised"].numpy()
     digits = compare_digits(Skip(wide=256 if quick else 1024))
     return Evidence(
-        measured=time_power.tolist(),
-        predicted=line.tolist(),
+        measured=steps.tolist(),
+        predicted=np.linspace(steps[0], steps[-1], len(steps)).tolist(),
         tolerance=0.5,
         seeds=list(range(seeds)),
         details={
             "plain": found["Spectral"].tolist(),
             "rich": found["DP(1/2)"].tolist(),
             "gap": identities()["spectral"],
-            "digits": [float(len(digits[name].loss) - 1) for name in METHODS],
+            "digits": [float(len(digits[name]) - 1) for name in METHODS],
         },
     )

@@ -6,33 +6,26 @@ follow the same path; |V| is read off the size of the gradient.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from learning_dynamics.data.digits import small_digits
 from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.problems import Problem
 from learning_dynamics.runtime import check_integer, check_positive
+from learning_dynamics.scales.parametrizations import scheme
+from learning_dynamics.scales.training import initialise
 
-__all__ = ["Descent", "reparametrisation_power", "reparametrised_descent"]
+__all__ = ["digit_losses", "reparametrisation_power", "reparametrised_descent"]
 
 
 def reparametrisation_power(modules: int) -> float:
     """q = (K - 2)/(2 (K - 1)), for which every step on the plateau grows the maps by one share."""
     check_integer("modules", modules, least=2)
     return (modules - 2) / (2 * (modules - 1))
-
-
-@dataclass(frozen=True)
-class Descent:
-    """loss : (records,), in units of the loss of f = 0, every step. step_sizes : (records,).
-    movement : |W_l - W_l(0)|_F / |W_l(0)|_F at the end, per layer."""
-
-    loss: Tensor
-    step_sizes: Tensor
-    movement: Tensor
 
 
 def reparametrised_descent(
@@ -44,11 +37,10 @@ def reparametrised_descent(
     steps: int,
     time_power: float = 0.0,
     stop: float = 0.0,
-) -> Descent:
-    """Full-batch descent on the squared loss; ReLU; with or without time reparametrisation.
+) -> Float[Tensor, " records"]:
+    """Losses of every step of full-batch descent on the squared loss, over that of f = 0; ReLU.
 
-    time_power : power q of the change of time, the step is step_size max(1, (step_size a)^-q),
-                 where
+    time_power : power q of the change of time: the step is step_size max(1, (step_size a)^-q), and
     a = sum_l |dL/dW_l|^2 / (2 L), the activity, is of order |V|^(2(K-1)) on the plateau of a chain
     of K maps V; 0 is plain. `reparametrisation_power` gives q. stop : at this share of the loss
     of f = 0. Stops early, above `stop`, if the loss explodes or every unit is switched off.
@@ -57,7 +49,7 @@ def reparametrised_descent(
     w = [v.clone() for v in weights]
     zero = 0.5 * float(problem.targets.square().sum(0).mean())
     x, y = problem.inputs, problem.targets
-    losses, sizes = [], []
+    losses = []
     for _ in range(steps + 1):
         h = [a[0] for a in hidden([v[None] for v in w], multipliers, x[None])]
         error = h[-1] - y
@@ -71,10 +63,18 @@ def reparametrised_descent(
         activity = sum(float(g.square().sum()) for g in gradients) / (2 * loss)
         dead = activity < 1e-30  # every unit switched off by too large a step
         eta = step_size if dead else step_size * max(1.0, (step_size * activity) ** -time_power)
-        sizes.append(eta)
         if losses[-1] <= stop or not losses[-1] < 1e3 or dead:
             break
         for v, g in zip(w, reversed(gradients), strict=True):
             v.sub_(eta * g)
-    movement = [float((a - b).norm() / b.norm()) for a, b in zip(w, weights, strict=True)]
-    return Descent(torch.tensor(losses), torch.tensor(sizes), torch.tensor(movement))
+    return torch.tensor(losses)
+
+
+def digit_losses(
+    name: str, wide: int, seed: int, samples: int, dtype: torch.dtype, **how: Any
+) -> Float[Tensor, " records"]:
+    """`reparametrised_descent` of a net n, 16, n, 16, n under scheme `name`, on ten digits."""
+    train, _ = small_digits(samples, 10, dtype=dtype)
+    p = scheme(name)((len(train.inputs), wide, 16, wide, 16, wide, len(train.targets)))
+    start = initialise(p.widths, p.weight_stds, [seed]).to(dtype).weights
+    return reparametrised_descent([w[0] for w in start], p.multipliers, train, **how)
