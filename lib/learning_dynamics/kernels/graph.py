@@ -110,16 +110,12 @@ class GraphDense(_Graph, DenseKernel):
     """`DenseKernel` in fewer calls: cuBLAS takes transposed operands as they are."""
 
     def _steps(self, count: int) -> None:
-        act, at, w1, w2t = self._act, self._at, self._w1, self._w2t
+        at, w1, w2t = self._at, self._w1, self._w2t
         squared, shift = self._loss.residual is losses.difference, at.ft.view_as(at.f)
         if squared:  # scaled in the call that subtracts the targets
             torch.mul(self._data.targets, self._scale, out=shift).neg_()
         for _ in range(count):
-            torch.bmm(w1, self._x, out=at.z)
-            if act.apply_ is None:
-                at.h.copy_(act.function(at.z))
-            else:
-                act.apply_(at.z)
+            self._hidden()
             torch.bmm(w2t.mT, at.h, out=at.f)
             if squared:
                 torch.addcmul(shift, at.f, self._scale, out=at.f)
@@ -127,10 +123,7 @@ class GraphDense(_Graph, DenseKernel):
                 residual_(at.f, self._data.targets, self._loss)
                 at.f.mul_(self._scale)
             torch.bmm(w2t, at.f, out=at.b)
-            if act.pull_ is None:
-                at.b.mul_(act.derivative(at.z))
-            else:
-                act.pull_(at.b, at.z)
+            self._pull()
             w2t.baddbmm_(at.h, at.f.mT, alpha=-1)
             w1.baddbmm_(at.b, self._xt, alpha=-1)
 

@@ -441,9 +441,6 @@ class _Triton(Kernel):
     _held: tuple[Tensor, ...] = ()
     _runs = 0
 
-    def _shapes(self) -> dict[str, tuple[int, int]]:
-        return {k: s for k, s in super()._shapes().items() if k in ("z", "h", "f", "w2", "w", "c")}
-
     def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
         """The tensors of a launch besides weights and step sizes, its numbers, its constants."""
         raise NotImplementedError
