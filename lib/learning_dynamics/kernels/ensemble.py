@@ -81,7 +81,7 @@ class Chunk(NamedTuple):
     good   : whether all losses were finite.
     """
 
-    runs: Tensor
+    runs: Tensor | slice
     packed: list[Tensor]
     scale: Tensor
     data: Data
@@ -122,7 +122,7 @@ class Ensemble:
         self._stopped = self._diverged.clone()
         size, threads = self._shares(like, runs)
         self._kernels = [self.kernel(size, self.sizes, self.act, like) for _ in range(threads)]
-        (one,) = self._chunks(torch.arange(1, device=like.device), 1)
+        (one,) = self._chunks([slice(0, 1)])
         state = state_of(self.kernel.unpack(one.packed), *one.data[::2], self.act, one.loss)
         self._history: dict[str, Tensor] = {}
         for name, (observe, _, _) in self.observables.items():  # one run has everyone's shapes
@@ -130,7 +130,7 @@ class Ensemble:
             shape = (runs, len(self.grid), *value.shape[1:])
             self._history[name] = value.new_full(shape, torch.nan)
         active, self._now = torch.arange(runs, device=like.device), 0
-        chunks = self._chunks(active, size)
+        chunks = self._chunks([slice(i, min(i + size, runs)) for i in range(0, runs, size)])
         with worker_map(threads) as workers:
             for block in blocks(self.grid, self.steps):
                 workers(partial(self._block, block), chunks)
@@ -143,7 +143,7 @@ class Ensemble:
                 if _any(bad | done):
                     self._put_back(chunks)
                     active = active[~(bad | done)]
-                    chunks = self._chunks(active, size)
+                    chunks = self._chunks([part for part in active.split(size) if len(part)])
                 for t, record in block:
                     if record is not None and self.progress is not None:
                         self.progress(t, self.steps)
@@ -162,25 +162,26 @@ class Ensemble:
             chunk = -(-runs // (rounds * threads))
         return min(chunk, runs), threads
 
-    def _chunks(self, active: Tensor, size: int) -> list[Chunk]:
-        """The active runs in chunks, with copies of what is theirs."""
+    def _chunks(self, parts: Sequence[Tensor | slice]) -> list[Chunk]:
+        """These runs; the weights are views where a part is a slice, else copies."""
+        scales = [self._scale[runs].clone() for runs in parts]
         return [
             Chunk(
-                index,
-                [p[index] for p in self._packed],
-                self._scale[index],
-                self.data.select(index),
-                self.loss.of_runs(index),
-                torch.ones_like(index, dtype=torch.bool),
+                runs,
+                [p[runs] for p in self._packed],
+                scale,
+                self.data.select(runs),
+                self.loss.of_runs(runs),
+                scale.flatten() > 0,
             )
-            for index in active.split(size)
-            if len(index)
+            for runs, scale in zip(parts, scales, strict=True)
         ]
 
     def _put_back(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
-            for whole, part in zip(self._packed, chunk.packed, strict=True):
-                whole[chunk.runs] = part
+            if not isinstance(chunk.runs, slice):
+                for whole, part in zip(self._packed, chunk.packed, strict=True):
+                    whole[chunk.runs] = part
 
     @torch.no_grad()
     def _block(self, block: list[tuple[int, int | None]], chunk: Chunk) -> None:
@@ -206,7 +207,7 @@ class Ensemble:
         """Steps and records of a block: nothing is read back from the device."""
         (kernel, chunk), now = bound, self._now
         weights, (x, _, y) = self.kernel.unpack(chunk.packed), chunk.data
-        frozen = torch.full_like(chunk.runs, -1)
+        frozen = self._stopped[chunk.runs]
         for t, record in block:
             kernel.advance(t - now)
             now, outputs = t, kernel.outputs()
@@ -225,7 +226,7 @@ class Ensemble:
             for name, (observe, _, _) in self.observables.items():
                 self._history[name][chunk.runs, record] = observe(state)
             if self.met is not None:
-                frozen.copy_(torch.where((frozen < 0) & self.met(state), t, frozen))
+                frozen = torch.where((frozen < 0) & self.met(state), t, frozen)
                 chunk.scale.mul_((frozen < 0).reshape(-1, 1, 1))
         self._stopped[chunk.runs] = frozen
 

@@ -28,6 +28,16 @@ INLINE void multiply(REAL *c, long ck, long count, long length, const REAL *a, l
   if constexpr (V > W) multiply<V - W, LESS>(c + W * L, ck, count, length, a, ak, ar, b + W * L, bk);
 }
 
+static __attribute__((noinline)) void step(REAL *w1, REAL *w2, REAL *change, REAL *w, REAL *c, REAL *ct, const REAL *xx, const REAL *yx, long m1, REAL eta) {
+  multiply<P0 / L>(w, P0, M2, m1, w2, P2, 1, w1, P0);
+  multiply<P0 / L>(c, P0, M2, M0, w, 1, P0, xx, P0);
+  for (int k = 0; k < M2 * P0; k += L) store(c + k, eta * (load(c + k) - load(yx + k)));
+  for (int b = 0; b < M0; b++)
+    for (int a = 0; a < P2; a++) ct[b * P2 + a] = a < M2 ? c[a * P0 + b] : 0;
+  multiply<P2 / L>(change, P2, m1, M0, w1, 1, P0, ct, P2);
+  multiply<P0 / L, true>(w1, P0, m1, M2, w2, 1, P2, c, P0);
+  for (long k = 0; k < m1 * P2; k += L) store(w2 + k, load(w2 + k) - load(change + k));
+}
 // Weights are w1 (m1, M0) and w2t (m1, M2) of each run; a step is the distance from one run's moments to the
 // next (0: shared); eta is 0 where a run is frozen.
 extern "C" void steps(REAL *w1t, REAL *w2t, const REAL *etas, const REAL *xx, const REAL *yx, long xx_step, long yx_step,
@@ -38,16 +48,7 @@ extern "C" void steps(REAL *w1t, REAL *w2t, const REAL *etas, const REAL *xx, co
     const REAL eta = etas[run];
     if (eta == 0) continue;
     fetch<M0>(w1, P0, m1, 1, P0, w1t, m1), fetch<M2>(w2, P2, m1, 1, P2, w2t, m1);
-    for (long t = 0; t < count; t++) {
-      multiply<P0 / L>(w, P0, M2, m1, w2, P2, 1, w1, P0);
-      multiply<P0 / L>(c, P0, M2, M0, w, 1, P0, xx, P0);
-      for (int k = 0; k < M2 * P0; k += L) store(c + k, eta * (load(c + k) - load(yx + k)));
-      for (int b = 0; b < M0; b++)
-        for (int a = 0; a < P2; a++) ct[b * P2 + a] = a < M2 ? c[a * P0 + b] : 0;
-      multiply<P2 / L>(change, P2, m1, M0, w1, 1, P0, ct, P2);
-      multiply<P0 / L, true>(w1, P0, m1, M2, w2, 1, P2, c, P0);
-      for (long k = 0; k < m1 * P2; k += L) store(w2 + k, load(w2 + k) - load(change + k));
-    }
+    for (long t = 0; t < count; t++) step(w1, w2, change, w, c, ct, xx, yx, m1, eta);
     put<M0>(w1, 1, P0, w1t, m1), put<M2>(w2, 1, P2, w2t, m1);
   }
 }
