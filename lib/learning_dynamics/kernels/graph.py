@@ -19,6 +19,7 @@ from learning_dynamics.kernels.two_layer_torch import (
     ProductKernel,
     Sizes,
     residual_,
+    residual_of,
 )
 from learning_dynamics.losses import Loss
 
@@ -36,8 +37,8 @@ CHUNKS = 4
 
 def can_capture(act: Activation, loss: Loss) -> bool:
     """Whether activation and loss are this package's, which read nothing back from the device."""
-    residual = getattr(loss.residual, "func", loss.residual)
-    own = all(getattr(f, "__module__", "") == losses.__name__ for f in (residual, loss.value))
+    functions = residual_of(loss)[0], loss.value
+    own = all(getattr(f, "__module__", "") == losses.__name__ for f in functions)
     return own and (act.negative_slope is not None or act == ACTIVATIONS.get(act.name))
 
 
@@ -83,7 +84,7 @@ class _Graph(Kernel):
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
-        numbers = [a for a in getattr(loss.residual, "args", ()) if isinstance(a, Tensor)]
+        numbers = [a for a in residual_of(loss)[1] if isinstance(a, Tensor)]
         memory = (*packed, scale, *data, *numbers)
         for held, replayed in self._known:
             if all(a.is_set_to(b) for a, b in zip(held, memory, strict=True)):

@@ -10,10 +10,11 @@ dormant units live. Products are taken in the weights' own precision, never in t
 Triton comes with PyTorch's builds for CUDA. With TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
 
+import inspect
 import os
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, no_type_check
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,18 +27,25 @@ from learning_dynamics.kernels.two_layer_torch import (
     Kernel,
     ProductKernel,
     Sizes,
+    residual_of,
 )
 from learning_dynamics.losses import Loss
 
 try:
+    import triton
     import triton.language as tl
-    from triton import jit
 except ImportError:  # the functions below are then never called
+    tl = SimpleNamespace(constexpr=None)
 
-    def _plain(function: Any = None, **_: Any) -> Any:
-        return function or no_type_check
 
-    tl, jit = SimpleNamespace(constexpr=None), _plain
+def jit(function: Any) -> Any:
+    """`triton.jit` of the function as written, whatever checks types around it. What changes from
+    call to call takes no compilation of its own."""
+    if not hasattr(tl, "dot"):
+        return function
+    plain = inspect.unwrap(function)
+    changing = {"steps", "m0", "m1", "m2"} & {*inspect.signature(plain).parameters}
+    return triton.jit(plain, do_not_specialize=[*changing] or None)
 
 
 __all__ = ["RESIDUALS", "LinearTriton", "SampleTriton", "kernel_for", "seconds", "why_not"]
@@ -62,49 +70,42 @@ SHARE, WAIT = 8, 2e-6
 
 
 @jit
-@no_type_check
 def linear(z, p):
     """sigma(z) = z."""
     return z
 
 
 @jit
-@no_type_check
 def linear_pull(b, z, h, p):
     """b sigma'(z)."""
     return b
 
 
 @jit
-@no_type_check
 def relu(z, p):
     """max(z, 0)."""
     return tl.where(z < 0, 0.0, z)  # NaN stays NaN
 
 
 @jit
-@no_type_check
 def relu_pull(b, z, h, p):
     """b sigma'(z)."""
     return tl.where(z <= 0, 0.0, b)
 
 
 @jit
-@no_type_check
 def leaky_relu(z, p):
     """z, or p z where z < 0."""
     return tl.where(z > 0, z, p * z)
 
 
 @jit
-@no_type_check
 def leaky_relu_pull(b, z, h, p):
     """b sigma'(z)."""
     return tl.where(z > 0, b, p * b)
 
 
 @jit
-@no_type_check
 def tanh(z, p):
     """tanh(z) = -u/(2 + u), u = expm1(-2|z|) accurate relative to its value."""
     # With -2|z| = k log 2 + r: u = 2^k expm1(r) + (2^k - 1). No branch and no division in float64:
@@ -132,21 +133,18 @@ def tanh(z, p):
 
 
 @jit
-@no_type_check
 def tanh_pull(b, z, h, p):
     """b sigma'(z)."""
     return b * (1.0 - h * h)
 
 
 @jit
-@no_type_check
 def gelu(z, p):
     """z Phi(z)."""
     return 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
 
 
 @jit
-@no_type_check
 def gelu_pull(b, z, h, p):
     """b sigma'(z)."""
     cdf = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
@@ -154,7 +152,6 @@ def gelu_pull(b, z, h, p):
 
 
 @jit
-@no_type_check
 def softplus(z, p):
     """log((1 + exp(z))/2)."""
     # Shifted by log 2: z / 2 + log cosh(z / 2), near z = 0 by its series, to 1e-17 at 0.2.
@@ -166,7 +163,6 @@ def softplus(z, p):
 
 
 @jit
-@no_type_check
 def softplus_pull(b, z, h, p):
     """b sigma'(z)."""
     return b / (1.0 + tl.exp(-z))
@@ -176,21 +172,18 @@ def softplus_pull(b, z, h, p):
 
 
 @jit
-@no_type_check
 def squared(f, y, w, p, row):
     """l'(f) of the squared loss."""
     return f - y
 
 
 @jit
-@no_type_check
 def weighted(f, y, w, p, row):
     """l'(f) of the squared loss with weights w."""
     return w * (f - y)
 
 
 @jit
-@no_type_check
 def huber(f, y, w, p, row):
     """l'(f) of the Huber loss with threshold p."""
     u = f - y
@@ -198,14 +191,12 @@ def huber(f, y, w, p, row):
 
 
 @jit
-@no_type_check
 def logistic(f, y, w, p, row):
     """l'(f) of the logistic loss."""
     return -y / (1.0 + tl.exp(y * f))
 
 
 @jit
-@no_type_check
 def cross_entropy(f, y, w, p, row):
     """l'(f) of the cross-entropy."""
     top = tl.max(tl.where(row, f, float("-inf")), 0)
@@ -217,14 +208,12 @@ def cross_entropy(f, y, w, p, row):
 
 
 @jit
-@no_type_check
 def dot(a, b):
     """The product of two tiles, in their own precision."""
     return tl.dot(a, b, input_precision="ieee", out_dtype=a.dtype)
 
 
-@jit(do_not_specialize=["steps", "m0", "m1", "m2"])  # one compilation for all of these
-@no_type_check
+@jit
 def sample_steps(
     w1_ptr,
     w2_ptr,
@@ -296,8 +285,7 @@ def sample_steps(
         tl.store(w2_ptr, w2t, mask=real2)
 
 
-@jit(do_not_specialize=["steps", "m0", "m1", "m2"])
-@no_type_check
+@jit
 def moment_steps(
     w1_ptr,
     w2_ptr,
@@ -357,11 +345,6 @@ def _functions(act: Activation) -> tuple[Any, ...]:
     return SMOOTH.get(act.name, ()) if act == ACTIVATIONS.get(act.name) else ()
 
 
-def _residual(loss: Loss) -> tuple[Any, Any]:
-    """The residual's function in torch, and what it was given besides f and y."""
-    return getattr(loss.residual, "func", loss.residual), getattr(loss.residual, "args", ())
-
-
 def padded(sizes: Sizes) -> list[int]:
     """m0, m1, m2 as the kernels hold them: powers of two of at least 16."""
     return [max(16, 1 << (m - 1).bit_length()) for m in sizes[:3]]
@@ -375,7 +358,7 @@ def why_not(act: Activation, loss: Loss, sizes: Sizes, like: Tensor) -> str | No
         return f"weights are {like.dtype} on {like.device.type}: must be float32 or float64, cuda"
     if not _functions(act):
         return f"activation {act.name}: allowed are linear, relu, leaky_relu, {', '.join(SMOOTH)}"
-    if _residual(loss)[0] not in RESIDUALS:
+    if residual_of(loss)[0] not in RESIDUALS:
         return f"loss {loss.name}: allowed are the losses of `learning_dynamics.losses`"
     m0, m1, m2 = padded(sizes)
     if m1 * (m0 + m2) > MOST[like.dtype]:
@@ -403,7 +386,7 @@ def seconds(act: Activation, loss: Loss, sizes: Sizes, like: Tensor, runs: int) 
 
 def kernel_for(act: Activation, loss: Loss) -> type[Kernel]:
     """Through moments where the net is linear and the loss squared, else from the samples."""
-    moments = act.negative_slope == 1 and _residual(loss)[0] is losses.difference
+    moments = act.negative_slope == 1 and residual_of(loss)[0] is losses.difference
     return LinearTriton if moments else SampleTriton
 
 
@@ -447,7 +430,7 @@ class _Triton(Kernel):
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
-        held = (data.inputs, data.targets, *(t for t in _residual(loss)[1] if torch.is_tensor(t)))
+        held = (data.inputs, data.targets, *(t for t in residual_of(loss)[1] if torch.is_tensor(t)))
         same = len(held) == len(self._held) and len(scale) == self._runs
         if not same or not all(a.is_set_to(b) for a, b in zip(held, self._held, strict=True)):
             self._runs, self._held = len(scale), held
@@ -483,7 +466,7 @@ class SampleTriton(_Triton, DenseKernel):
 
     def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
         (m0, m1, m2), n = padded(self._sizes), -(-self._sizes[3] // TILE) * TILE
-        function, given = _residual(loss)
+        function, given = residual_of(loss)
         (x, x_step), (y, y_step) = _pad(data.inputs, m0, n), _pad(data.targets, m2, n)
         w, w_step, threshold = y, y_step, 0.0
         if function is losses.weighted_difference:
