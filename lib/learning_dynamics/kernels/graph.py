@@ -90,9 +90,8 @@ class _Graph(Kernel):
             if all(a.is_set_to(b) for a, b in zip(held, memory, strict=True)):
                 self._replayed = replayed
                 return
-        self._replayed = {
-            count: Replayed(partial(self._steps, count), scale.is_cuda) for count in (STEPS, 1)
-        }
+        on = scale.is_cuda
+        self._replayed = {k: Replayed(partial(self._steps, k), on) for k in (STEPS, 1)}
         self._known = [*self._known[1 - CHUNKS :], (memory, self._replayed)]
 
     def _steps(self, count: int) -> None:
@@ -161,10 +160,9 @@ def cuda_kernel(
             return two_layer_triton.kernel_for(act, loss), "triton"
     possible = like.is_cuda and can_capture(act, loss)
     if backend == "graph" and not possible:
-        raise ValueError(
-            f"backend = 'graph': {act.name}, {loss.name}, weights on {like.device.type}: allowed "
-            "are this package's activations and losses, on cuda"
-        )
+        given = f"{act.name}, {loss.name}, weights on {like.device.type}"
+        allowed = "this package's activations and losses, on cuda"
+        raise ValueError(f"backend = 'graph': {given}: allowed are {allowed}")
     if possible and backend in ("auto", "graph"):
         return GraphProduct if usual is ProductKernel else GraphDense, "graph"
     return None

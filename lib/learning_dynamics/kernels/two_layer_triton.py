@@ -12,7 +12,7 @@ Triton comes with PyTorch's builds for CUDA. With TRITON_INTERPRET=1 it runs on 
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -323,11 +323,7 @@ def moment_steps(
 
 # --- the host side --------------------------------------------------------------------------------
 
-SMOOTH = {
-    "tanh": (tanh, tanh_pull),
-    "gelu": (gelu, gelu_pull),
-    "softplus": (softplus, softplus_pull),
-}
+SMOOTH = dict(tanh=(tanh, tanh_pull), gelu=(gelu, gelu_pull), softplus=(softplus, softplus_pull))
 BENT = {1.0: (linear, linear_pull), 0.0: (relu, relu_pull)}
 RESIDUALS = {
     losses.difference: squared,
@@ -360,23 +356,19 @@ def why_not(act: Activation, loss: Loss, sizes: Sizes, like: Tensor) -> str | No
         return f"activation {act.name}: allowed are linear, relu, leaky_relu, {', '.join(SMOOTH)}"
     if residual_of(loss)[0] not in RESIDUALS:
         return f"loss {loss.name}: allowed are the losses of `learning_dynamics.losses`"
-    m0, m1, m2 = padded(sizes)
-    if m1 * (m0 + m2) > MOST[like.dtype]:
-        return (
-            f"m0, m1, m2 = {sizes[:3]}, padded ({m0}, {m1}, {m2}): m1 (m0 + m2) may be at most "
-            f"{MOST[like.dtype]} in {like.dtype}"
-        )
+    (m0, m1, m2), most = padded(sizes), MOST[like.dtype]
+    if m1 * (m0 + m2) > most:
+        whole = f"m0, m1, m2 = {sizes[:3]}, padded ({m0}, {m1}, {m2})"
+        return f"{whole}: m1 (m0 + m2) may be at most {most} in {like.dtype}"
     return None
 
 
 def seconds(act: Activation, loss: Loss, sizes: Sizes, like: Tensor, runs: int) -> float:
     """About how long a step of all runs takes: one after the other, or all at the card's rate."""
     m0, m1, m2 = padded(sizes)
-    parts = 1
-    if kernel_for(act, loss) is LinearTriton:
-        operations = 6 * m0 * m1 * m2 + 2 * m0 * m0 * m2
-    else:
-        operations = 2 * m1 * sizes[3] * (2 * m0 + 3 * m2)
+    parts, operations = 1, 6 * m0 * m1 * m2 + 2 * m0 * m0 * m2
+    if kernel_for(act, loss) is SampleTriton:
+        operations = DenseKernel.flops((m0, m1, m2, sizes[3]))
         parts = _parts(sizes, like, runs)
     kind = "bent" if act.negative_slope is not None else "tanh" if act.name == "tanh" else "smooth"
     alone, together = RATES["single" if like.dtype == torch.float32 else kind]
@@ -392,9 +384,8 @@ def kernel_for(act: Activation, loss: Loss) -> type[Kernel]:
 
 def _processors(like: Tensor) -> int:
     """Multiprocessors of the card; 0 where programs are interpreted, one after the other."""
-    if not like.is_cuda:
-        return 0
-    return torch.cuda.get_device_properties(like.device).multi_processor_count
+    card = torch.cuda.get_device_properties(like.device) if like.is_cuda else None
+    return card.multi_processor_count if card else 0
 
 
 def _parts(sizes: Sizes, like: Tensor, runs: int) -> int:
@@ -423,10 +414,8 @@ class _Triton(Kernel):
     _code: Any
     _held: tuple[Tensor, ...] = ()
     _runs = 0
-
-    def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
-        """The tensors of a launch besides weights and step sizes, its numbers, its constants."""
-        raise NotImplementedError
+    #: data, loss -> tensors of a launch besides weights and step sizes, its numbers, its constants
+    _prepared: Callable[..., tuple[list[Tensor], list[int], dict[str, Any]]]
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
@@ -443,19 +432,11 @@ class _Triton(Kernel):
         parts = constants.get("PARTS", 1)
         if parts > 1:
             data[-1].zero_()
+        how = dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True)) | constants
+        how["num_warps"] = _warps(self._sizes, self._w1, self._runs, "PARTS" in constants)
+        given = self._w1, self._w2t, self._scale, *data, steps, *numbers
         with torch.cuda.device_of(self._w1):
-            self._code[(parts * self._runs,)](
-                self._w1,
-                self._w2t,
-                self._scale,
-                *data,
-                steps,
-                *numbers,
-                num_warps=_warps(self._sizes, self._w1, self._runs, "PARTS" in constants),
-                enable_fp_fusion=True,
-                **dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True)),
-                **constants,
-            )
+            self._code[(parts * self._runs,)](*given, enable_fp_fusion=True, **how)
         self._fresh = False
 
 
@@ -479,8 +460,8 @@ class SampleTriton(_Triton, DenseKernel):
         count = torch.zeros(self._runs, dtype=torch.int32, device=x.device)
         how = {"ACT": act, "PULL": pull, "RESIDUAL": RESIDUALS[function]}
         how |= {"TILE": TILE, "PARTS": parts}
-        if parts > 1:
-            how["launch_cooperative_grid"] = True  # they wait for one another: all must run
+        if parts > 1:  # they wait for one another: all must run
+            how["launch_cooperative_grid"] = True
         return (
             [x, y, w, x.new_tensor([self._act.negative_slope or 0.0, threshold]), sums, count],
             [n, *self._sizes[:3], x_step, y_step, w_step],
