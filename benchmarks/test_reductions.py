@@ -1,5 +1,7 @@
 """Cost with the exact reductions: against width, samples and length of the plateau."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -20,18 +22,14 @@ def test_width_reduction(record):
         target_spectrum=(2.0, 1.0),
         output_dim=10,
     )
-    calls, end = {}, torch.tensor([STEPS])
+    calls, options = {}, {"step_size": 0.1, "steps": STEPS, "record_at": torch.tensor([STEPS])}
     for width in (50, 500, 5000, 50000):
         wide = initialise((20, width, 10), 1e-3 / width**0.5, [generator("width", 0)])
         thin = narrow(wide).weights
-        calls[f"{width}"] = lambda w=thin: gradient_descent(
-            w, problem, step_size=0.1, steps=STEPS, record_at=end
-        )
-        calls[f"reduce {width}"] = lambda w=wide: narrow(w)
+        calls[f"{width}"] = partial(gradient_descent, thin, problem, **options)
+        calls[f"reduce {width}"] = partial(narrow, wide)
         if width <= 5000:
-            calls[f"stepping {width}"] = lambda w=wide: gradient_descent(
-                w, problem, step_size=0.1, steps=STEPS, record_at=end
-            )
+            calls[f"stepping {width}"] = partial(gradient_descent, wide, problem, **options)
     best = fastest(calls, ROUNDS)
     record(
         "width reduction", {"steps": STEPS, "seconds": best, "ratio": best["50000"] / best["50"]}
@@ -47,19 +45,11 @@ def test_fast_forward(record):
     weights = initialise((6, 10, 4), scale, [generator("plateau", 0)])
     for length in (10**3, 10**4, 10**5, 10**6):
         eta = float(np.expm1(-np.log(scale) / length)) / rate
-        steps = int(0.8 * length)
-        calls[f"{length}"] = lambda eta=eta, steps=steps: linear_descent(
-            weights, problem, step_size=eta, steps=steps, record_at=torch.tensor([steps])
-        )
+        end = int(0.8 * length)
+        options = {"step_size": eta, "steps": end, "record_at": torch.tensor([end])}
+        calls[f"{length}"] = partial(linear_descent, weights, problem, **options)
         if length == 10**3:
-            calls["stepping 1000"] = lambda eta=eta, steps=steps: linear_descent(
-                weights,
-                problem,
-                step_size=eta,
-                steps=steps,
-                record_at=torch.tensor([steps]),
-                tolerance=None,
-            )
+            calls["stepping 1000"] = partial(calls["1000"], tolerance=None)
     best = fastest(calls, ROUNDS)
     record("fast-forward", {"seconds": best, "ratio": best["1000000"] / best["1000"]})
 

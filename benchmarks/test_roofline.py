@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from learning_dynamics.activations import activation
 from learning_dynamics.kernels.ensemble import CACHE
@@ -23,58 +24,41 @@ from timing import fastest, gemm
 STEPS, ROUNDS = 100, 9
 
 
-def relu_products(w1, problem):
-    """The five products of a ReLU step for one chunk, as a function of no arguments."""
-    c, m1, m0 = w1.shape
-    m2, n = problem.targets.shape
-    b, bt, f, ft = (w1.new_zeros(c, *s) for s in ((m2, m1), (m1, m2), (m2, n), (n, m2)))
-    z, p, d1, d2 = (w1.new_zeros(c, *s) for s in ((m1, n), (m1, n), (m1, m0), (m1, m2)))
-    x = problem.inputs.expand(c, -1, -1)
-    xt = problem.inputs.mT.contiguous().expand(c, -1, -1)
+class Recorder(TorchDispatchMode):
+    """Keeps the matrix products, with the memory that they work on."""
 
-    def step():
-        torch.bmm(w1, x, out=z)
-        torch.bmm(b, z, out=f)
-        torch.bmm(z, ft, out=d2)
-        torch.bmm(bt, f, out=p)
-        torch.bmm(p, xt, out=d1)
+    def __init__(self):
+        super().__init__()
+        self.products = []
 
-    return step
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        product = getattr(torch, function.overloadpacket.__name__.removesuffix("_"), None)
+        if product in (torch.mm, torch.bmm, torch.baddbmm):
+            self.products.append((product, args, {"out": args[0], **(kwargs or {})}))
+        return function(*args, **(kwargs or {}))
 
 
-def linear_products(w1, problem):
-    """The five products of a step through W = W2 W1 for one chunk."""
-    c, m1, m0 = w1.shape
-    m2, n = problem.targets.shape
-    w2t, w, f, ct, d2 = (
-        w1.new_zeros(c, *s) for s in ((m1, m2), (m2, m0), (m2, n), (m0, m2), (m1, m2))
-    )
-    d1, x, xt = torch.zeros_like(w1), problem.inputs, problem.inputs.mT.contiguous()
-    tall, errors = w.flatten(0, 1), f.flatten(0, 1)
-
-    def step():
-        torch.bmm(w2t.mT, w1, out=w)
-        torch.mm(tall, x, out=errors)
-        torch.mm(errors, xt, out=tall)
-        torch.bmm(w1, ct, out=d2)
-        torch.bmm(w2t, w, out=d1)
-
-    return step
-
-
-def products(weights, problem, steps, kernel):
-    """The five products alone, in chunks like the kernel's."""
+def products(weights, problem, act, steps, kind):
+    """The products of the kernel's steps alone, in chunks like the kernel's."""
     runs, m1, m0 = weights.w1.shape
-    m2, n = problem.targets.shape
-    w1 = weights.w1
-    chunk = max(1, CACHE // (kernel.elements((m0, m1, m2, n)) * w1.element_size()))
-    of = linear_products if kernel is ProductKernel else relu_products
+    sizes = (m0, m1, *problem.targets.shape)
+    chunk = max(1, CACHE // (kind.elements(sizes) * weights.w1.element_size()))
+    x, y = problem.inputs, problem.targets
+    taken = []
+    for i in range(0, runs, chunk):
+        packed = [p[i : i + chunk] for p in kind.pack(weights)]
+        kernel = kind(len(packed[0]), sizes, activation(act), packed[0])
+        scale = 0 * packed[0][:, :1, :1]
+        kernel.bind(packed, Data(x, x.mT.contiguous(), y), squared(), scale)
+        with Recorder() as recorder:
+            kernel.advance(1)
+        taken.append(recorder.products)
 
     def run():
-        for start in range(0, runs, chunk):
-            step = of(w1[start : start + chunk].clone(), problem)
+        for chunk in taken:
             for _ in range(steps):
-                step()
+                for product, args, options in chunk:
+                    product(*args, **options)
 
     return run
 
@@ -87,7 +71,7 @@ def test_shares_of_the_peak(name, record):
     flops = kernel.flops((m0, m1, *problem.targets.shape)) * runs * STEPS
     product, operations = gemm(weights.w1.dtype, flops)
     calls = {
-        "its five products alone": products(weights, problem, STEPS, kernel),
+        "its five products alone": products(weights, problem, act, STEPS, kernel),
         "torch": descent(weights, problem, act, STEPS, "torch"),
         "C++": descent(weights, problem, act, STEPS, "native"),
     }

@@ -5,14 +5,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from learning_dynamics.activations import activation, leaky_relu
+from kernel_cases import ACTIVATIONS, LOSSES, case, random
+from learning_dynamics.activations import activation
 from learning_dynamics.kernels import graph
 from learning_dynamics.kernels.two_layer_torch import DenseKernel, ProductKernel
-from learning_dynamics.losses import cross_entropy, huber, logistic, squared
+from learning_dynamics.losses import squared
 from learning_dynamics.problems import Problem
-from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import two_layer
-from learning_dynamics.saddles.two_layer import Stop, gradient_descent, initialise, uniform_grid
+from learning_dynamics.saddles.two_layer import Stop, gradient_descent, uniform_grid
 from learning_dynamics.scales import training
 
 
@@ -57,35 +57,19 @@ def replays(monkeypatch):
     return captured
 
 
-def random(*shape):
-    return torch.randn(*shape, generator=generator("graph", *shape), dtype=torch.float64)
-
-
-LOSSES = {
-    "squared": squared(),
-    "weighted": squared(random(6, 3, 13).abs()),
-    "huber": huber(0.3),
-    "logistic": logistic(),
-    "cross_entropy": cross_entropy(),
-}
-
-
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("act", ["linear", "relu", "tanh", "gelu", "softplus", "leaky"])
+@pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("kind", [graph.GraphDense, graph.GraphProduct])
 def test_replayed_runs_are_the_runs(monkeypatch, replays, kind, act, name):
     """Runs stop and diverge on the way, so that the kernel is bound to other memory."""
-    act = leaky_relu(0.2) if act == "leaky" else activation(act)
-    if kind is graph.GraphProduct and act.name != "linear":
+    if kind is graph.GraphProduct and act != "linear":
         return
-    y = random(6, 3, 13)
-    y = {"logistic": y.sign(), "cross_entropy": y.softmax(-2)}.get(name, y)
-    weights = initialise((4, 7, 3), 0.5, [generator("graph", i) for i in range(6)])
+    weights, problem, loss = case((4, 7, 3, 13), name, runs=6, own=True)
     options = {
         "step_size": torch.tensor([0.02, 0.05, 1e200, 0.1, 0.01, 1e199], dtype=torch.float64),
         "steps": 150,
-        "activation": act,
-        "loss": LOSSES[name],
+        "activation": ACTIVATIONS[act],
+        "loss": loss,
         "on_divergence": "mark",
         "stop": Stop(gradient_norm=0.1),
         "record_at": uniform_grid(150, 19),
@@ -94,7 +78,7 @@ def test_replayed_runs_are_the_runs(monkeypatch, replays, kind, act, name):
     ends = []
     for taken in (usual[kind], kind):
         monkeypatch.setattr(two_layer, "choose_kernel", lambda *_, k=taken: (k, "graph"))
-        ends.append(gradient_descent(weights, Problem(random(6, 4, 13), y), **options))
+        ends.append(gradient_descent(weights, problem, **options))
     one, other = ends
     assert len(replays) >= 2
     assert torch.equal(one.diverged_at, other.diverged_at)
@@ -136,17 +120,10 @@ def test_replayed_sgd_has_the_same_bits(monkeypatch, replays, momentum):
 @pytest.mark.parametrize("backend", ["torch", "graph", "triton"])
 @pytest.mark.parametrize("act", ["linear", "relu", "tanh"])
 def test_a_gpu_takes_the_steps_of_the_cpu(backend, act):
-    weights = initialise((4, 7, 3), 0.5, [generator("graph", i) for i in range(6)])
+    options = {"step_size": 0.02, "steps": 150, "activation": act}
     here, there = (
-        gradient_descent(
-            two_layer.Weights(*(w.to(device) for w in weights)),
-            Problem(random(4, 13).to(device), random(3, 13).to(device)),
-            step_size=0.02,
-            steps=150,
-            activation=act,
-            backend=kind,
-        )
-        for device, kind in (("cpu", "torch"), ("cuda", backend))
+        gradient_descent(*case((4, 7, 3, 13), at=at)[:2], backend=kind, **options)
+        for at, kind in (("cpu", "torch"), ("cuda", backend))
     )
     assert there.backend == backend
     torch.testing.assert_close(there["loss"].cpu(), here["loss"], rtol=1e-10, atol=0)

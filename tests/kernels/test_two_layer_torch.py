@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings, strategies
 
 from learning_dynamics.activations import activation
-from learning_dynamics.kernels.ensemble import worker_map
 from learning_dynamics.kernels.two_layer_torch import DenseKernel, ProductKernel
 from learning_dynamics.problems import Problem, random_orthogonal
 from learning_dynamics.runtime import generator
@@ -109,24 +108,3 @@ def test_the_kernel_with_fewer_operations_is_chosen():
     assert choose_kernel(linear, (200, 500, 100, 400), like)[0] is ProductKernel
     assert choose_kernel(linear, (100, 1, 100, 200), like)[0] is DenseKernel
     assert choose_kernel(tanh, (20, 50, 10, 40), like)[0] is DenseKernel
-
-
-def test_both_kernels_take_the_same_linear_steps(monkeypatch):
-    problem, w, _ = case(4, 5, 3, 2)
-    end = final(w, problem)
-    from learning_dynamics.saddles import two_layer
-
-    monkeypatch.setattr(two_layer, "choose_kernel", lambda *_: (DenseKernel, "torch"))
-    same(final(w, problem), end)
-
-
-def test_no_other_thread_computes_beside_the_workers():
-    """One of PyTorch's own would wait actively, on a core that a worker needs."""
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        with worker_map(2) as workers:
-            within = [torch.get_num_threads(), *workers(lambda _: torch.get_num_threads(), "abcd")]
-        assert within == [1] * 5 and torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)

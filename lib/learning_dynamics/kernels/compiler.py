@@ -3,7 +3,6 @@
 import ctypes
 import hashlib
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -53,54 +52,42 @@ def _own_folder() -> tempfile.TemporaryDirectory:
 
 
 @lru_cache
-def _processor() -> str:
-    """What `-march=native` depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-        told = [s for s in lines if s.split("\t")[0] in ("model name", "flags", "Features")]
-    except OSError:
-        told = []
-    return "\n".join([platform.machine(), platform.processor(), *told])
-
-
-@lru_cache
 def build(source: Path, macros: Mapping[str, object] | tuple, target: str) -> ctypes.CDLL | str:
     """The library made from a file with these macros, or the reason why there is none.
 
-    The file's name holds the digest of all that it was made from and of its own bytes. A damaged
-    file is made anew; processes that build the same one at once replace it by its equal.
+    The file's name holds the digest of all that it was made from, the macros by which the compiler
+    describes the processor among it, and of its own bytes. A damaged file is made anew; processes
+    that build the same one at once replace it by its equal.
     """
     compiler = command()
     if not compiler:
         return f"no C++ compiler: CXX = {os.environ.get('CXX', '')!r}, nor c++, g++ or clang++"
     texts = [p.read_text() for p in sorted(source.parent.glob("*.[ch]pp"))]
     defined = [f"-D{name}={value}" for name, value in dict(macros).items()]
-    arguments = [*compiler, *FLAGS, f"-march={target}", *defined, str(source.name)]
-    key = hashlib.sha256("\0".join([*texts, *arguments, _processor()]).encode()).hexdigest()[:32]
-    folder = cache_folder()
-    for kept in folder.glob(f"{key}-*.so"):
-        if kept.name == f"{key}-{_digest(kept)}.so":
-            try:
-                return ctypes.CDLL(str(kept))
-            except OSError:  # made for another system
-                continue
+    call = [*compiler, *FLAGS, f"-march={target}", *defined]
     try:
+        processor = _run(call, "-dM", "-E", "-x", "c++", os.devnull).stdout
+        key = _digest("\0".join([*texts, *call, source.name, processor]).encode())
+        folder = cache_folder()
+        for kept in folder.glob(f"{key}-*.so"):
+            if kept.name == f"{key}-{_digest(kept.read_bytes())}.so":
+                return ctypes.CDLL(str(kept))
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / "made.so"
-            arguments[-1:] = [str(source), "-o", str(made)]
-            done = subprocess.run(arguments, capture_output=True, text=True)
+            done = _run(call, str(source), "-o", str(made))
             if done.returncode:
                 said = next(iter(done.stderr.strip().splitlines()), "no message")
                 return f"{shlex.join(compiler)} -march={target} failed: {said}"
-            kept = folder / f"{key}-{_digest(made)}.so"
+            kept = folder / f"{key}-{_digest(made.read_bytes())}.so"
             os.replace(made, kept)
         return ctypes.CDLL(str(kept))
     except OSError as error:  # no room, or the code does not run here
         return f"{shlex.join(compiler)} -march={target}: {error}"
 
 
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    except OSError:  # removed meanwhile
-        return ""
+def _run(call: list[str], *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*call, *more], capture_output=True, text=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

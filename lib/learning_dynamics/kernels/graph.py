@@ -19,6 +19,7 @@ from learning_dynamics.kernels.two_layer_torch import (
     ProductKernel,
     Sizes,
     residual_,
+    residual_of,
 )
 from learning_dynamics.losses import Loss
 
@@ -36,8 +37,8 @@ CHUNKS = 4
 
 def can_capture(act: Activation, loss: Loss) -> bool:
     """Whether activation and loss are this package's, which read nothing back from the device."""
-    residual = getattr(loss.residual, "func", loss.residual)
-    own = all(getattr(f, "__module__", "") == losses.__name__ for f in (residual, loss.value))
+    functions = residual_of(loss)[0], loss.value
+    own = all(getattr(f, "__module__", "") == losses.__name__ for f in functions)
     return own and (act.negative_slope is not None or act == ACTIVATIONS.get(act.name))
 
 
@@ -83,15 +84,14 @@ class _Graph(Kernel):
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
-        numbers = [a for a in getattr(loss.residual, "args", ()) if isinstance(a, Tensor)]
+        numbers = [a for a in residual_of(loss)[1] if isinstance(a, Tensor)]
         memory = (*packed, scale, *data, *numbers)
         for held, replayed in self._known:
             if all(a.is_set_to(b) for a, b in zip(held, memory, strict=True)):
                 self._replayed = replayed
                 return
-        self._replayed = {
-            count: Replayed(partial(self._steps, count), scale.is_cuda) for count in (STEPS, 1)
-        }
+        on = scale.is_cuda
+        self._replayed = {k: Replayed(partial(self._steps, k), on) for k in (STEPS, 1)}
         self._known = [*self._known[1 - CHUNKS :], (memory, self._replayed)]
 
     def _steps(self, count: int) -> None:
@@ -110,16 +110,12 @@ class GraphDense(_Graph, DenseKernel):
     """`DenseKernel` in fewer calls: cuBLAS takes transposed operands as they are."""
 
     def _steps(self, count: int) -> None:
-        act, at, w1, w2t = self._act, self._at, self._w1, self._w2t
+        at, w1, w2t = self._at, self._w1, self._w2t
         squared, shift = self._loss.residual is losses.difference, at.ft.view_as(at.f)
         if squared:  # scaled in the call that subtracts the targets
             torch.mul(self._data.targets, self._scale, out=shift).neg_()
         for _ in range(count):
-            torch.bmm(w1, self._x, out=at.z)
-            if act.apply_ is None:
-                at.h.copy_(act.function(at.z))
-            else:
-                act.apply_(at.z)
+            self._hidden()
             torch.bmm(w2t.mT, at.h, out=at.f)
             if squared:
                 torch.addcmul(shift, at.f, self._scale, out=at.f)
@@ -127,10 +123,7 @@ class GraphDense(_Graph, DenseKernel):
                 residual_(at.f, self._data.targets, self._loss)
                 at.f.mul_(self._scale)
             torch.bmm(w2t, at.f, out=at.b)
-            if act.pull_ is None:
-                at.b.mul_(act.derivative(at.z))
-            else:
-                act.pull_(at.b, at.z)
+            self._pull()
             w2t.baddbmm_(at.h, at.f.mT, alpha=-1)
             w1.baddbmm_(at.b, self._xt, alpha=-1)
 
@@ -167,10 +160,9 @@ def cuda_kernel(
             return two_layer_triton.kernel_for(act, loss), "triton"
     possible = like.is_cuda and can_capture(act, loss)
     if backend == "graph" and not possible:
-        raise ValueError(
-            f"backend = 'graph': {act.name}, {loss.name}, weights on {like.device.type}: allowed "
-            "are this package's activations and losses, on cuda"
-        )
+        given = f"{act.name}, {loss.name}, weights on {like.device.type}"
+        allowed = "this package's activations and losses, on cuda"
+        raise ValueError(f"backend = 'graph': {given}: allowed are {allowed}")
     if possible and backend in ("auto", "graph"):
         return GraphProduct if usual is ProductKernel else GraphDense, "graph"
     return None

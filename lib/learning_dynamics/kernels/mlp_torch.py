@@ -18,25 +18,22 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.runtime import check_shapes
 
-__all__ = ["Buffers", "Passes", "deltas", "forward", "hidden"]
+__all__ = ["Passes", "deltas", "forward", "hidden"]
 
 #: Bytes of the panels of W in the backward pass: about the private cache of a core.
 PANEL = 1 << 20
 
 
-class Buffers:
-    """Memory for the products of a step, kept from step to step: asking the system for it anew
-    takes as long as a thin product."""
+#: Memory kept from step to step: asking the system for it anew takes as long as a thin product.
+Kept = dict[tuple[object, ...], Tensor]
 
-    def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], Tensor] = {}
 
-    def get(self, name: str, layer: int, like: Tensor, *shape: int) -> Tensor:
-        """Uninitialised memory of this shape; the same for the same name, layer and shape."""
-        key = (name, layer, *shape)
-        if key not in self._kept:
-            self._kept[key] = like.new_empty(shape)
-        return self._kept[key]
+def _memory(kept: Kept, name: str, layer: int, like: Tensor, *shape: int) -> Tensor:
+    """Uninitialised memory of this shape; the same for the same name, layer and shape."""
+    key = (name, layer, *shape)
+    if key not in kept:
+        kept[key] = like.new_empty(shape)
+    return kept[key]
 
 
 def _product(out: Tensor, a: Tensor, b: Tensor, scale: float, beta: float = 0.0) -> None:
@@ -50,11 +47,11 @@ def _product(out: Tensor, a: Tensor, b: Tensor, scale: float, beta: float = 0.0)
 
 def _panels(w: Tensor) -> list[slice]:
     """Rows of W that are read and updated together, while they are in the cache of a core."""
-    _, rows, columns = w.shape
-    if len(w) > 1 or w.device.type != "cpu":
-        return [slice(None)]
+    runs, rows, columns = w.shape
     size = max(64, PANEL // (columns * w.element_size()))
-    return [slice(i, i + size) for i in range(0, rows, size)] if rows > size else [slice(None)]
+    if runs > 1 or w.device.type != "cpu":
+        size = rows
+    return [slice(i, i + size) for i in range(0, rows, size)]
 
 
 def forward(
@@ -62,16 +59,15 @@ def forward(
     multipliers: Sequence[float],
     rows: Tensor,
     psi: Activation,
-    buffers: Buffers | None = None,
+    kept: Kept | None = None,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """h_0..h_{L-1}, f and z_1..z_L, one sample a row: (runs, samples, n_l).
 
-    For ReLU the z are None: h tells all. With `buffers` the results live there, until the next
-    pass.
+    For ReLU the z are None: h tells all. With `kept` the results live there, until the next pass.
     """
-    h, z, buffers = [rows], [], buffers or Buffers()
+    h, z, kept = [rows], [], {} if kept is None else kept
     for layer, (w, g) in enumerate(zip(weights, multipliers, strict=True)):
-        now = buffers.get("forward", layer, w, len(w), rows.shape[1], w.shape[1])
+        now = _memory(kept, "forward", layer, w, len(w), rows.shape[1], w.shape[1])
         _product(now, h[-1], w.mT, g)
         relu = psi.negative_slope == 0
         z.append(None if relu else now)
@@ -143,23 +139,21 @@ class Passes:
         """eta: one number, or (runs, 1, 1). ratios: step size of layer l over eta."""
         self._weights, self._velocities, self._multipliers = weights, velocities, multipliers
         self._ratios, self._psi, self._eta, self._momentum = ratios, psi, eta, momentum
-        self._buffers = Buffers()
+        self._kept: Kept = {}
 
     def forward(self, rows: Tensor) -> Tensor:
         """f (runs, samples, n_L) of samples (runs, samples, n_0); what `backward` needs is kept."""
-        self._h, self._z = forward(self._weights, self._multipliers, rows, self._psi, self._buffers)
+        self._h, self._z = forward(self._weights, self._multipliers, rows, self._psi, self._kept)
         return self._h[-1]
 
     def backward(self, delta: Tensor) -> None:
         """Every weight takes its step. delta: dloss/df, (runs, samples, n_L)."""
         for layer in reversed(range(len(self._weights))):
-            h, below = self._h[layer], None
-            if layer:
-                below = self._buffers.get("backward", layer, delta, *h.shape)
+            if layer == 0:
+                return self._step(layer, delta, None)
+            h, z = self._h[layer], self._z[layer - 1]
+            below = _memory(self._kept, "backward", layer, delta, *h.shape)
             self._step(layer, delta, below)
-            if below is None:
-                return
-            z = self._z[layer - 1]
             if z is None:  # ReLU: h > 0 tells the same as z > 0
                 delta = torch.ops.aten.threshold_backward.grad_input(below, h, 0, grad_input=below)
             else:

@@ -11,9 +11,9 @@ matrix products of small matrices are several times faster: W2' (c, m1, m2) and 
 beside X, C is stored both ways.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -23,7 +23,7 @@ from learning_dynamics.activations import Activation
 from learning_dynamics.kernels.weights import Weights
 from learning_dynamics.losses import Loss
 
-__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "Sizes", "residual_"]
+__all__ = ["Data", "DenseKernel", "Kernel", "ProductKernel", "Sizes", "residual_", "residual_of"]
 
 #: m0, m1, m2, n.
 Sizes = tuple[int, int, int, int]
@@ -41,6 +41,11 @@ class Data(NamedTuple):
         return Data(*(t if t.ndim == 2 else t[index] for t in self))
 
 
+def residual_of(loss: Loss) -> tuple[Any, tuple[Any, ...]]:
+    """The function that gives l'(f), by which compiled kernels know a loss, and its parameters."""
+    return getattr(loss.residual, "func", loss.residual), getattr(loss.residual, "args", ())
+
+
 def residual_(f: Tensor, y: Tensor, loss: Loss) -> None:
     """l'(f) written over f."""
     if loss.residual_ is not None:
@@ -52,35 +57,33 @@ def residual_(f: Tensor, y: Tensor, loss: Loss) -> None:
 class Kernel:
     """A chunk of runs: W1 and W2' side by side, updated in place; buffers cut to the chunk at hand.
 
-    A kernel is made for `chunk` runs of `sizes` = (m0, m1, m2, n); subclasses say which buffers
-    they need and how a step is taken.
+    A kernel is made for `chunk` runs of `sizes` = (m0, m1, m2, n). Subclasses say how to step:
+    shapes : sizes -> name -> shape of each buffer, per run.
+    flops  : sizes -> floating-point operations of the matrix products, per run and step.
+    outputs : f(X) of the current weights, (c, m2, n); valid until the next `advance`.
+    advance : takes that many steps.
     """
+
+    shapes: Callable[[Sizes], dict[str, tuple[int, int]]]
+    flops: Callable[[Sizes], int]
+    outputs: Callable[..., Tensor]
+    advance: Callable[..., None]
 
     def __init__(self, chunk: int, sizes: Sizes, act: Activation, like: Tensor) -> None:
         self._sizes, self._act = sizes, act
-        self._buffers = {k: like.new_empty((chunk, *s)) for k, s in self._shapes().items()}
+        self._buffers = {k: like.new_empty(chunk, *s) for k, s in type(self).shapes(sizes).items()}
 
-    def _shapes(self) -> dict[str, tuple[int, int]]:
-        """Name -> shape of each buffer, per run."""
-        raise NotImplementedError
-
-    @staticmethod
-    def elements(sizes: Sizes) -> int:
-        """Numbers of working memory per run."""
-        raise NotImplementedError
-
-    @staticmethod
-    def flops(sizes: Sizes) -> int:
-        """Floating-point operations of the matrix products, per run and step."""
-        raise NotImplementedError
+    @classmethod
+    def elements(cls, sizes: Sizes) -> int:
+        """Numbers of a run: weights and buffers."""
+        m0, m1, m2, _ = sizes
+        return m1 * (m0 + m2) + sum(a * b for a, b in cls.shapes(sizes).values())
 
     @staticmethod
     def pack(weights: Weights) -> list[Tensor]:
         """A copy of the weights as the kernels want them: W1 and W2', row-major."""
-        return [
-            torch.empty_like(w, memory_format=torch.contiguous_format).copy_(w)
-            for w in (weights.w1.detach(), weights.w2.detach().mT)
-        ]
+        rows = weights.w1.detach(), weights.w2.detach().mT
+        return [w.clone(memory_format=torch.contiguous_format) for w in rows]
 
     @staticmethod
     def unpack(packed: Sequence[Tensor]) -> Weights:
@@ -94,29 +97,15 @@ class Kernel:
         self._at = SimpleNamespace(**{k: b[: len(scale)] for k, b in self._buffers.items()})
         self._fresh = False  # whether the outputs belong to the current weights
 
-    def outputs(self) -> Tensor:
-        """f(X) of the current weights, (c, m2, n); valid until the next `advance`."""
-        raise NotImplementedError
-
-    def advance(self, steps: int) -> None:
-        """Take that many steps."""
-        raise NotImplementedError
-
 
 class DenseKernel(Kernel):
     """Any activation: 2 m1 n (2 m0 + 3 m2) floating-point operations per run and step."""
 
-    def _shapes(self) -> dict[str, tuple[int, int]]:
-        m0, m1, m2, n = self._sizes
-        shapes = {"z": (m1, n), "b": (m1, n), "f": (m2, n), "ft": (n, m2)}
-        shapes |= {"w2": (m2, m1), "d1": (m1, m0), "d2": (m1, m2)}
-        # sigma'(z) may be computed from z: then keep z beside sigma(z)
-        return shapes if self._act.apply_ is not None else shapes | {"h": (m1, n)}
-
     @staticmethod
-    def elements(sizes: Sizes) -> int:
+    def shapes(sizes: Sizes) -> dict[str, tuple[int, int]]:
         m0, m1, m2, n = sizes
-        return 2 * m1 * n + 2 * m2 * n + 2 * m1 * (m0 + m2)
+        shapes = {"z": (m1, n), "b": (m1, n), "f": (m2, n), "ft": (n, m2)}
+        return shapes | {"w2": (m2, m1), "d1": (m1, m0), "d2": (m1, m2)}
 
     @staticmethod
     def flops(sizes: Sizes) -> int:
@@ -127,24 +116,34 @@ class DenseKernel(Kernel):
         super().bind(packed, data, loss, scale)
         self._x = data.inputs.expand(len(scale), -1, -1)
         self._xt = data.transposed.expand(len(scale), -1, -1)
-        if self._act.apply_ is not None:
-            self._at.h = self._at.z
+
+    def _hidden(self) -> None:
+        """Z and H = sigma(Z), in one place where sigma'(Z) can be told from H."""
+        at, act = self._at, self._act
+        torch.bmm(self._w1, self._x, out=at.z)
+        at.h = act.function(at.z) if act.apply_ is None else at.z
+        if act.apply_ is not None:
+            act.apply_(at.z)
+
+    def _pull(self) -> None:
+        """B <- B * sigma'(Z)."""
+        at, act = self._at, self._act
+        if act.pull_ is None:
+            at.b.mul_(act.derivative(at.z))
+        else:
+            act.pull_(at.b, at.z)
 
     def outputs(self) -> Tensor:
         at = self._at
-        torch.bmm(self._w1, self._x, out=at.z)
-        if self._act.apply_ is None:
-            at.h.copy_(self._act.function(at.z))
-        else:
-            self._act.apply_(at.z)
+        self._hidden()
         at.w2.copy_(self._w2t.mT)
         torch.bmm(at.w2, at.h, out=at.f)
         self._fresh = True
         return at.f
 
     def advance(self, steps: int) -> None:
-        act, loss, y, scale, at = self._act, self._loss, self._data.targets, self._scale, self._at
-        z, b, f, ft, h, d1, d2, fm = at.z, at.b, at.f, at.ft, at.h, at.d1, at.d2, at.f.mT
+        loss, y, scale, at = self._loss, self._data.targets, self._scale, self._at
+        b, f, ft, d1, d2, fm = at.b, at.f, at.ft, at.d1, at.d2, at.f.mT
         w1, w2t, xt = self._w1, self._w2t, self._xt
         for _ in range(steps):
             if not self._fresh:
@@ -153,12 +152,9 @@ class DenseKernel(Kernel):
             residual_(f, y, loss)
             f.mul_(scale)
             ft.copy_(fm)
-            torch.bmm(h, ft, out=d2)
+            torch.bmm(at.h, ft, out=d2)
             torch.bmm(w2t, f, out=b)
-            if act.pull_ is None:
-                b.mul_(act.derivative(z))
-            else:
-                act.pull_(b, z)
+            self._pull()
             w2t.sub_(d2)
             torch.bmm(b, xt, out=d1)
             w1.sub_(d1)
@@ -169,14 +165,10 @@ class ProductKernel(Kernel):
     W2' <- W2' - W1 C', W1 <- W1 - W2' C. No matrix of size m1 n is ever formed.
     """
 
-    def _shapes(self) -> dict[str, tuple[int, int]]:
-        m0, m1, m2, n = self._sizes
-        return {"w": (m2, m0), "f": (m2, n), "c": (m2, m0), "ct": (m0, m2), "d2": (m1, m2)}
-
     @staticmethod
-    def elements(sizes: Sizes) -> int:
+    def shapes(sizes: Sizes) -> dict[str, tuple[int, int]]:
         m0, m1, m2, n = sizes
-        return m2 * n + m1 * (m0 + 2 * m2) + 3 * m0 * m2
+        return {"w": (m2, m0), "f": (m2, n), "c": (m2, m0), "ct": (m0, m2), "d2": (m1, m2)}
 
     @staticmethod
     def flops(sizes: Sizes) -> int:

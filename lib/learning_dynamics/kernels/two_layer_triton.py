@@ -10,10 +10,11 @@ dormant units live. Products are taken in the weights' own precision, never in t
 Triton comes with PyTorch's builds for CUDA. With TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
 
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any, no_type_check
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,18 +27,25 @@ from learning_dynamics.kernels.two_layer_torch import (
     Kernel,
     ProductKernel,
     Sizes,
+    residual_of,
 )
 from learning_dynamics.losses import Loss
 
 try:
+    import triton
     import triton.language as tl
-    from triton import jit
 except ImportError:  # the functions below are then never called
+    tl = SimpleNamespace(constexpr=None)
 
-    def _plain(function: Any = None, **_: Any) -> Any:
-        return function or no_type_check
 
-    tl, jit = SimpleNamespace(constexpr=None), _plain
+def jit(function: Any) -> Any:
+    """`triton.jit` of the function as written, whatever checks types around it. What changes from
+    call to call takes no compilation of its own."""
+    if not hasattr(tl, "dot"):
+        return function
+    plain = inspect.unwrap(function)
+    changing = {"steps", "m0", "m1", "m2"} & {*inspect.signature(plain).parameters}
+    return triton.jit(plain, do_not_specialize=[*changing] or None)
 
 
 __all__ = ["RESIDUALS", "LinearTriton", "SampleTriton", "kernel_for", "seconds", "why_not"]
@@ -62,49 +70,42 @@ SHARE, WAIT = 8, 2e-6
 
 
 @jit
-@no_type_check
 def linear(z, p):
     """sigma(z) = z."""
     return z
 
 
 @jit
-@no_type_check
 def linear_pull(b, z, h, p):
     """b sigma'(z)."""
     return b
 
 
 @jit
-@no_type_check
 def relu(z, p):
     """max(z, 0)."""
     return tl.where(z < 0, 0.0, z)  # NaN stays NaN
 
 
 @jit
-@no_type_check
 def relu_pull(b, z, h, p):
     """b sigma'(z)."""
     return tl.where(z <= 0, 0.0, b)
 
 
 @jit
-@no_type_check
 def leaky_relu(z, p):
     """z, or p z where z < 0."""
     return tl.where(z > 0, z, p * z)
 
 
 @jit
-@no_type_check
 def leaky_relu_pull(b, z, h, p):
     """b sigma'(z)."""
     return tl.where(z > 0, b, p * b)
 
 
 @jit
-@no_type_check
 def tanh(z, p):
     """tanh(z) = -u/(2 + u), u = expm1(-2|z|) accurate relative to its value."""
     # With -2|z| = k log 2 + r: u = 2^k expm1(r) + (2^k - 1). No branch and no division in float64:
@@ -132,21 +133,18 @@ def tanh(z, p):
 
 
 @jit
-@no_type_check
 def tanh_pull(b, z, h, p):
     """b sigma'(z)."""
     return b * (1.0 - h * h)
 
 
 @jit
-@no_type_check
 def gelu(z, p):
     """z Phi(z)."""
     return 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
 
 
 @jit
-@no_type_check
 def gelu_pull(b, z, h, p):
     """b sigma'(z)."""
     cdf = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
@@ -154,7 +152,6 @@ def gelu_pull(b, z, h, p):
 
 
 @jit
-@no_type_check
 def softplus(z, p):
     """log((1 + exp(z))/2)."""
     # Shifted by log 2: z / 2 + log cosh(z / 2), near z = 0 by its series, to 1e-17 at 0.2.
@@ -166,7 +163,6 @@ def softplus(z, p):
 
 
 @jit
-@no_type_check
 def softplus_pull(b, z, h, p):
     """b sigma'(z)."""
     return b / (1.0 + tl.exp(-z))
@@ -176,21 +172,18 @@ def softplus_pull(b, z, h, p):
 
 
 @jit
-@no_type_check
 def squared(f, y, w, p, row):
     """l'(f) of the squared loss."""
     return f - y
 
 
 @jit
-@no_type_check
 def weighted(f, y, w, p, row):
     """l'(f) of the squared loss with weights w."""
     return w * (f - y)
 
 
 @jit
-@no_type_check
 def huber(f, y, w, p, row):
     """l'(f) of the Huber loss with threshold p."""
     u = f - y
@@ -198,14 +191,12 @@ def huber(f, y, w, p, row):
 
 
 @jit
-@no_type_check
 def logistic(f, y, w, p, row):
     """l'(f) of the logistic loss."""
     return -y / (1.0 + tl.exp(y * f))
 
 
 @jit
-@no_type_check
 def cross_entropy(f, y, w, p, row):
     """l'(f) of the cross-entropy."""
     top = tl.max(tl.where(row, f, float("-inf")), 0)
@@ -217,14 +208,12 @@ def cross_entropy(f, y, w, p, row):
 
 
 @jit
-@no_type_check
 def dot(a, b):
     """The product of two tiles, in their own precision."""
     return tl.dot(a, b, input_precision="ieee", out_dtype=a.dtype)
 
 
-@jit(do_not_specialize=["steps", "m0", "m1", "m2"])  # one compilation for all of these
-@no_type_check
+@jit
 def sample_steps(
     w1_ptr,
     w2_ptr,
@@ -296,8 +285,7 @@ def sample_steps(
         tl.store(w2_ptr, w2t, mask=real2)
 
 
-@jit(do_not_specialize=["steps", "m0", "m1", "m2"])
-@no_type_check
+@jit
 def moment_steps(
     w1_ptr,
     w2_ptr,
@@ -335,11 +323,7 @@ def moment_steps(
 
 # --- the host side --------------------------------------------------------------------------------
 
-SMOOTH = {
-    "tanh": (tanh, tanh_pull),
-    "gelu": (gelu, gelu_pull),
-    "softplus": (softplus, softplus_pull),
-}
+SMOOTH = dict(tanh=(tanh, tanh_pull), gelu=(gelu, gelu_pull), softplus=(softplus, softplus_pull))
 BENT = {1.0: (linear, linear_pull), 0.0: (relu, relu_pull)}
 RESIDUALS = {
     losses.difference: squared,
@@ -357,11 +341,6 @@ def _functions(act: Activation) -> tuple[Any, ...]:
     return SMOOTH.get(act.name, ()) if act == ACTIVATIONS.get(act.name) else ()
 
 
-def _residual(loss: Loss) -> tuple[Any, Any]:
-    """The residual's function in torch, and what it was given besides f and y."""
-    return getattr(loss.residual, "func", loss.residual), getattr(loss.residual, "args", ())
-
-
 def padded(sizes: Sizes) -> list[int]:
     """m0, m1, m2 as the kernels hold them: powers of two of at least 16."""
     return [max(16, 1 << (m - 1).bit_length()) for m in sizes[:3]]
@@ -375,25 +354,21 @@ def why_not(act: Activation, loss: Loss, sizes: Sizes, like: Tensor) -> str | No
         return f"weights are {like.dtype} on {like.device.type}: must be float32 or float64, cuda"
     if not _functions(act):
         return f"activation {act.name}: allowed are linear, relu, leaky_relu, {', '.join(SMOOTH)}"
-    if _residual(loss)[0] not in RESIDUALS:
+    if residual_of(loss)[0] not in RESIDUALS:
         return f"loss {loss.name}: allowed are the losses of `learning_dynamics.losses`"
-    m0, m1, m2 = padded(sizes)
-    if m1 * (m0 + m2) > MOST[like.dtype]:
-        return (
-            f"m0, m1, m2 = {sizes[:3]}, padded ({m0}, {m1}, {m2}): m1 (m0 + m2) may be at most "
-            f"{MOST[like.dtype]} in {like.dtype}"
-        )
+    (m0, m1, m2), most = padded(sizes), MOST[like.dtype]
+    if m1 * (m0 + m2) > most:
+        whole = f"m0, m1, m2 = {sizes[:3]}, padded ({m0}, {m1}, {m2})"
+        return f"{whole}: m1 (m0 + m2) may be at most {most} in {like.dtype}"
     return None
 
 
 def seconds(act: Activation, loss: Loss, sizes: Sizes, like: Tensor, runs: int) -> float:
     """About how long a step of all runs takes: one after the other, or all at the card's rate."""
     m0, m1, m2 = padded(sizes)
-    parts = 1
-    if kernel_for(act, loss) is LinearTriton:
-        operations = 6 * m0 * m1 * m2 + 2 * m0 * m0 * m2
-    else:
-        operations = 2 * m1 * sizes[3] * (2 * m0 + 3 * m2)
+    parts, operations = 1, 6 * m0 * m1 * m2 + 2 * m0 * m0 * m2
+    if kernel_for(act, loss) is SampleTriton:
+        operations = DenseKernel.flops((m0, m1, m2, sizes[3]))
         parts = _parts(sizes, like, runs)
     kind = "bent" if act.negative_slope is not None else "tanh" if act.name == "tanh" else "smooth"
     alone, together = RATES["single" if like.dtype == torch.float32 else kind]
@@ -403,15 +378,14 @@ def seconds(act: Activation, loss: Loss, sizes: Sizes, like: Tensor, runs: int) 
 
 def kernel_for(act: Activation, loss: Loss) -> type[Kernel]:
     """Through moments where the net is linear and the loss squared, else from the samples."""
-    moments = act.negative_slope == 1 and _residual(loss)[0] is losses.difference
+    moments = act.negative_slope == 1 and residual_of(loss)[0] is losses.difference
     return LinearTriton if moments else SampleTriton
 
 
 def _processors(like: Tensor) -> int:
     """Multiprocessors of the card; 0 where programs are interpreted, one after the other."""
-    if not like.is_cuda:
-        return 0
-    return torch.cuda.get_device_properties(like.device).multi_processor_count
+    card = torch.cuda.get_device_properties(like.device) if like.is_cuda else None
+    return card.multi_processor_count if card else 0
 
 
 def _parts(sizes: Sizes, like: Tensor, runs: int) -> int:
@@ -440,17 +414,12 @@ class _Triton(Kernel):
     _code: Any
     _held: tuple[Tensor, ...] = ()
     _runs = 0
-
-    def _shapes(self) -> dict[str, tuple[int, int]]:
-        return {k: s for k, s in super()._shapes().items() if k in ("z", "h", "f", "w2", "w", "c")}
-
-    def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
-        """The tensors of a launch besides weights and step sizes, its numbers, its constants."""
-        raise NotImplementedError
+    #: data, loss -> tensors of a launch besides weights and step sizes, its numbers, its constants
+    _prepared: Callable[..., tuple[list[Tensor], list[int], dict[str, Any]]]
 
     def bind(self, packed: Sequence[Tensor], data: Data, loss: Loss, scale: Tensor) -> None:
         super().bind(packed, data, loss, scale)
-        held = (data.inputs, data.targets, *(t for t in _residual(loss)[1] if torch.is_tensor(t)))
+        held = (data.inputs, data.targets, *(t for t in residual_of(loss)[1] if torch.is_tensor(t)))
         same = len(held) == len(self._held) and len(scale) == self._runs
         if not same or not all(a.is_set_to(b) for a, b in zip(held, self._held, strict=True)):
             self._runs, self._held = len(scale), held
@@ -463,19 +432,11 @@ class _Triton(Kernel):
         parts = constants.get("PARTS", 1)
         if parts > 1:
             data[-1].zero_()
+        how = dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True)) | constants
+        how["num_warps"] = _warps(self._sizes, self._w1, self._runs, "PARTS" in constants)
+        given = self._w1, self._w2t, self._scale, *data, steps, *numbers
         with torch.cuda.device_of(self._w1):
-            self._code[(parts * self._runs,)](
-                self._w1,
-                self._w2t,
-                self._scale,
-                *data,
-                steps,
-                *numbers,
-                num_warps=_warps(self._sizes, self._w1, self._runs, "PARTS" in constants),
-                enable_fp_fusion=True,
-                **dict(zip(("M0", "M1", "M2"), padded(self._sizes), strict=True)),
-                **constants,
-            )
+            self._code[(parts * self._runs,)](*given, enable_fp_fusion=True, **how)
         self._fresh = False
 
 
@@ -486,7 +447,7 @@ class SampleTriton(_Triton, DenseKernel):
 
     def _prepared(self, data: Data, loss: Loss) -> tuple[list[Tensor], list[int], dict[str, Any]]:
         (m0, m1, m2), n = padded(self._sizes), -(-self._sizes[3] // TILE) * TILE
-        function, given = _residual(loss)
+        function, given = residual_of(loss)
         (x, x_step), (y, y_step) = _pad(data.inputs, m0, n), _pad(data.targets, m2, n)
         w, w_step, threshold = y, y_step, 0.0
         if function is losses.weighted_difference:
@@ -499,8 +460,8 @@ class SampleTriton(_Triton, DenseKernel):
         count = torch.zeros(self._runs, dtype=torch.int32, device=x.device)
         how = {"ACT": act, "PULL": pull, "RESIDUAL": RESIDUALS[function]}
         how |= {"TILE": TILE, "PARTS": parts}
-        if parts > 1:
-            how["launch_cooperative_grid"] = True  # they wait for one another: all must run
+        if parts > 1:  # they wait for one another: all must run
+            how["launch_cooperative_grid"] = True
         return (
             [x, y, w, x.new_tensor([self._act.negative_slope or 0.0, threshold]), sums, count],
             [n, *self._sizes[:3], x_step, y_step, w_step],

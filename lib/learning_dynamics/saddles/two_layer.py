@@ -136,14 +136,13 @@ def choose_kernel(
     In C++ where `native_kernel` says so, on CUDA as `cuda_kernel` says; else through W2 W1 for
     linear nets unless m1 is tiny, by the five products for all others.
     """
-    native = None
+    loss = criterion or find_loss("squared")
     if backend in ("auto", "native"):
-        native = native_kernel(act, sizes, like, runs, steps, backend)
-    if native is not None:
-        return native, "native"
+        native = native_kernel(act, loss, sizes, like, runs, steps, backend)
+        if native is not None:
+            return native, "native"
     fewer = ProductKernel.flops(sizes) <= DenseKernel.flops(sizes)
     usual = ProductKernel if fewer and act.negative_slope == 1 else DenseKernel
-    loss = criterion or find_loss("squared")
     special = cuda_kernel(act, loss, sizes, like, runs, steps, usual, backend)
     return special or (usual, "torch")
 
@@ -223,6 +222,7 @@ def gradient_descent(
         steps=steps,
         grid=grid,
         observables={name: OBSERVABLES[name] for name in observables},
+        gradients="gradient_norm" in observables or (stop and stop.gradient_norm) is not None,
         met=None if stop is None else stop.met,
         raising=on_divergence == "raise",
         progress=progress,
