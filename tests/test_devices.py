@@ -50,15 +50,17 @@ def called(name):
 
 #: Without a tensor.
 PLAIN = {
-    "Stop",
-    "PRINTED",
-    "SCHEMES",
-    "Scheme",
-    "dynamic",
-    "load",
-    "save",
-    "Moments",
-    "predict_exponents",
+    *[
+        "Stop",
+        "PRINTED",
+        "SCHEMES",
+        "Scheme",
+        "dynamic",
+        "load",
+        "save",
+        "Moments",
+        "predict_exponents",
+    ]
 }
 
 
