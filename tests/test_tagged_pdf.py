@@ -20,8 +20,7 @@ def site(tmp_path):
 def test_the_book_is_tagged_and_a_formula_that_is_not_typeset_is_a_fault(site):
     assert tagged_pdf.print_book(site, site / "out" / "book.pdf") == []
     (site / tagged_pdf.SINGLE).write_text(PAGE.format("x"), encoding="utf8")
-    (fault,) = tagged_pdf.print_book(site, site / "book.pdf")
-    assert "not typeset" in fault
+    assert any("not typeset" in f for f in tagged_pdf.print_book(site, site / "book.pdf"))
 
 
 def test_an_untagged_file_is_found_out(tmp_path):
