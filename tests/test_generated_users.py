@@ -108,7 +108,7 @@ def user(x, y, g, plain=True):
 
 FEW, RELU = Settings(max_stages=1, max_steps=100), {"activation": "relu"}
 BOTH = {"observables": ("loss", "product")} | RELU
-SIZES = {"observables": ("loss", "mode_sizes")}
+SIZES = {"observables": ("loss", "mode_sizes"), "steps": 12}
 
 
 def sgd(u):
@@ -215,9 +215,7 @@ CALLS = {
     "layers_in_turn": turns,
     "layerwise_descent": layerwise,
     "levels": lambda u: saddles.levels(u.m),
-    "linear_descent": lambda u: saddles.linear_descent(
-        u.net, u.p, step_size=u.eta, steps=30, **SIZES
-    ),
+    "linear_descent": lambda u: saddles.linear_descent(u.net, u.p, step_size=u.eta, **SIZES),
     "linear_probe": probe,
     "plateau_steps": plateau,
     "predict_staircase": lambda u: saddles.predict_staircase(u.m, u.eta),

@@ -24,12 +24,6 @@ from learning_dynamics.saddles.linear_nets.linear import linear_descent
 from learning_dynamics.scales import exponent_check, network, parametrizations, training
 from learning_dynamics.scales.parametrizations import Parametrization, dynamic
 from learning_dynamics.scales.requirements import Requirement
-from learning_dynamics.scales.step_factors import FACTORS
-from paper.fits import fit_slope
-from paper.saddles.nonlinear import diagonal_net
-from paper.saddles.optimisers import one_law
-from paper.together.one_axis import dial
-from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 
 STREAMS = [generator("refusals")]
 X, Y = torch.rand(4, 9, dtype=torch.float64), torch.rand(3, 9, dtype=torch.float64)
@@ -109,26 +103,14 @@ def check(**options):
     return scales.exponent_check(**usual | options)
 
 
-def of(kind):
-    return lambda net: kind(net.parameters(), 0.1)
+def coordinates(kind=torch.optim.SGD, first=lambda n: n, **options):
+    def net(n):
+        return torch.nn.Sequential(torch.nn.Linear(3, first(n)), torch.nn.Linear(n, 2))
 
-
-def wide(n):
-    return torch.nn.Sequential(torch.nn.Linear(3, n), torch.nn.ReLU(), torch.nn.Linear(n, 2))
-
-
-def late(n):
-    return torch.nn.Sequential(torch.nn.Linear(3, max(n, 16)), torch.nn.Linear(n, 2))
-
-
-def parts_loss(model, x):
-    return model[0](x).sum() + model[1].weight.sum()
-
-
-def coordinates(factory=wide, scheme="ntk", **options):
-    usual = {"optimizer_factory": of(torch.optim.SGD), "batch": torch.ones(4, 3), "sizes": (8, 16)}
-    usual["loss"] = lambda model, x: model(x).square().mean()
-    return scales.coordinate_check(factory, scheme, **usual | options)
+    usual = {"batch": torch.ones(4, 3), "sizes": (8, 16, 32)}
+    usual["optimizer_factory"] = lambda net: kind(net.parameters(), 0.1)
+    usual["loss"] = lambda model, x: model[0](x).square().mean() + model[1].weight.square().sum()
+    return scales.coordinate_check(net, "ntk", **usual | options)
 
 
 def scaled(**options):
@@ -270,19 +252,8 @@ CASES = [
     ("signed", lambda: digits((1, 2, 3), targets="signed")),
     ("test_fraction", lambda: digits((1, 2), test_fraction=1.0)),
     (r"readouts = \['0'\]", lambda: coordinates(readouts=["0"])),
-    ("a RMSprop; known are SGD", lambda: coordinates(optimizer_factory=of(torch.optim.RMSprop))),
-    ("other widths grow between", lambda: coordinates(late, loss=parts_loss, sizes=(8, 16, 32))),
-    # The paper's own functions.
-    ("fan_in = 0", lambda: FACTORS["spectral"](3, 0)),
-    ("momentum", lambda: one_law.root(torch.ones(1), 0.1, 1.5, "Nesterov")),
-    (
-        "step_size",
-        lambda: diagonal_net.descend_in_logarithms(PAIR, [10.0], step_size=0.5, steps=200),
-    ),
-    ("most_steps = 5", lambda: linear_plateaus(LinearPlateau(3, ratios=(256,), most_steps=5))),
-    ("init_stds", lambda: dial.position(scales.scheme("standard")((49, 256, 16, 10)))),
-    ("widths", lambda: dial.same_run(*(scales.scheme("ntk")((9, w, 3)) for w in (8, 16)))),
-    ("2 points", lambda: fit_slope(torch.arange(2.0), torch.arange(2.0))),
+    ("a RMSprop; known are SGD", lambda: coordinates(torch.optim.RMSprop)),
+    ("other widths grow between", lambda: coordinates(first=lambda n: max(n, 16))),
 ]
 
 
