@@ -6,12 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from docutils import nodes
-from sphinx import addnodes
 
 import check_pdf
 import check_site
-from latex_style import _leave_out, _macros, first_chapters, part_heading
+from latex_style import _macros, first_chapters, part_heading
 from site_pages import BUTTONS, theme_options
 from small_book import one_page
 from tables import table, text
@@ -86,14 +84,3 @@ def test_parts_are_numbered_as_on_the_site():
     assert part_heading("Appendices").startswith(r"\part*{Appendices}")
     toc = {"parts": [{"caption": "Part I: A", "chapters": [{"file": "a"}, {"file": "b"}]}]}
     assert first_chapters(toc) == {"a": "Part I: A"}
-
-
-def test_print_leaves_the_api_to_the_website():
-    link = nodes.reference("", "name", refuri="%api/modules/a#b")
-    kept = nodes.reference("", "section", refuri="%chapters/c#d")
-    pages = [addnodes.start_of_file(docname=name) for name in ("chapters/c", "api/modules/a")]
-    tree = nodes.section("", nodes.paragraph("", "", link, kept), *pages)
-    _leave_out(tree, "api/")
-    assert [file["docname"] for file in tree.findall(addnodes.start_of_file)] == ["chapters/c"]
-    assert [ref.astext() for ref in tree.findall(nodes.reference)] == ["section"]
-    assert tree[0].astext() == "namesection"

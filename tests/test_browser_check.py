@@ -1,7 +1,5 @@
 """The visit to the site in a browser finds what it looks for, and the extra scripts are gone."""
 
-from types import SimpleNamespace
-
 import pytest
 
 import check_browser
@@ -54,15 +52,6 @@ def test_visits(tmp_path, running, check, body, fault):
     found += check(open_page(running, tmp_path / "page.html", **options))
     assert bool(found) is (fault is not None), found
     assert fault is None or fault in " ".join(found)
-
-
-def test_scripts_that_nothing_uses_are_left_out_and_none_comes_twice():
-    def script(filename=None, body=None):
-        return SimpleNamespace(filename=filename, attributes={"body": body})
-
-    thebe = script(body="const THEBE_JS_URL = 1"), script("sphinx-thebe.js")
-    kept = script("a.js"), script(body="let b = 1"), script(body="let c = 1")
-    assert site_pages.needed([*thebe, *kept[:2], script("a.js"), kept[2]]) == list(kept)
 
 
 def test_a_page_says_its_language_and_a_bibliography_is_no_list_without_items():

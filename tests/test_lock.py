@@ -2,10 +2,8 @@
 
 import re
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
-import yaml
 from packaging.requirements import Requirement
 
 import lock
@@ -37,24 +35,15 @@ def test_locks_hold_exact_public_versions_and_all_but_pytorch_have_digests():
     assert torch.startswith("torch==") and not {*lists[LOCKS[1]]} - {*lists[LOCKS[0]]}
 
 
-def test_conda_users_get_the_lock():
-    content = yaml.safe_load((ROOT / "environment.yml").read_text())
-    (pip,) = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
-    assert pip == ["-r requirements.lock", "--editable ."]
-
-
 def test_the_locks_are_what_is_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "ROOT", tmp_path)
     monkeypatch.setattr(lock, "DIGESTS", "cat")  # PyPI may be out of reach
     lock.main()
     written = {path.name: pins(path.read_text()) for path in tmp_path.iterdir()}
     assert all(PIN.fullmatch(line) for lines in written.values() for line in lines)
-    names = {line.split("==")[0] for line in written["requirements.lock"]}
-    assert "torch" in names and not {"pip", "mup", "jax", "uv"} & names
-    for line in pins((ROOT / "requirements.lock").read_text()):
-        name, wanted = line.split("==")
-        found = version(name).split("+")[0]
-        assert found == wanted, f"{name}: run `make distclean`, or `make lock`"
+    wanted = pins((ROOT / "requirements.lock").read_text())
+    missing = {*wanted} - {*written["requirements.lock"]}
+    assert not missing, f"{missing}: run `make distclean`, or `make lock`"
 
 
 def test_lock_satisfies_pyproject():
