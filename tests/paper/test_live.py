@@ -97,10 +97,10 @@ def test_what_the_figures_show_of_the_map_is_that_of_the_package(name):
     start, end = (axis(torch.linalg.svd(w)[2][0]) for w in (moments.yx, first))
     leading = axis(torch.linalg.svd(products)[2][:, 0])
     turn = theirs["turn"]  # axes in degrees from the start, where itself no direction leads
-    off = torch.cat(
-        [double(turn["angles"])[1:] - leading[1:] + start, double(turn["end"]) - end + start]
-    )
-    assert float(((off + 90) % 180 - 90).abs().max()) < 1e-3
+    distance = double(turn["angles"])[1:] - leading[1:] + start
+    off = double(turn["end"]) - end + start
+    assert float(((distance + 90) % 180 - 90).abs().max()) < 1e-5
+    assert abs(float((off + 90) % 180 - 90)) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["first", "isotropic", "commuting", "swapped"])
