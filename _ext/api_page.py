@@ -55,12 +55,10 @@ def page(name):
 def _write(app, config):
     folder = Path(app.srcdir, "api")
     top = import_module(PACKAGE)
-    found = {name: is_package for _, name, is_package in walk_packages(top.__path__, f"{PACKAGE}.")}
-    wanted = {
-        folder / ("packages" if is_package else "modules") / f"{name}.md": page(name)
-        for name, is_package in found.items()
-        if hasattr(import_module(name), "__all__")
-    }
+    wanted = {}
+    for _, name, is_package in walk_packages(top.__path__, f"{PACKAGE}."):
+        if hasattr(import_module(name), "__all__"):
+            wanted[folder / ("packages" if is_package else "modules") / f"{name}.md"] = page(name)
     for path in {*folder.rglob("*.md")} - {*wanted}:
         path.unlink()
     for path, text in wanted.items():

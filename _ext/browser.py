@@ -21,7 +21,6 @@ def pages(site):
 
     Raises FileNotFoundError if nothing is built.
     """
-    site = Path(site)
     found = [p for p in site.rglob("*.html") if p.relative_to(site).parts[0] != "_static"]
     found = [p for p in found if 'http-equiv="Refresh"' not in p.read_text(encoding="utf8")[:300]]
     if not found:
@@ -44,12 +43,10 @@ def open_page(browser, address, theme="light", width=1280, height=900, prepare=N
 
     address : a path or an address. prepare : called with the page before it loads anything.
     """
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
-    )
-    context.add_init_script(
-        f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
-    )
+    options = {"color_scheme": theme, "reduced_motion": "reduce"}
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    for key in ("mode", "theme"):
+        context.add_init_script(f"localStorage.setItem('{key}', '{theme}')")
     page = context.new_page()
     page.set_default_timeout(1000 * seconds)
     if prepare is not None:

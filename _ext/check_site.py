@@ -30,13 +30,13 @@ def _read(text):
             loads += [tag[name] for name in ("src", "data", "href") if tag.get(name)]
     styles = [tag["style"] for tag in soup.select("[style]")] + [t.text for t in soup("style")]
     loads += [address for style in styles for address in CSS_ADDRESS.findall(style)]
-    silent = [tag for tag in soup("img") if not tag.get("alt", "").strip()]
-    faults = [f"image {tag.get('src')} has no alternative text" for tag in silent]
+    silent = [tag.get("src") for tag in soup("img") if not tag.get("alt", "").strip()]
+    faults = [f"image {image} has no alternative text" for image in silent]
     for tag in soup(["script", "style"]):
         tag.decompose()
     faults += [f"shows {piece!r}" for piece in unreadable(soup.get_text())]
-    empty = [tag for tag in soup("pre") if not tag.get_text(strip=True)]
-    return loads, faults + ["shows an empty box of code" for _ in empty]
+    empty = sum(not tag.get_text(strip=True) for tag in soup("pre"))
+    return loads, faults + ["shows an empty box of code"] * empty
 
 
 def _load_fault(page, address):

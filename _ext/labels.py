@@ -5,22 +5,15 @@ from pathlib import Path
 
 _TARGET = re.compile(r"^\(([\w-]+)\)=\s*$", re.M)
 _EQUATION = re.compile(r"^\$\$\s*\(([\w-]+)\)", re.M)
-_PROOF = re.compile(
-    r"^[`:]{3,}\{prf:\w+\}[^\n]*\n(?:(?::[\w-]+:[^\n]*|---|[\w-]+:[^\n]*)\n)*?(?::label:|label:)\s*([\w-]+)",
-    re.M,
-)
-_FIGURE = re.compile(
-    r"figure:\s*(?:\{[^}]*?name:\s*([\w-]+)|\n(?:\s+[^\n]*\n)*?\s+name:\s*([\w-]+))"
-)
-_DIRECTIVE_NAME = re.compile(
-    r"^[`:]{3,}\{(?:figure|table|list-table|math|code-block)\}[^\n]*\n(?::[\w-]+:[^\n]*\n)*?:(?:name|label):\s*([\w-]+)",
-    re.M,
-)
+_FIGURE = re.compile(r"figure:\s*\n(?:\s+[^\n]*\n)*?\s+name:\s*([\w-]+)")
+_DIRECTIVE = r"^[`:]{3,}\{(%s)[^\n]*\n(?::[\w-]+:[^\n]*\n)*?:(?:name|label):\s*([\w-]+)"
+_PROOF = re.compile(_DIRECTIVE % "prf:", re.M)
+_TABLE = re.compile(_DIRECTIVE % r"(?:figure|table|list-table)\}", re.M)
 
 
 def figures(text):
     """Names of the figures and tables that code cells and directives define."""
-    return {a or b for a, b in _FIGURE.findall(text)} | set(_DIRECTIVE_NAME.findall(text))
+    return {*_FIGURE.findall(text), *(name for _, name in _TABLE.findall(text))}
 
 
 def labels(texts):
@@ -30,7 +23,7 @@ def labels(texts):
         found |= dict.fromkeys(_TARGET.findall(text), "ref")
         found |= dict.fromkeys(_EQUATION.findall(text), "eq")
         found |= dict.fromkeys(figures(text), "numref")
-        found |= dict.fromkeys(_PROOF.findall(text), "prf:ref")
+        found |= dict.fromkeys((name for _, name in _PROOF.findall(text)), "prf:ref")
     return found
 
 

@@ -35,11 +35,7 @@ def _latex(text):
 
 def first_chapters(toc):
     """Docname of the first chapter of each part -> caption of the part."""
-    return {
-        part["chapters"][0]["file"]: part["caption"]
-        for part in toc.get("parts", ())
-        if part.get("caption") and part.get("chapters")
-    }
+    return {part["chapters"][0]["file"]: part["caption"] for part in toc["parts"]}
 
 
 def _arrange(app, doctree, docname):
@@ -54,11 +50,9 @@ def _arrange(app, doctree, docname):
     for section in reversed(landing):
         _flatten(section)
     top.insert(0, _latex("\\chapter*{In brief}\\addcontentsline{toc}{chapter}{In brief}"))
-    toc = yaml.safe_load((Path(app.srcdir) / "_toc.yml").read_text())
-    captions = first_chapters(toc)
+    captions = first_chapters(yaml.safe_load((Path(app.srcdir) / "_toc.yml").read_text()))
     for file in files:
-        caption = captions.get(file["docname"])
-        if caption:
+        if caption := captions.get(file["docname"]):
             file.parent.insert(file.parent.index(file), _latex(part_heading(caption)))
 
 

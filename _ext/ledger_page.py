@@ -31,7 +31,6 @@ FOLDER, LEDGER = "records", "chapters/ledger"
 #: Verdicts on statements of a thesis.
 PRINTED = ("true", "true with a correction", "false as printed")
 WINGS = ("saddles", "scales", "together", "kernels")
-THESES = ("000", "002")
 
 
 def number(value):
@@ -52,14 +51,12 @@ def numbers(value):
         return "–"
     if not isinstance(value, list):
         return number(value)
-    flat = [x for item in value for x in (item if isinstance(item, list) else [item])]
-    if len(set(flat)) == 1 < len(flat):
-        return f"{number(flat[0])} ({len(flat)} times)"
-    if len(flat) <= 4:
-        return ", ".join(map(number, flat)) or "–"
-    low, high = min(flat), max(flat)
-    middle = median_low(flat)
-    return f"{number(low)} to {number(high)}, median {number(middle)} ({len(flat)} values)"
+    if len(set(value)) == 1 < len(value):
+        return f"{number(value[0])} ({len(value)} times)"
+    if len(value) <= 4:
+        return ", ".join(map(number, value)) or "–"
+    low, middle, high = (number(f(value)) for f in (min, median_low, max))
+    return f"{low} to {high}, median {middle} ({len(value)} values)"
 
 
 def verdict(claim, records):
@@ -95,10 +92,8 @@ def anchor(claim):
 
 def listed(claim, section):
     """Whether a claim belongs in a section: a thesis's number, or a wing for our own results."""
-    if claim.thesis != "ours" or section in THESES:
-        return claim.thesis == section
-    wing = claim.id.split("/")[0]
-    return section == (wing if wing in WINGS else "others")
+    wing = next((wing for wing in WINGS if claim.id.startswith(f"{wing}/")), "others")
+    return section == (wing if claim.thesis == "ours" else claim.thesis)
 
 
 TEMPLATES = Environment(

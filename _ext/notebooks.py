@@ -95,9 +95,8 @@ def is_clean(notebook):
 def list_fonts():
     """Let Matplotlib list the fonts, if it has not: in a kernel, on a slow machine, it complains."""
     if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist-*.json")):
-        subprocess.run(
-            [sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True
-        )
+        code = "import matplotlib.font_manager"
+        subprocess.run([sys.executable, "-c", code], capture_output=True)
 
 
 def comparable(outputs):
@@ -209,10 +208,10 @@ def _write(notebook, folder, chapter):
     return target
 
 
-def assemble(folder, chapters=None):
+def assemble(folder):
     """Write each chapter with its reference outputs, for nbval to rerun and compare."""
     shutil.rmtree(folder, ignore_errors=True)
-    for chapter in notebook_chapters() if chapters is None else chapters:
+    for chapter in notebook_chapters():
         notebook, outputs = read(chapter), reference(chapter)
         cells = code(notebook)
         if len(outputs) != len(cells):

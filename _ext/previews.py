@@ -24,17 +24,14 @@ def fragment(element, page):
 
     Without ids, links and buttons; addresses of images start with a mark for the site's root.
     """
-    classes = set(element.get("class") or ())
+    classes, name = set(element.get("class") or ()), element.name
+    known = name in ("dt", "figure", "table") or classes & {"citation", "math", "proof"}
+    if not known and not element.find_parent("summary"):
+        return None
     if "citation" in classes:
         element = element.find("p")
-    elif element.name == "dt":
+    elif name == "dt":
         element = element.find_next_sibling("dd")
-    elif not (
-        element.name in ("figure", "table")
-        or classes & {"math", "proof"}
-        or element.find_parent("summary")
-    ):
-        return None
     piece = copy.copy(element)
     for extra in piece.select(".headerlink, .legend, button, script"):
         extra.decompose()

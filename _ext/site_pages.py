@@ -34,12 +34,6 @@ LANDING = "chapters/index.html"
 HIDDEN, SHOWN = '<p class="printed-copy" hidden>', '<p class="printed-copy">'
 
 
-def mathjax():
-    """The path of MathJax's file inside the installed package."""
-    spec = importlib.util.find_spec("sphinx-mathjax-offline")
-    return Path(spec.origin).parent / "static" / VARIANT
-
-
 def theme_options(options):
     """The theme's options, buttons switched on or off by the repository's address."""
     there = bool((options.get("repository_url") or "").strip())
@@ -99,20 +93,18 @@ def _page(app, pagename, templatename, context, doctree):
     for kind in {"script_files", "css_files"} & context.keys():
         context[kind] = needed(context[kind])
     context.setdefault("default_mode", "auto")
-    if pagename in LANGUAGES:
-        context["language"] = LANGUAGES[pagename]
+    context["language"] = LANGUAGES.get(pagename, context.get("language"))
     # The entries of a bibliography are no list items: as a list it would be one without items.
     if "body" in context:
-        context["body"] = context["body"].replace(
-            'role="list" class="citation-', 'class="citation-'
-        )
+        context["body"] = context["body"].replace('role="list" class="cit', 'class="cit')
 
 
 def _finished(app, exception):
     if exception is None and app.builder.format == "html":
         target = Path(app.outdir) / "_static" / VARIANT
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(mathjax(), target)
+        package = importlib.util.find_spec("sphinx-mathjax-offline")
+        shutil.copyfile(Path(package.origin).parent / "static" / VARIANT, target)
         if app.builder.name == "html":
             place_pdf(Path(app.outdir).parent)
 

@@ -8,13 +8,12 @@ from learning_dynamics.files import hold, write_atomically
 RECORD = Path(__file__).resolve().parent.parent / "results" / "audit.json"
 
 
-def note(check, found, file=RECORD):
+def note(check, found):
     """Put `found`, a dict of counts, under the name of a check; the other checks stay.
 
     Checks run side by side: each takes the lock beside the file, and the file is replaced whole.
     """
-    file = Path(file)
-    with hold(file):
-        record = json.loads(file.read_text()) if file.exists() else {}
-        record[check] = found
-        write_atomically(file, (json.dumps(dict(sorted(record.items())), indent=1) + "\n").encode())
+    with hold(RECORD):
+        record = json.loads(RECORD.read_text()) | {check: found}
+        text = json.dumps(dict(sorted(record.items())), indent=1) + "\n"
+        write_atomically(RECORD, text.encode())

@@ -76,8 +76,9 @@ def squares(results: list[xr.Dataset]) -> list[int]:
 
 def start(folder: Path, log: Path, count: int, seconds: float, method: str = ""):
     """A sweep in a process of its own; `method` starts two workers of it."""
-    arguments = [sys.executable, __file__, str(folder), str(log), str(count), str(seconds), method]
-    return subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.PIPE)
+    arguments = map(str, (folder, log, count, seconds, method))
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:

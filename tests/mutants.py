@@ -41,22 +41,22 @@ except ValueError as error:
 """
 
 
-def mutants(file=ROOT / "tests" / "mutants.yml"):
+def mutants():
     """The table: dicts with claim, file, old and new."""
-    return yaml.safe_load(Path(file).read_text(encoding="utf8"))
+    return yaml.safe_load((ROOT / "tests" / "mutants.yml").read_text(encoding="utf8"))
 
 
-def recorded_verdicts(file=ROOT / "results" / "claims.json"):
+def recorded_verdicts():
     """Claim -> verdict in the ledger."""
-    record = json.loads(Path(file).read_text(encoding="utf8"))
+    record = json.loads((ROOT / "results" / "claims.json").read_text(encoding="utf8"))
     return {entry["id"]: entry["verdict"] for entry in record["claims"]}
 
 
-def break_copy(mutant, folder, root=ROOT):
+def break_copy(mutant, folder):
     """A copy of the package, records and claims in `folder`, broken as `mutant` says."""
-    shutil.copytree(root / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(root / "results", folder / "results")
-    shutil.copy(root / "claims.yml", folder)
+    shutil.copytree(ROOT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "results", folder / "results")
+    shutil.copy(ROOT / "claims.yml", folder)
     path = folder / PACKAGE / mutant["file"]
     text = path.read_text(encoding="utf8")
     if text.count(mutant["old"]) != 1:

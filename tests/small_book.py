@@ -15,7 +15,7 @@ def surroundings(**more):
     return {name: value for name, value in os.environ.items() if name not in of_make} | more
 
 
-def one_page(folder, text, address=""):
+def one_page(folder, text, address):
     """The site of one page, built with this book's configuration; warnings are errors."""
     for name in ("_ext", "_static"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

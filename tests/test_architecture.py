@@ -59,57 +59,36 @@ def trespasses(name, source):
             yield target
 
 
-def needs(source):
-    """Our modules that a source imports: a module for each name, else the package it is from."""
-    tree, needed = ast.parse(source), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            needed |= {alias.name for alias in node.names} & set(NAMES)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                needed |= {inner if inner in NAMES else node.module} & set(NAMES)
-    return needed
-
-
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-class TestEachModule:
-    def test_imports_only_from_below(self, path):
-        assert not list(trespasses(name_of(path), path.read_text()))
-
-    def test_states_what_is_public(self, path):
-        if path.name == "__init__.py":
-            return
+def test_a_module_imports_only_from_below_and_says_what_is_public(path):
+    source, kinds = path.read_text(), ast.FunctionDef | ast.ClassDef
+    assert not list(trespasses(name_of(path), source))
+    if path.name != "__init__.py":
         module = importlib.import_module(name_of(path))
         assert all(hasattr(module, name) for name in module.__all__)
-
-    def test_it_and_its_public_functions_have_docstrings(self, path):
-        tree = ast.parse(path.read_text())
-        kinds = ast.FunctionDef | ast.ClassDef
-        public = [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
-        for node in (tree, *public):
-            assert ast.get_docstring(node), f"{getattr(node, 'name', path.name)} has no docstring"
-
-
-@pytest.mark.parametrize("path", [p for p in MODULES if room(name_of(p)) != "paper"], ids=name_of)
-def test_the_library_does_not_plot_or_print(path):
-    tree = ast.parse(path.read_text())
-    assert not {target.split(".")[0] for target in imports(tree)} & FORBIDDEN_IN_LIBRARY
-    calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call))
-    assert not {getattr(function, "id", "") for function in calls} & {"print", "input"}
+    tree = ast.parse(source)
+    public = [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+    for node in (tree, *public):
+        assert ast.get_docstring(node), f"{getattr(node, 'name', path.name)} has no docstring"
+    if room(name_of(path)) != "paper":  # the library neither plots nor prints
+        assert not {target.split(".")[0] for target in imports(tree)} & FORBIDDEN_IN_LIBRARY
+        calls = (n.func for n in ast.walk(tree) if isinstance(n, ast.Call))
+        assert not {getattr(function, "id", "") for function in calls} & {"print", "input"}
 
 
 def test_no_circle():
     """Imports inside functions count: they hide circles."""
-    graph = {name: needs(path.read_text()) - {name} for name, path in NAMES.items()}
+    graph = {}
+    for name, path in NAMES.items():
+        needed = NAMES.keys() & {*imports(ast.parse(path.read_text()))} - {name}
+        # Who imports a module names its package as well, and does not need it.
+        graph[name] = {n for n in needed if not any(m.startswith(f"{n}.") for m in needed)}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError and shows the circle
 
 
 def test_the_rule_sees_a_trespass():
     source = "from learning_dynamics.scales import orders\nimport learning_dynamics.runtime\n"
-    assert set(trespasses("learning_dynamics.saddles.theory.stages", source)) == {
-        "learning_dynamics.scales",
-        "learning_dynamics.scales.orders",
-    }
+    found = set(trespasses("learning_dynamics.saddles.theory.stages", source))
+    assert found == {"learning_dynamics.scales", "learning_dynamics.scales.orders"}
     assert list(trespasses("learning_dynamics.problems", "import paper.claims\n"))
     assert not list(trespasses("paper.together.stages", source))

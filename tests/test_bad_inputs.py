@@ -51,7 +51,7 @@ WORDS |= {"requirements": ("requirement",), "a": ("classes",), "b": ("classes",)
 #: Functions without checks: called at every step, also on weights that have diverged.
 FAST = ("gradient", "hidden", "deep_forward")
 #: What looks bad and is not, or is refused by PyTorch: function and argument, and perhaps the kind.
-ALLOWED = """leaky_relu negative_slope negative; squared weights None; Scheme name; Scheme label;
+ALLOWED = """leaky_relu negative_slope negative; squared weights None;
 linear_teacher input_spectrum strings; linear_teacher input_spectrum empty;
 linear_teacher target_spectrum strings; linear_teacher target_spectrum empty; generator device;
 exponent_check seed nonsense; exponent_check activation number; exponent_check device;

@@ -1,16 +1,16 @@
 """The checks that the build runs: offline site, sound PDF, one-sentence complaints, macros."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from docutils import nodes
-from sphinx import addnodes
 
 import check_pdf
 import check_site
-from latex_style import _leave_out, _macros, first_chapters, part_heading
+from latex_style import _macros, first_chapters, part_heading
+from site_pages import BUTTONS, theme_options
 from small_book import one_page
 from tables import table, text
 
@@ -39,10 +39,9 @@ def test_site_check_reads_style_sheets_and_is_not_content_with_nothing(tmp_path)
     assert len(check_site.problems(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
-def test_a_page_built_with_the_books_configuration(tmp_path, address):
+def test_a_page_built_with_the_books_configuration(tmp_path):
     """It loads nothing from elsewhere; its buttons follow the repository's address."""
-    site = one_page(tmp_path, text("page.md"), address)
+    site = one_page(tmp_path, text("page.md"), "https://github.com/someone/book")
     assert check_site.problems(site) == []
     page, mathjax = (site / "page.html").read_text(), site / "_static" / "mathjax"
     assert "mathjax/tex-svg.js" in page and (mathjax / "tex-svg.js").stat().st_size > 1e6
@@ -52,8 +51,10 @@ def test_a_page_built_with_the_books_configuration(tmp_path, address):
     assert "荒田 隼輝 (" in name and '"sxx": "\\\\Sigma_{xx}"' in page
     for name in ("_sources/page.ipynb", "_sources/page.md"):
         assert f'href="{name}"' in page and (site / name).exists()
-    assert ("mybinder.org/v2/gh/someone/book/main" in page) is bool(address)
-    assert ("github.com/someone/book/issues" in page) is bool(address)
+    assert "mybinder.org/v2/gh/someone/book/main" in page
+    assert "github.com/someone/book/issues" in page
+    without = theme_options({"repository_url": ""})
+    assert not any(without[b] for b in BUTTONS) and not without["launch_buttons"]["binderhub_url"]
     assert "colab" not in page and "executablebooks/jupyter-book" not in page
 
 
@@ -68,42 +69,14 @@ def test_pdf_check_of_the_log(log, fault):
 
 
 def test_no_norm_stands_in_a_table_as_bars_that_markdown_takes_for_escaped_ones():
-    rows = [
-        (path.name, line)
-        for path in (ROOT / "chapters").rglob("*.md")
-        for line in path.read_text(encoding="utf8").splitlines()
-        if line.lstrip(" >").startswith("|")
-    ]
-    assert len(rows) > 100
-    assert not [(name, line[:60]) for name, line in rows if r"\|" in line]
+    texts = [path.read_text(encoding="utf8") for path in (ROOT / "chapters").rglob("*.md")]
+    assert not [row for t in texts for row in re.findall(r"^[ >]*\|.*", t, re.M) if r"\|" in row]
 
 
 def test_macros_come_from_one_table():
     config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
     table, preamble = config["mathjax3_config"]["tex"]["macros"], _macros(SimpleNamespace(**config))
-    for name, body in table.items():
-        assert rf"\renewcommand{{\{name}}}{{{body}}}" in preamble
-    assert set(table) == {"R", "E", "tr", "diag", "rank", "sxx", "syx", "syy", "T"}
-
-
-def test_licence_citation_and_readme():
-    assert "Copyright (c) 2026 The learning_dynamics contributors" in (ROOT / "LICENSE").read_text()
-    assert "The learning_dynamics contributors" in (ROOT / "CITATION.cff").read_text()
-    readme = (ROOT / "README.md").read_text()
-    makefile = (ROOT / "Makefile").read_text()
-    for target in [
-        "book",
-        "test",
-        "pdf",
-        "notebooks",
-        "lab",
-        "claims",
-        "reference",
-        "bench",
-        "audit",
-        "clean",
-    ]:
-        assert f"make {target}" in readme and f"\n{target}:" in makefile
+    assert all(rf"\renewcommand{{\{n}}}{{{body}}}" in preamble for n, body in table.items())
 
 
 def test_parts_are_numbered_as_on_the_site():
@@ -111,14 +84,3 @@ def test_parts_are_numbered_as_on_the_site():
     assert part_heading("Appendices").startswith(r"\part*{Appendices}")
     toc = {"parts": [{"caption": "Part I: A", "chapters": [{"file": "a"}, {"file": "b"}]}]}
     assert first_chapters(toc) == {"a": "Part I: A"}
-
-
-def test_print_leaves_the_api_to_the_website():
-    link = nodes.reference("", "name", refuri="%api/modules/a#b")
-    kept = nodes.reference("", "section", refuri="%chapters/c#d")
-    pages = [addnodes.start_of_file(docname=name) for name in ("chapters/c", "api/modules/a")]
-    tree = nodes.section("", nodes.paragraph("", "", link, kept), *pages)
-    _leave_out(tree, "api/")
-    assert [file["docname"] for file in tree.findall(addnodes.start_of_file)] == ["chapters/c"]
-    assert [ref.astext() for ref in tree.findall(nodes.reference)] == ["section"]
-    assert tree[0].astext() == "namesection"

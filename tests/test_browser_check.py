@@ -1,7 +1,5 @@
 """The visit to the site in a browser finds what it looks for, and the extra scripts are gone."""
 
-from types import SimpleNamespace
-
 import pytest
 
 import check_browser
@@ -56,27 +54,9 @@ def test_visits(tmp_path, running, check, body, fault):
     assert fault is None or fault in " ".join(found)
 
 
-def test_a_missing_site_says_how_to_build_it(tmp_path):
-    assert "make book" in check_browser.problems(tmp_path)[0]
-
-
-def test_scripts_that_nothing_uses_are_left_out_and_none_comes_twice():
-    def script(filename=None, body=None):
-        return SimpleNamespace(filename=filename, attributes={"body": body})
-
-    thebe = script(body="const THEBE_JS_URL = 1"), script("sphinx-thebe.js")
-    kept = script("a.js"), script(body="let b = 1"), script(body="let c = 1")
-    assert site_pages.needed([*thebe, *kept[:2], script("a.js"), kept[2]]) == list(kept)
-
-
-def test_a_bibliography_is_no_list_without_items():
-    context = {"body": '<div role="list" class="citation-list">'}
-    site_pages._page(None, "page", "page.html", context, None)
-    assert context["body"] == '<div class="citation-list">' and context["default_mode"] == "auto"
-
-
-def test_the_japanese_page_says_so():
+def test_a_page_says_its_language_and_a_bibliography_is_no_list_without_items():
     for page, language in (("page", "en"), ("chapters/japanese", "ja")):
-        context = {"language": "en"}
+        context = {"language": "en", "body": '<div role="list" class="citation-list">'}
         site_pages._page(None, page, "page.html", context, None)
         assert context["language"] == language
+        assert context["body"] == '<div class="citation-list">'

@@ -17,13 +17,13 @@ PUBLIC = {
 TABLES = {"learning_dynamics.scales.PRINTED", "learning_dynamics.scales.SCHEMES"}
 
 
-def run_example(name):
+def run_example(name, runner=doctest.DocTestRunner):
     """What differs from the printed output, in words."""
     thing, said = PUBLIC[name], []
     globs = vars(inspect.getmodule(inspect.unwrap(thing))).copy()
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(thing), globs, name, None, 0)
     assert example.examples, f"{name}: no example"
-    doctest.DocTestRunner(verbose=False).run(example, out=said.append, clear_globs=False)
+    runner(verbose=False).run(example, out=said.append, clear_globs=False)
     return "".join(said)
 
 

@@ -22,7 +22,6 @@ from learning_dynamics.saddles import Settings, Weights
 
 COLUMNS = ("plain", "zero", "constant", "repeated", "huge", "tiny", "whole")
 ONE_SIZE = ("plain", "zero", "constant", "repeated", "whole")
-P = scales.scheme("dp(1/2)")
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class User:
         return self.form(self.x)
 
     @property
-    def problem(self):
+    def p(self):
         return Problem(self.form(self.x), self.form(self.y))
 
     @property
-    def moments(self):
-        return self.problem.moments()
+    def m(self):
+        return self.p.moments()
 
 
 def columns(kinds, n, g):
@@ -107,175 +106,160 @@ def user(x, y, g, plain=True):
     return User(x, y, net, deep, starts, eta, eta / (sizes[1] / sizes[0]) ** (1 / 3), plain)
 
 
-FEW = Settings(max_stages=1, max_steps=100)
+FEW, RELU = Settings(max_stages=1, max_steps=100), {"activation": "relu"}
+BOTH = {"observables": ("loss", "product")} | RELU
+SIZES = {"observables": ("loss", "mode_sizes"), "steps": 12}
 
 
-def state(u):
-    gone = torch.full((1,), -1)
-    return scales.training.State(tuple(w.clone() for w in u.deep), None, 0, gone)
-
-
-def parts(found, **wanted):
-    """Parts of a result by name, each with its axes and powers."""
-    get = found.__getitem__ if hasattr(found, "observables") else lambda name: getattr(found, name)
-    return {name: (get(name), *axes) for name, axes in wanted.items()}
-
-
-def descent(u):
-    options = {"activation": "relu", "observables": ("loss", "product")}
-    run = saddles.gradient_descent(u.net, u.problem, step_size=u.eta, steps=20, **options)
-    return parts(run, loss=("..", 0, 2), product=("..oi", -1, 1))
-
-
-def linear(u):
-    options = {"step_size": u.eta, "steps": 50, "observables": ("loss", "mode_sizes")}
-    run = saddles.linear_descent(u.net, u.problem, **options)
-    return parts(run, loss=("..", 0, 2), mode_sizes=("...", -0.5, 0.5))
-
-
-def modes(u):
-    moments, options = saddles.stack_moments([u.moments]), {"step_size": u.eta, "steps": 20}
-    run = saddles.follow_modes(moments, u.net.units, **options)
-    return parts(run, losses=("..", 0, 2), modes=("...", -0.5, 0.5))
-
-
-def staircase(u):
-    found = saddles.predict_staircase(u.moments, u.eta)
-    return parts(found, levels=(".", 0, 2), times=(".", -1, -1), sharpness=(".", 1, 1))
+def sgd(u):
+    gone, whole = torch.full((1,), -1), u.x.shape[1]
+    start = scales.training.State(tuple(w.clone() for w in u.deep), None, 0, gone)
+    options = {"step_size": u.deep_eta, "steps": 3, "record": (0, 3), "batch_size": whole}
+    return scales.sgd(u.p, start, (1.0,) * 3, seeds=[0], evaluate={"t": u.p}, **options)
 
 
 def skip(u, activation):
     options = {"activation": activation, "starts": u.starts, "settings": FEW}
-    found = saddles.skip_plateaus(u.problem, width=4, **options)
-    return {"status": found.status, "losses": (torch.tensor(found.losses).double(), ".", 0, 2)}
+    found = saddles.skip_plateaus(u.p, width=4, **options)
+    return {"status": found.status, "losses": torch.tensor(found.losses).double()}
 
 
 def escape(u):
-    found = saddles.escape(u.moments.yx)
-    way = found.direction[:, None] * found.direction
-    out = {"rate": (found.rate, "", 1, 1), "gap": (found.gap, "", 0, 0)}
-    return out | ({"direction": (way, "cc", 0, 0)} if found.gap < 0.999 else {})
-
-
-def turns(u):
-    options = {"step_size": u.deep_eta, "most_steps": 20, "order": (0, 1, 2)}
-    return parts(saddles.layers_in_turn(u.deep, u.problem, **options), losses=("..", 0, 2))
-
-
-def layerwise(u):
-    options = {"step_size": u.deep_eta, "sweeps": 10, "activation": "relu"}
-    run = saddles.layerwise_descent(u.deep, u.problem, **options)
-    return parts(run, loss=("..", 0, 2), rank_ratio=("...", 0, 0))
-
-
-def directions(u):
-    options = {"starts": u.starts, "iterations": 300}
-    found = saddles.extremal_directions(u.inputs, u.y / u.y.shape[1], **options)
-    return parts(found, rates=(".", 1, 1))
+    found = saddles.escape(u.m.yx)
+    way = {"way": found.direction[:, None] * found.direction} if found.gap < 0.999 else {}
+    return {"rate": found.rate, "gap": found.gap} | way
 
 
 def bound(u):
-    update = saddles.theory.alignment.update_matrix(u.moments.yx, u.eta)
+    update = saddles.theory.alignment.update_matrix(u.m.yx, u.eta)
     projector = saddles.theory.growth_bound.leading_projector(u.net.units[0])
-    return {"bound": (saddles.growth_bound(update, projector), "", 0, 0)}
-
-
-def losses_of(u):
-    run = saddles.gradient_descent(u.net, u.problem, step_size=u.eta, steps=40)
-    return run["loss"], run.steps
+    return saddles.growth_bound(update, projector)
 
 
 def drops(u):
-    losses, steps = losses_of(u)
-    found, rests = saddles.find_drops(losses[0], steps)
-    return {"drops": (found, ".", 0, 0), "rests": (rests, ".", 0, 0)}
+    run = descent(u)
+    return dict(zip(("at", "rest"), saddles.find_drops(run["loss"][0], run.steps), strict=True))
 
 
 def stages(u):
-    losses, steps = losses_of(u)
-    found = saddles.find_stages(losses, saddles.levels(u.moments)[None], steps)
-    return parts(found, misfit=("..", 0, 0))
+    run = descent(u)
+    return saddles.find_stages(run["loss"], saddles.levels(u.m)[None], run.steps)
+
+
+def plateau(u):
+    units = u.net.units
+    return saddles.plateau_steps(u.m, 1e-4 * units[0], u.eta, float(units.detach().norm()))
 
 
 def first_step(u):
     p, weights = scales.scheme("ntk")((len(u.x), 4, 3, len(u.y))), [w[0] for w in u.deep]
     found = scales.first_step(weights, p, u.inputs, lambda f: (f - u.y) / f.shape[1])
-    return {"contribution": (found["contribution"], ".", 2 / 3, 10 / 3)}
-
-
-def sgd(u):
-    options = {"seeds": [0], "step_size": u.deep_eta, "steps": 3, "record": (0, 3)}
-    options |= {"batch_size": u.x.shape[1], "evaluate": {"t": u.problem}}
-    return parts(scales.sgd(u.problem, state(u), (1.0,) * 3, **options), t_loss=("..", 0, 2))
+    return {"contribution": found["contribution"]}
 
 
 def network(u):
-    net = scales.MLP(P((len(u.x), 8, 2)), generator=generator(0), dtype=u.x.dtype)
-    return {"outputs": (net(u.inputs.mT).mT.detach(), ".s", 1, 0)}
+    p = scales.scheme("dp(1/2)")((len(u.x), 8, 2))
+    return scales.MLP(p, generator=generator(0), dtype=u.x.dtype)(u.inputs.mT).mT.detach()
 
 
 def probe(u):
     x, classes = u.form(u.x[None]), one_hot(u.y.argmax(0), len(u.y)).mT.to(u.x.dtype)
-    return {"right": (scales.linear_probe(x, classes, x, classes), ".", 0, 0)}
+    return scales.linear_probe(x, classes, x, classes)
+
+
+def descent(u, **options):
+    return saddles.gradient_descent(u.net, u.p, step_size=u.eta, steps=40, **options)
+
+
+def directions(u):
+    options = {"starts": u.starts, "iterations": 300}
+    return saddles.extremal_directions(u.inputs, u.y / u.y.shape[1], **options)
+
+
+def modes(u):
+    moments = saddles.stack_moments([u.m])
+    return saddles.follow_modes(moments, u.net.units, step_size=u.eta, steps=20)
+
+
+def turns(u):
+    options = {"step_size": u.deep_eta, "most_steps": 20, "order": (0, 1, 2)}
+    return saddles.layers_in_turn(u.deep, u.p, **options)
 
 
 def certify(u):
-    return saddles.certify(u.problem, Weights(u.net.w1[0], u.net.w2[0]), settings=FEW).status
+    unit = Weights(u.net.w1[0], u.net.w2[0])
+    return {"status": saddles.certify(u.p, unit, settings=FEW).status}
 
 
-def plateau(u):
-    units = u.net.units
-    return saddles.plateau_steps(u.moments, 1e-4 * units[0], u.eta, float(units.detach().norm()))
+def layerwise(u):
+    return saddles.layerwise_descent(u.deep, u.p, step_size=u.deep_eta, sweeps=10, **RELU)
 
 
-#: Public functions that take data and give one thing: its axes (i inputs, o outputs, c both, s samples),
-#: the powers of the units of X and Y, and a call.
-GRADIENT = {"activation": "relu"}
-SINGLE = {
-    "arrival_rate": ("", 1, 1, lambda u: saddles.arrival_rate(u.moments, 1)),
-    "deep_forward": (".os", 0, 1, lambda u: saddles.deep_forward(u.deep, u.inputs, "relu")),
-    "forward": (".os", 0, 1, lambda u: saddles.forward(u.net, u.inputs, "relu")),
-    "gradient": (
-        *("..i", 0.5, 1.5),
-        lambda u: saddles.gradient(u.net, u.problem, **GRADIENT).gradients.w1,
-    ),
-    "levels": (".", 0, 2, lambda u: saddles.levels(u.moments)),
-    "plateau_steps": ("", 0, 0, plateau),
-    "rank_k_map": ("oi", -1, 1, lambda u: saddles.rank_k_map(u.moments, 1)),
-    "rank_ratios": ("..", 0, 0, lambda u: saddles.rank_ratios(u.deep)),
-    "stack_moments": (".oi", 1, 1, lambda u: saddles.stack_moments([u.moments]).yx),
-    "unit_gradient": (
-        *("..c", 0.5, 1.5),
-        lambda u: saddles.unit_gradient(u.net, u.problem, **GRADIENT),
-    ),
-    "unit_matrix": ("..cc", 1, 1, lambda u: saddles.unit_matrix(u.net, u.problem, **GRADIENT)),
-    "effective_rank": (".", 0, 0, lambda u: scales.effective_rank(u.form(u.x[None]))),
-    "hidden": (".os", 0, 1, lambda u: scales.hidden(u.deep, (1.0,) * 3, u.form(u.x[None]))[-1]),
-}
-#: And those that give several.
+#: Every public function that takes data, called.
 CALLS = {
-    name: lambda u, call=call, axes=axes: {"value": (call(u), *axes)}
-    for name, (*axes, call) in SINGLE.items()
-} | {
-    "certify": lambda u: {"status": certify(u)},
+    "MLP": network,
+    "arrival_rate": lambda u: saddles.arrival_rate(u.m, 1),
+    "certify": certify,
+    "deep_forward": lambda u: saddles.deep_forward(u.deep, u.inputs, "relu"),
+    "effective_rank": lambda u: scales.effective_rank(u.form(u.x[None])),
     "escape": escape,
     "extremal_directions": directions,
     "find_drops": drops,
     "find_stages": stages,
+    "first_step": first_step,
     "follow_modes": modes,
-    "gradient_descent": descent,
+    "forward": lambda u: saddles.forward(u.net, u.inputs, "relu"),
+    "gradient": lambda u: saddles.gradient(u.net, u.p, **RELU).gradients.w1,
+    "gradient_descent": lambda u: descent(u, **BOTH),
     "growth_bound": bound,
+    "hidden": lambda u: scales.hidden(u.deep, (1.0,) * 3, u.form(u.x[None]))[-1],
     "layers_in_turn": turns,
     "layerwise_descent": layerwise,
-    "linear_descent": linear,
-    "predict_staircase": staircase,
+    "levels": lambda u: saddles.levels(u.m),
+    "linear_descent": lambda u: saddles.linear_descent(u.net, u.p, step_size=u.eta, **SIZES),
+    "linear_probe": probe,
+    "plateau_steps": plateau,
+    "predict_staircase": lambda u: saddles.predict_staircase(u.m, u.eta),
+    "rank_k_map": lambda u: saddles.rank_k_map(u.m, 1),
+    "rank_ratios": lambda u: saddles.rank_ratios(u.deep),
+    "sgd": sgd,
     "skip_plateaus": lambda u: skip(u, "linear"),
     "skip_plateaus, relu": lambda u: skip(u, "relu"),
-    "first_step": first_step,
-    "linear_probe": probe,
-    "MLP": network,
-    "sgd": sgd,
+    "stack_moments": lambda u: saddles.stack_moments([u.m]).yx,
+    "unit_gradient": lambda u: saddles.unit_gradient(u.net, u.p, **RELU),
+    "unit_matrix": lambda u: saddles.unit_matrix(u.net, u.p, **RELU),
 }
+#: Of each answer, or of its parts by name: the axes (i inputs, o outputs, c both, s samples) and
+#: the powers of the units of X and Y.
+ANSWERS = """
+MLP .s 1 0; arrival_rate - 1 1; deep_forward .os 0 1; effective_rank . 0 0; escape rate - 1 1;
+escape gap - 0 0; escape way cc 0 0; extremal_directions rates . 1 1; find_drops at . 0 0;
+find_drops rest . 0 0; find_stages misfit .. 0 0; first_step contribution . 0.66666666666667 3.33333333333333;
+follow_modes losses .. 0 2; follow_modes modes ... -0.5 0.5; forward .os 0 1;
+gradient ..i 0.5 1.5; gradient_descent loss .. 0 2; gradient_descent product ..oi -1 1;
+growth_bound - 0 0; hidden .os 0 1; layers_in_turn losses .. 0 2; layerwise_descent loss .. 0 2;
+layerwise_descent rank_ratio ... 0 0; levels . 0 2; linear_descent loss .. 0 2;
+linear_descent mode_sizes ... -0.5 0.5; linear_probe . 0 0; plateau_steps - 0 0;
+predict_staircase levels . 0 2; predict_staircase times . -1 -1;
+predict_staircase sharpness . 1 1; rank_k_map oi -1 1; rank_ratios .. 0 0; sgd t_loss .. 0 2;
+skip_plateaus losses . 0 2; stack_moments .oi 1 1; unit_gradient ..c 0.5 1.5; unit_matrix ..cc 1 1
+"""
+ANSWERS = [line.split() for line in ANSWERS.split(";")]
+
+
+def called(name, u):
+    """What a call gives, in parts: what is compared as it is, or (tensor, axes, powers)."""
+    found, parts = CALLS[name](u), {}
+    for own, *part, axes, a, b in ANSWERS:
+        key = part[0] if part else "value"
+        if own != name.split(",")[0] or (isinstance(found, dict) and key not in found):
+            continue
+        by_name = isinstance(found, dict) or hasattr(found, "observables")
+        value = found if not part else found[key] if by_name else getattr(found, key)
+        parts[key] = value, axes.strip("-"), float(a), float(b)
+    return found | parts if isinstance(found, dict) and "status" in found else parts
+
+
 CHANGES = ("units", "axes", "order", "twice")
 
 
@@ -324,7 +308,7 @@ def answer(name, u):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             torch.set_warn_always(True)  # not only once a process
-            found, error = CALLS[name](u), None
+            found, error = called(name, u), None
     except ValueError as refusal:
         found, error = {}, str(refusal)
     finally:
@@ -364,7 +348,7 @@ def like(one, two, tolerance, axis=None, units=(1.0, 1.0), sizes=(1.0, 1.0)):
 def sizes_of(u):
     """Largest entries of X and Y, and whether they are correlated at all, or by rounding only."""
     sizes = tuple(float(v.abs().max()) or 1.0 for v in (u.x, u.y))
-    share = float(u.moments.yx.abs().max()) / (sizes[0] * sizes[1])
+    share = float(u.m.yx.abs().max()) / (sizes[0] * sizes[1])
     return sizes, not 0 < share < 1e-9
 
 
@@ -448,5 +432,5 @@ NO_DATA = [
 
 
 def test_every_public_function_that_takes_data_is_called():
-    called = {name.split(",")[0] for name in CALLS}
-    assert called | set(NO_DATA) == {*saddles.__all__, *scales.__all__}
+    names = {name.split(",")[0] for name in CALLS}
+    assert names | set(NO_DATA) == {*saddles.__all__, *scales.__all__}

@@ -63,18 +63,15 @@ PROCESSORS = {
 }
 
 
-@pytest.fixture(scope="module", params=PROCESSORS)
-def elsewhere(request):
-    """(capability, numbers of all cases) of a process that is denied instructions."""
-    own = os.environ | PROCESSORS[request.param]
-    return json.loads(subprocess.check_output([sys.executable, __file__], env=own))
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+    yield
+    torch.set_num_threads(1)
+
+
+def numbers(name, dtype=torch.float64, threads=1):
+    torch.set_num_threads(threads)
+    return CASES[name](dtype)
 
 
 def apart(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -85,27 +82,22 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_numbers_move_little(name, threads):
-    threads(1)
-    one = CASES[name](torch.float64)
-    single = None if CASES[name] is checked else CASES[name](torch.float32)
-    threads(2)
+def test_numbers_move_little(name):
+    one = numbers(name)
     # rounding (1e-16, 1e-7) times what a plateau from scale 1e-3 amplifies, about 1e3, and more
-    assert apart(CASES[name](torch.float64), one) <= 1e-9
-    assert single is None or 0 < apart(single, one) <= 1e-3
+    assert apart(numbers(name, threads=2), one) <= 1e-9
+    assert CASES[name] is checked or 0 < apart(numbers(name, torch.float32), one) <= 1e-3
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_numbers_move_little_between_processors(name, elsewhere, threads):
-    threads(1)
-    capability, numbers = elsewhere
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_numbers_move_little_between_processors(processor):
+    own = os.environ | PROCESSORS[processor]
+    capability, found = json.loads(subprocess.check_output([sys.executable, __file__], env=own))
     assert capability != "AVX512"
-    # seen: 5e-16; the plateaus amplify as with threads
-    there = torch.tensor(numbers[name], dtype=torch.float64)
-    assert apart(there, CASES[name](torch.float64)) <= 1e-9
+    for name, there in found.items():  # seen: 5e-16; the plateaus amplify as with threads
+        assert apart(torch.tensor(there, dtype=torch.float64), numbers(name)) <= 1e-9
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    numbers = {name: case(torch.float64).tolist() for name, case in CASES.items()}
-    print(json.dumps((torch.backends.cpu.get_cpu_capability(), numbers)))
+    found = {name: numbers(name).tolist() for name in CASES}
+    print(json.dumps((torch.backends.cpu.get_cpu_capability(), found)))

@@ -32,9 +32,11 @@ def commutator(p):
     return float((a @ b - b @ a).norm())
 
 
-@given(seed=st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
-def test_spectra_are_exact(seed):
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 6))
+@settings(max_examples=20)
+def test_spectra_are_exact(seed, size):
+    q = random_orthogonal(size, generator("orthogonal", seed))
+    torch.testing.assert_close(q @ q.mT, torch.eye(size, dtype=torch.float64), atol=1e-13, rtol=0)
     for covariance in ("commuting", "generic"):
         p = problem(covariance, seed)
         wanted = torch.tensor(sorted(SPECTRUM), dtype=torch.float64)
@@ -47,57 +49,30 @@ def test_spectra_are_exact(seed):
         torch.testing.assert_close(p.targets, p.teacher @ p.inputs)
 
 
-def test_covariances_are_what_they_say():
+def test_covariances_and_noise_are_what_they_say():
     isotropic = problem("isotropic").moments().xx
     white = sum(SPECTRUM) / len(SPECTRUM) * torch.eye(6, dtype=torch.float64)
     torch.testing.assert_close(isotropic, white, atol=1e-12, rtol=0)
     assert commutator(problem("commuting")) < 1e-10
     assert commutator(problem("generic")) > 0.1
-
-
-def test_moments_are_means_over_samples():
-    p = problem("generic", noise=0.5)
-    m, n = p.moments(), p.inputs.shape[-1]
-    products = (torch.outer(p.targets[:, j], p.inputs[:, j]) for j in range(n))
-    torch.testing.assert_close(m.yx, sum(products) / n)
-    torch.testing.assert_close(m.yy, m.yy.mT)
-
-
-def test_noise_has_the_chosen_spread():
     p = problem("generic", noise=0.5, samples=4000)
     assert float((p.targets - p.teacher @ p.inputs).std()) == pytest.approx(0.5, rel=0.03)
-
-
-@given(seed=st.integers(0, 10**6), size=st.integers(1, 6))
-@settings(max_examples=20, deadline=None)
-def test_random_orthogonal(seed, size):
-    q = random_orthogonal(size, generator("orthogonal", seed))
-    torch.testing.assert_close(q @ q.mT, torch.eye(size, dtype=torch.float64), atol=1e-13, rtol=0)
-
-
-def test_random_orthogonal_has_no_preferred_sign():
-    signs = [float(random_orthogonal(2, generator("sign", s))[0, 0] > 0) for s in range(400)]
-    assert 0.4 < sum(signs) / 400 < 0.6  # 4 standard deviations
+    mean = sum(map(torch.outer, p.targets.mT, p.inputs.mT)) / 4000  # moments are means over samples
+    torch.testing.assert_close(p.moments().yx, mean)
 
 
 def test_moments_that_no_data_have_are_refused():
     eye = torch.eye(2, dtype=torch.float64)
-    for xx, yx, yy, name in (
-        (-eye, 0 * eye, eye, "xx, yx, yy"),
-        (eye, 5 * eye, eye, "xx, yx, yy"),
-        (
-            torch.diag(torch.tensor([1e12, 1.0])).double(),
-            torch.diag(torch.tensor([0.0, 2.0])).double(),
-            eye,
-            "xx, yx, yy",
-        ),  # a large input hides nothing
-        (eye + torch.tensor([[0.0, 0.5], [0.0, 0.0]]), 0 * eye, eye, "xx"),
-    ):
+    large, small = (torch.diag(torch.tensor(d)).double() for d in ([1e12, 1.0], [0.0, 2.0]))
+    skew = eye + torch.tensor([[0.0, 0.5], [0.0, 0.0]])
+    all_three = "xx, yx, yy"  # a large input hides nothing
+    wrong = [(-eye, 0 * eye, all_three), (eye, 5 * eye, all_three), (large, small, all_three)]
+    for xx, yx, name in [*wrong, (skew, 0 * eye, "xx")]:
         with pytest.raises(ValueError, match=name):
-            Moments(xx, yx, yy)
+            Moments(xx, yx, eye)
     for unit in (1e-80, 1e-7, 1.0, 1e7):  # all moments of data pass, in any unit
-        problem = linear_teacher(generator=generator("moments"), noise=0.0)
-        Problem(unit * problem.inputs, problem.targets / unit).moments()
+        given = linear_teacher(generator=generator("moments"), noise=0.0)
+        Problem(unit * given.inputs, given.targets / unit).moments()
     Moments(0 * eye, 0 * eye, eye)
 
 
@@ -115,15 +90,15 @@ def test_arrays_and_lists_become_tensors():
     assert not Problem(kept, torch.ones(1, 3)).inputs.requires_grad
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["inputs", "targets"])
-def test_numbers_whose_squares_are_infinite_are_refused(name, dtype):
-    largest = (torch.finfo(dtype).max / 3) ** 0.5
-    good = {"inputs": torch.ones(2, 3, dtype=dtype), "targets": torch.ones(1, 3, dtype=dtype)}
-    fits = Problem(**good | {name: -0.99 * largest * good[name]}).moments()
-    assert all(torch.isfinite(m).all() for m in (fits.xx, fits.yx, fits.yy))
-    with pytest.raises(ValueError, match=f"{name}: entries up to .* at most .* 3 samples"):
-        Problem(**good | {name: -1.01 * largest * good[name]})
+def test_numbers_whose_squares_are_infinite_are_refused(name):
+    for dtype in (torch.float32, torch.float64):
+        largest = (torch.finfo(dtype).max / 3) ** 0.5
+        good = {"inputs": torch.ones(2, 3, dtype=dtype), "targets": torch.ones(1, 3, dtype=dtype)}
+        fits = Problem(**good | {name: -0.99 * largest * good[name]}).moments()
+        assert all(torch.isfinite(m).all() for m in (fits.xx, fits.yx, fits.yy))
+        with pytest.raises(ValueError, match=f"{name}: entries up to .* at most .* 3 samples"):
+            Problem(**good | {name: -1.01 * largest * good[name]})
 
 
 def holds(trait, x, y):
@@ -161,7 +136,7 @@ def test_the_prior_covers_what_it_says():
 
 
 def test_random_linear_problems_are_what_the_prior_says():
-    drawn, noisy = [random_linear(generator("prior", i)) for i in range(400)], 0
+    drawn = [random_linear(generator("prior", i)) for i in range(400)]
     assert torch.equal(random_linear(generator("prior", 0)).problem.inputs, drawn[0].problem.inputs)
     sizes = np.array([(*one.problem.inputs.shape, len(one.problem.targets)) for one in drawn])
     m0, n, m2 = sizes.T
@@ -170,16 +145,12 @@ def test_random_linear_problems_are_what_the_prior_says():
     width, share = (np.array([getattr(one, x) for one in drawn]) for x in ("width", "share"))
     assert width.min() == 2 and 55 < width.max() <= 60 and 0.05 <= share.min() < share.max() <= 0.95
     assert {one.trait for one in drawn} == set(LINEAR_TRAITS)
-    assert 0.15 < np.mean([one.trait != "none" for one in drawn]) < 0.35
     for one in drawn:
         x, y, moments = one.problem.inputs, one.problem.targets, one.problem.moments()
-        if one.inputs != "generic":
-            assert commutator(one.problem) < 1e-9
+        assert one.inputs == "generic" or commutator(one.problem) < 1e-9
         if one.inputs == "white":
             torch.testing.assert_close(moments.xx, torch.eye(len(x)).double(), atol=1e-10, rtol=0)
         if one.trait == "tied" and min(moments.yx.shape) > 1:
             s = torch.linalg.svdvals(moments.yx)
             assert float(s[1]) < 1e-10 or float(s[0] - s[1]) < 1e-10
         assert holds(one.trait, x, y), one.trait
-        noisy += float((y - one.problem.teacher @ x).norm()) > 0.1
-    assert noisy

@@ -17,12 +17,13 @@ import site_pages
 from ledger_page import TEXT, judged
 from paper.claims import read_claims
 from paper.ledger import read_ledger
-from previews import fragment, page_previews, write_previews
+from previews import page_previews, write_previews
 from tables import text
 
 ROOT = Path(__file__).parent.parent
 PAGE = text("references.html")
 OTHER = text("referred.html")
+CLAIMS = read_claims(ROOT / "claims.yml")
 
 
 def soup(text):
@@ -41,10 +42,9 @@ def test_previews_hold_theorems_figures_and_citations(tmp_path):
     # A section is a page, not a preview.
     assert set(found) == {"#thm-a", "b.html#fig-b", "b.html#id1"}
     assert found["b.html#id1"] == "<p>A work.</p>"
-    assert "flat" in fragment(soup(OTHER).find(id="word-a"), "chapters/b.html")
-    assert '"@root@_images/c.svg"' in found["b.html#fig-b"]
-    assert "code" not in found["b.html#fig-b"]
-    assert not any(piece in "".join(found.values()) for piece in ("<a", " id=", "headerlink"))
+    figure, all_of_them = found["b.html#fig-b"], "".join(found.values())
+    assert '"@root@_images/c.svg"' in figure and "code" not in figure
+    assert not any(piece in all_of_them for piece in ("<a", " id=", "headerlink"))
 
 
 def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
@@ -54,9 +54,8 @@ def test_a_figure_leads_to_the_claims_that_name_it(monkeypatch):
     builder = SimpleNamespace(name="html", get_target_uri=lambda docname: f"{docname}.html")
     app = SimpleNamespace(srcdir=ROOT, builder=builder)
     ledger_page.collect(app)
-    claims = read_claims(ROOT / "claims.yml")
-    assert app.figure_links.keys() == {name for claim in claims for name in claim.figures}
-    (claim,) = [claim for claim in claims if claim.id == "saddles/any-loss"]
+    assert app.figure_links.keys() == {name for claim in CLAIMS for name in claim.figures}
+    (claim,) = [claim for claim in CLAIMS if claim.id == "saddles/any-loss"]
     links = app.figure_links[claim.figures[0]]
     assert ("saddles/any-loss", "chapters/ledger.html#claim-saddles-any-loss") in links
     assert ("deep.nc", "records/deep.nc") in links and app.figure_records == {
@@ -74,7 +73,7 @@ def test_a_claims_id_in_the_text_leads_to_its_entry():
 
 
 def test_no_id_in_the_text_is_out_of_date():
-    known = {claim.id for claim in read_claims(ROOT / "claims.yml")}
+    known = {claim.id for claim in CLAIMS}
     texts = "".join(path.read_text() for path in ROOT.glob("chapters/**/*.md"))
     assert set(re.findall(r"`((?:saddles|scales|together|kernels)/[a-z0-9-]+)`", texts)) <= known
 
@@ -94,52 +93,36 @@ def test_the_api_has_a_page_for_each_package_and_module(tmp_path):
     assert not any("paper" in name or ">>>" in pages[name] for name in pages)
 
 
-def test_docstrings_are_shown_as_written():
-    text = "Says `what` it does, |x|_2.\n\nname : meaning\nother : of `it`\n\nMore prose."
-    shown = "Says \\ ``what``\\  it does, \\|x\\|\\_2.||::||   name : meaning|   other : of `it`||More prose.|"
-    assert "|".join(api_page.render(text.split("\n"))).replace("\\|", "@") == shown.replace(
-        "\\|", "@"
-    )
-
-
 def test_the_pdf_is_linked_when_it_is_there(tmp_path):
-    landing = tmp_path / "html/chapters/index.html"
-    landing.parent.mkdir(parents=True)
-    source = (ROOT / "chapters/index.md").read_text()
-    assert site_pages.HIDDEN in source
-    landing.write_text(source)
-    assert not site_pages.place_pdf(tmp_path) and landing.read_text() == source
-    (tmp_path / "latex").mkdir()
-    (tmp_path / "latex" / site_pages.PDF).write_bytes(b"%PDF")
-    assert site_pages.place_pdf(tmp_path) and site_pages.SHOWN in landing.read_text()
-    assert (tmp_path / "html" / site_pages.PDF).exists()
-    (tmp_path / "html" / site_pages.PDF).unlink()
-    (tmp_path / "latex" / site_pages.PDF).unlink()
-    assert not site_pages.place_pdf(tmp_path) and landing.read_text() == source
+    landing, made = tmp_path / "html/chapters/index.html", tmp_path / "latex" / site_pages.PDF
+    for path in (landing, made):
+        path.parent.mkdir(parents=True)
+    landing.write_text((ROOT / "chapters/index.md").read_text())
+    for pdf, shown in ((None, False), (b"%PDF", True)):
+        if pdf:
+            made.write_bytes(pdf)
+        assert (
+            site_pages.place_pdf(tmp_path) is (tmp_path / "html" / site_pages.PDF).exists() is shown
+        )
+        assert (site_pages.SHOWN in landing.read_text()) is shown
+        assert (site_pages.HIDDEN in landing.read_text()) is not shown
 
 
 def test_ledger_counts_add_up():
-    claims = read_claims(ROOT / "claims.yml")
     _, records = read_ledger(ROOT / "results/claims.json")
-    numbers = [int(n) for n in re.findall(r"\*\*(\d+)", TEXT.counts(judged(claims, records)))]
-    assert numbers[0] == len(claims) == sum(numbers[1:])
-    text = TEXT.overview(judged(claims, records))
-    assert all(text.count(f"<{ledger_page.anchor(claim)}>") == 1 for claim in claims)
+    numbers = [int(n) for n in re.findall(r"\*\*(\d+)", TEXT.counts(judged(CLAIMS, records)))]
+    assert numbers[0] == len(CLAIMS) == sum(numbers[1:])
+    text = TEXT.overview(judged(CLAIMS, records))
+    assert all(text.count(f"<{ledger_page.anchor(claim)}>") == 1 for claim in CLAIMS)
 
 
 def test_a_thesis_is_judged_by_what_it_prints():
-    claim = read_claims(ROOT / "claims.yml")[0]
-    kinds = {("holds", "derived"): "true", ("holds", "conditional"): "true with a correction"}
-    kinds |= {("holds-corrected", "derived"): "true with a correction"}
-    kinds |= {
-        ("holds-corrected", "refuted"): "false as printed",
-        ("fails", "derived"): "false as printed",
-    }
-    for (came, status), told in kinds.items():
-        assert (
-            ledger_page.verdict(replace(claim, status=status), {claim.id: {"verdict": came}})
-            == told
-        )
-    own = replace(claim, thesis="ours")
-    assert ledger_page.verdict(own, {claim.id: {"verdict": "fails"}}) == "fails"
-    assert ledger_page.verdict(claim, {}) == "not measured"
+    def word(came, **changes):
+        found = {CLAIMS[0].id: {"verdict": came}} if came else {}
+        return ledger_page.verdict(replace(CLAIMS[0], **{"status": "derived"} | changes), found)
+
+    assert word("holds") == "true"
+    assert word("holds", status="conditional") == "true with a correction"
+    assert word("holds-corrected") == "true with a correction"
+    assert word("holds-corrected", status="refuted") == word("fails") == "false as printed"
+    assert word("fails", thesis="ours") == "fails" and word(None) == "not measured"

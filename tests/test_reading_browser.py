@@ -38,9 +38,8 @@ def test_the_mouse_opens_a_preview_and_escape_closes_it(page):
     assert card.count() == 1  # the pointer may rest on it
     page.keyboard.press("Escape")
     assert card.count() == 0
-    assert (
-        link.get_attribute("aria-describedby") is None and link.get_attribute("title") == "native"
-    )
+    assert link.get_attribute("aria-describedby") is None
+    assert link.get_attribute("title") == "native"
     page.mouse.move(0, 800)
 
 

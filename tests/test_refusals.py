@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning_dynamics import activations, digits_pair, saddles, scales
+from learning_dynamics import digits_pair, saddles, scales
 from learning_dynamics.data.digits import digits
 from learning_dynamics.data.published import diagonal_pair
 from learning_dynamics.kernels import mlp_torch as passes
@@ -18,24 +18,12 @@ from learning_dynamics.losses import squared
 from learning_dynamics.problems import Moments, Problem, linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles import theory, two_layer
-from learning_dynamics.saddles.deep_nets import deep_forward, initialise_deep, layerwise_descent
+from learning_dynamics.saddles.deep_nets import initialise_deep, layerwise_descent
 from learning_dynamics.saddles.linear_nets import bottleneck as bottlenecks
 from learning_dynamics.saddles.linear_nets.linear import linear_descent
-from learning_dynamics.scales import (
-    exponent_check,
-    fluctuations,
-    network,
-    parametrizations,
-    training,
-)
+from learning_dynamics.scales import exponent_check, network, parametrizations, training
 from learning_dynamics.scales.parametrizations import Parametrization, dynamic
 from learning_dynamics.scales.requirements import Requirement
-from learning_dynamics.scales.step_factors import FACTORS, sign_step_sizes
-from paper.fits import fit_slope
-from paper.saddles.nonlinear import diagonal_net
-from paper.saddles.optimisers import one_law
-from paper.together.one_axis import dial
-from paper.together.spectral_plateau.plateau import LinearPlateau, linear_plateaus
 
 STREAMS = [generator("refusals")]
 X, Y = torch.rand(4, 9, dtype=torch.float64), torch.rand(3, 9, dtype=torch.float64)
@@ -115,26 +103,14 @@ def check(**options):
     return scales.exponent_check(**usual | options)
 
 
-def of(kind):
-    return lambda net: kind(net.parameters(), 0.1)
+def coordinates(kind=torch.optim.SGD, first=lambda n: n, **options):
+    def net(n):
+        return torch.nn.Sequential(torch.nn.Linear(3, first(n)), torch.nn.Linear(n, 2))
 
-
-def wide(n):
-    return torch.nn.Sequential(torch.nn.Linear(3, n), torch.nn.ReLU(), torch.nn.Linear(n, 2))
-
-
-def late(n):
-    return torch.nn.Sequential(torch.nn.Linear(3, max(n, 16)), torch.nn.Linear(n, 2))
-
-
-def parts_loss(model, x):
-    return model[0](x).sum() + model[1].weight.sum()
-
-
-def coordinates(factory=wide, scheme="ntk", **options):
-    usual = {"optimizer_factory": of(torch.optim.SGD), "batch": torch.ones(4, 3), "sizes": (8, 16)}
-    usual["loss"] = lambda model, x: model(x).square().mean()
-    return scales.coordinate_check(factory, scheme, **usual | options)
+    usual = {"batch": torch.ones(4, 3), "sizes": (8, 16, 32)}
+    usual["optimizer_factory"] = lambda net: kind(net.parameters(), 0.1)
+    usual["loss"] = lambda model, x: model[0](x).square().mean() + model[1].weight.square().sum()
+    return scales.coordinate_check(net, "ntk", **usual | options)
 
 
 def scaled(**options):
@@ -157,47 +133,31 @@ CASES = [
     (r"record = \(0, 99\).*0\.\.4", lambda: sgd(record=(0, 99))),
     ("record = 0", lambda: sgd(replace(STATE, step=2), record=(0,))),
     ("record = 2.7", lambda: sgd(record=(2.7,))),
-    ("record = '03'", lambda: sgd(record=("03",))),
     (r"record = \(0, 0\)", lambda: sgd(record=(0, 0))),
     ("step_ratios has 3", lambda: sgd(step_ratios=(1.0,) * 3)),
-    ("step_ratios has 0", lambda: sgd(step_ratios=())),
     ("step_ratios = .*nan", lambda: sgd(step_ratios=(1.0, NAN))),
-    ("multipliers = .*nan", lambda: sgd(multipliers=(1.0, NAN))),
-    ("multipliers = ", lambda: sgd(multipliers=("1", "1"))),
     ("momentum = 2.0", lambda: sgd(MOVING, momentum=2.0)),
-    ("momentum = -0.5", lambda: sgd(MOVING, momentum=-0.5)),
-    ("momentum = nan", lambda: sgd(MOVING, momentum=NAN)),
     ("step_size: shape", lambda: sgd(step_size=torch.rand(2))),
     (f"'t'..inputs: {F32}", lambda: sgd(evaluate={"t": P32})),
     (f"init_scale = 1e-60: in {F32}", lambda: initialise((4, 5, 3), 1e-60, STREAMS, **SMALL)),
-    ("init_scale = 1e-60", lambda: initialise_deep((4, 5, 3), 1e-60, STREAMS, **SMALL)),
-    ("init_stds", lambda: training.initialise((4, 3), (1e-60,), [0])),
     ("weight_stds", lambda: network.initial_weights(ZERO, STREAMS[0], **SMALL)),
     ("step_size", lambda: descend(NET32, P32, step_size=1e-60)),
     ("init_scale: shape .3,.*1 runs", lambda: initialise((4, 5, 3), THREE, STREAMS)),
-    ("init_scale: shape .3,", lambda: initialise_deep((4, 5, 3), THREE, STREAMS)),
     (f"w2: {F32}", lambda: descend(weights.Weights(NET.w1, NET.w2.float()))),
-    (f"problem.inputs: {F32}", lambda: descend(problem=P32)),
     (f"targets: {F32}", lambda: Problem(X, Y.float())),
     (f"yy: {F32}", lambda: Moments(*(a @ a.mT for a in (X, X, X.float())))),
     (f"W_2: {F32}", lambda: deep(with_middle(torch.Tensor.float))),
-    (f"inputs: {F32}", lambda: deep(problem=P32)),
-    (f"inputs: {F32}", lambda: deep_forward(DEEP, X.float())),
     (f"inputs: {F32}", lambda: weights.gradient(NET, P32)),
     (f"inputs: {F32}", lambda: passes.hidden(STATE.weights, (1.0, 1.0), X.float()[None])),
     ("W_2: shape", lambda: deep(with_middle(lambda w: w[..., :-1]))),
     (f"loss weighted squared: .*{F64}", lambda: descend(NET32, P32, loss=squared(Y.double()))),
-    ("loss weighted squared: ", lambda: deep(loss=squared(Y[:, :8]))),
     (r"seed = 'a\\x00b'", lambda: generator("a\0b")),
-    ("seed = '-1'", lambda: generator("runs", "-1")),
     # What labels mean.
     ("test_targets: must name", lambda: probe(SIGNS.clamp(0))),
-    ("test_targets: must name", lambda: probe(torch.ones(2, 9).double())),
     ("loss logistic allows", lambda: skip(Problem(X, SIGNS.clamp(0)), loss="logistic")),
     ("cross_entropy allows", lambda: saddles.certify(P, ONE, loss="cross_entropy")),
     # Data and records that say nothing.
     ("steps = .*increase", lambda: saddles.find_drops(X[0], torch.arange(9).flip(0))),
-    ("steps = .*increase", lambda: saddles.find_drops(X[0, :1], torch.arange(1))),
     ("steps = .*increase", lambda: saddles.find_stages(X[:1], X[:1, :2], torch.zeros(9).long())),
     ("levels = .*fall", lambda: saddles.find_stages(X[:1], X[:1, :1], torch.arange(9))),
     ("projector: ", lambda: saddles.growth_bound(torch.eye(3), 2 * torch.eye(3))),
@@ -207,13 +167,10 @@ CASES = [
     ("units: .*below threshold", lambda: saddles.plateau_steps(M, 10 * UNITS, 0.1)),
     ("init_scale = 10.0", lambda: skip().saddles[0].plateau_steps(10.0, 0.1)),
     ("tolerance = 10.0", lambda: linear_descent(NET, P, tolerance=10.0, **ONE_STEP)),
-    ("tolerance = 2.0", lambda: turns(tolerance=2.0)),
-    ("rate_tolerance = 2.0", lambda: saddles.Settings(rate_tolerance=2.0)),
     ("multiply to less", lambda: deep(tuple(1e-200 * w for w in DEEP))),
     ("ridge = 1e-300", lambda: probe(Y, ridge=1e-300)),
     ("targets: .*smaller unit", lambda: Problem(X, 1e-170 * Y).moments()),
     ("layer 1 .*another unit", lambda: first(1e-100 * X)),
-    ("layer 1 .*another unit", lambda: first(1e100 * X)),
     # Words of the library that others do not know.
     ("weights: must be a Weights", lambda: descend(tuple(NET))),
     ("problem: must be a Problem", lambda: weights.gradient(NET, (X, Y))),
@@ -229,28 +186,18 @@ CASES = [
     ("16|32 or 64", lambda: Problem(X.half(), Y.half())),
     # Arguments without effect, or with another than they say.
     ("record_at = 2.7", lambda: descend(record_at=[0, 2.7])),
-    ("record_at = False", lambda: descend(record_at=torch.tensor([False, True]))),
     (r"record_at = \[0, 3\]", lambda: linear_descent(NET, P, record_at=[[0, 3]], **ONE_STEP)),
-    ("record_at = 0.5", lambda: deep(record_at=[0.5])),
-    ("stop.loss = nan", lambda: descend(stop=two_layer.Stop(loss=NAN))),
-    ("stop.gradient_norm = -1", lambda: descend(stop=two_layer.Stop(gradient_norm=-1.0))),
-    ("layers = True", lambda: deep(layers=(True,))),
-    ("order = 0.0", lambda: turns(order=(0.0,))),
     ("batch: the problems differ", lambda: saddles.stack_moments([M, P32.moments()])),
     ("batch: pass a list", lambda: saddles.stack_moments(M)),
     ("moments: 2 problems for 1", lambda: follow(saddles.stack_moments([M, M]))),
-    ("units: shape", lambda: follow(units=NET.units[..., :6])),
-    ("step_size: shape", lambda: follow(step_size=X[0])),
     ("step_size: shape", lambda: saddles.levels(M, X[0])),
     ("leading dimensions", lambda: saddles.forward(TWO, torch.stack([X, X, X]))),
     ("yx: shape", lambda: saddles.arrival_rate(saddles.stack_moments([M]), 1)),
-    ("multipliers: 1 values", lambda: passes.hidden(STATE.weights, (1.0,), X[None])),
     ("'t'.: must be a Problem", lambda: sgd(evaluate={"t": (X, Y)})),
     ("weighted squared", lambda: sgd(loss=squared(Y), batch_size=9)),  # which samples are they of?
     ("sizes = .*each once", lambda: check(sizes=[8, 8, 16])),
     ("nothing to check", lambda: check(schemes=[])),
     ("dtype = torch.float16", lambda: check(dtype=torch.float16)),
-    ("embeddings = .*nope", lambda: scaled(embeddings=("nope",))),
     ("muon_factor = .*no effect", lambda: scaled(muon_factor="match_rms_adamw")),
     ("eps = 1e-08", lambda: scaled().param_groups(0.1, eps=1e-8)),
     ("activation = .*relu", lambda: sgd(activation=["relu"])),
@@ -258,110 +205,55 @@ CASES = [
     ("classes = True", lambda: digits_pair(True, 3)),
     ("observe: 't_loss'", lambda: sgd(evaluate={"t": P}, record=(0,), observe=lambda s: LOSS)),
     # Counts, shapes and names of each module.
-    ("activation = 'swish'.*gelu.*tanh", lambda: activations.activation("swish")),
-    ("loss = 'hinge'.*huber", lambda: skip(loss="hinge")),
-    ("weights", lambda: squared(torch.tensor([[-1.0]]))),
     ("step_size = None", lambda: skip(settings=saddles.Settings(phase="gradient_descent"))),
-    ("phase = 'newton'", lambda: saddles.Settings(phase="newton")),
-    ("choice = 'any'", lambda: saddles.Settings(choice="any")),
-    ("jump = 0.0", lambda: saddles.Settings(jump=0.0)),
-    ("width = 0", lambda: saddles.skip_plateaus(P, width=0)),
     ("starts = None, generator = None", lambda: skip(activation="relu")),
     (r"starts: shape \(3, 4\)", lambda: skip(activation="relu", starts=torch.ones(3, 4).double())),
-    ("architecture = 'diagonal'", lambda: skip(architecture="diagonal")),
     ("activation", lambda: theory.extremal_directions.dormant_activation("sigmoid")),
-    ("activation", lambda: theory.extremal_directions.dormant_activation("square")),
-    ("form = 'exact'", lambda: saddles.unit_matrix(ONE, P, form="exact")),
-    ("inputs = 9", lambda: theory.unit_matrix.from_units(UNITS, 9)),
     ("k = 8", lambda: theory.growth_bound.leading_projector(UNITS, 8)),
-    ("projector", lambda: saddles.growth_bound(torch.eye(9), torch.eye(3))),
-    ("prominence", lambda: saddles.find_drops(X[0], torch.arange(9), prominence=-1.0)),
     ("k = 4", lambda: saddles.rank_k_map(M, 4)),
     ("step_size = None", lambda: saddles.predict_staircase(M).drop_steps(1e-8)),
-    ("init_scale", lambda: saddles.predict_staircase(M, 0.1).drop_steps(2.0)),
-    ("k = 0", lambda: saddles.arrival_rate(M, 0)),
     ("step_size = 50", lambda: saddles.arrival_rate(M, 1, 50.0)),
-    ("k = 3", lambda: theory.stages.log_excess(M, saddles.predict_staircase(M, 0.1), 3, 1e-8)),
     ("scale = 2", lambda: theory.stages.log_excess(M, saddles.predict_staircase(M, 0.1), 1, 2)),
     ("diverged at step .* step_size = 90", lambda: follow(step_size=90.0, steps=50)),
     ("keep", lambda: follow(keep=("weights",))),
-    ("batch", lambda: saddles.stack_moments([])),
     ("layers", lambda: deep(layers=(7,))),
     ("W_1", lambda: deep(DEEP[1:])),
     ("diverged at step", lambda: deep(tuple(30 * w for w in DEEP), step_size=5.0, sweeps=50)),
     ("widths", lambda: initialise_deep((3, 2), 1.0, STREAMS)),
     ("W_3", lambda: deep(problem=Problem(X, Y[:2]))),
     ("wide = 5", lambda: modules(wide=[5])),
-    *(("bottleneck", lambda wrong=wrong: modules(wrong)) for wrong in (0, (4, 4), (4.5,))),
+    ("bottleneck", lambda: modules((4, 4))),
     ("step_size = 50", lambda: train(step_size=50.0)),
-    ("polar", lambda: train(polar=torch.ones(1, 3))),
     ("polar", lambda: train(polar=torch.ones(1, 4), time_power=0.1)),
-    ("weights: 1 matrices", lambda: first(X, STATE.weights[:1])),
     (r"weights\[1\]: shape", lambda: first(X, (STATE.weights[0],) * 2)),
     ("inputs: shape", lambda: first(X[:2])),
     ("activation: 3 given", lambda: first(X, activation=[None] * 3)),
     ("hidden widths must grow", lambda: scales.solve_requirements((0, 1, 0, 1, 0))),
-    ("requirement = 'peace'", lambda: scales.solve_requirements((0, 1, 1, 0), ("peace",))),
     ("relation = '<'", lambda: Requirement("x", "<", lambda found, widths: [])),
     ("at least two different sizes", lambda: check(sizes=[8, 8])),
     ("runs = 1: must be an integer >= 2", lambda: check(runs=1)),
     ("quantities = 'mood'", lambda: check(quantities=("mood",))),
-    ("scheme = 'sp'", lambda: check(schemes=["sp"])),
-    ("step_size = -0.1", lambda: check(step_size=-0.1)),
-    ("hidden width = 0", lambda: fluctuations.contributions((4, 0), 3, STREAMS[0])),
-    ("draws = 0", lambda: fluctuations.contributions((4, 4), 0, STREAMS[0])),
     ("seeds has 2", lambda: sgd(seeds=[0, 1])),
     ("momentum = 0.9: state must hold velocities", lambda: sgd(momentum=0.9)),
     ("multipliers has 3", lambda: sgd(multipliers=(1.0,) * 3)),
-    ("problem.inputs: shape", lambda: sgd(problem=Problem(torch.ones(6, 4), torch.ones(3, 4)))),
     ("init_stds has 1", lambda: training.initialise((3, 4, 5), (1.0,), [0])),
-    (r"problem\.inputs: .*float64 on cpu", lambda: sgd(problem=P32)),
     (r"r = 0\.75: must lie in \[0, 1/2\]", lambda: dynamic(0.75)),
-    *(("must be a number in", lambda r=r: dynamic(r)) for r in ("half", None, math.inf)),
-    ("scheme = 'sp': allowed are dp", lambda: scales.scheme("sp")),
-    ("reading = 'tall': allowed are fan-in", lambda: parametrizations.mup("tall")),
-    *(("width", lambda w=w: scales.scheme("ntk")(w)) for w in ((3, 4), (3, 0, 4), (3, 2.5, 4))),
     ("factors: 1 values", lambda: scales.scheme("ntk")((3, 4, 5)).rescaled([1.0])),
     ("gains: 1 values", lambda: Parametrization("x", (3, 4, 5), *[(1.0, 1.0)] * 3, (1.0,))),
     ("multipliers = -1", lambda: Parametrization("x", (3, 4, 5), (1, -1.0), *[(1.0, 1.0)] * 3)),
-    ("covariance = 'diagonal'.*commuting", lambda: teacher(covariance="diagonal")),
-    ("noise = -1.0", lambda: teacher(noise=-1.0)),
     ("samples = 3: must be at least m0 = 6", lambda: teacher(samples=3)),
     ("target_spectrum has 3 values", lambda: teacher(output_dim=2)),
-    ("input_spectrum", lambda: teacher(input_spectrum=(1.0, -1.0, 1.0))),
     (r"targets: shape \(1, 4\) has n = 4, inputs has 3", lambda: Problem(X[:, :3], Y[:1, :4])),
     (r"has \*runs = \(4,\), inputs has \(5,\)", lambda: Problem(RUNS5, RUNS5[:4])),
     (
         "2 problems for 1 runs",
         lambda: descend(problem=Problem(torch.stack([X, X]), torch.stack([Y, Y]))),
     ),
-    (r"record_at", lambda: descend(record_at=torch.tensor([3, 2]))),
-    ("classes", lambda: digits((1, 1))),
-    ("source", lambda: digits((1, 2), source="cifar")),
     ("signed", lambda: digits((1, 2, 3), targets="signed")),
     ("test_fraction", lambda: digits((1, 2), test_fraction=1.0)),
-    ("at least two different sizes", lambda: coordinates(sizes=(64, 64))),
-    ("runs = 1: must be an integer >= 2", lambda: coordinates(runs=1)),
-    ("steps = 0", lambda: coordinates(steps=0)),
-    ("tolerance = -1.0", lambda: coordinates(tolerance=-1.0)),
-    ("scheme = 'sp'", lambda: coordinates(scheme="sp")),
     (r"readouts = \['0'\]", lambda: coordinates(readouts=["0"])),
-    ("a RMSprop; known are SGD", lambda: coordinates(optimizer_factory=of(torch.optim.RMSprop))),
-    ("other widths grow between", lambda: coordinates(late, loss=parts_loss, sizes=(8, 16, 32))),
-    # The paper's own functions.
-    ("fan_in = 0", lambda: FACTORS["spectral"](3, 0)),
-    ("width_exponents", lambda: FACTORS["spectral"].exponents((1,))),
-    ("width = 0", lambda: sign_step_sizes((3, 0))),
-    ("kind", lambda: one_law.root(torch.ones(1), 0.1, 0.5, "Adam")),
-    ("momentum", lambda: one_law.root(torch.ones(1), 0.1, 1.5, "Nesterov")),
-    (
-        "step_size",
-        lambda: diagonal_net.descend_in_logarithms(PAIR, [10.0], step_size=0.5, steps=200),
-    ),
-    ("most_steps = 5", lambda: linear_plateaus(LinearPlateau(3, ratios=(256,), most_steps=5))),
-    ("init_stds", lambda: dial.position(scales.scheme("standard")((49, 256, 16, 10)))),
-    ("widths", lambda: dial.same_run(*(scales.scheme("ntk")((9, w, 3)) for w in (8, 16)))),
-    ("2 points", lambda: fit_slope(torch.arange(2.0), torch.arange(2.0))),
+    ("a RMSprop; known are SGD", lambda: coordinates(torch.optim.RMSprop)),
+    ("other widths grow between", lambda: coordinates(first=lambda n: max(n, 16))),
 ]
 
 

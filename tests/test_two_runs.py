@@ -17,30 +17,23 @@ def images(cell, kind):
     return [o["data"][kind] for o in cell.outputs if kind in o.get("data", {})]
 
 
-def compare(first, second):
-    """(counts, differences) of two executed notebooks of one chapter; differences say the cell."""
-    counts, differences = {"cells": 0, "figure files": 0}, []
-    for number, (old, new) in enumerate(zip(code(first), code(second), strict=True), 1):
-        pairs = [("printed text", comparable(old.outputs), comparable(new.outputs))]
-        pairs += [(kind, images(old, kind), images(new, kind)) for kind in IMAGES]
-        counts["cells"] += 1
-        counts["figure files"] += sum(len(found) for _, found, _ in pairs[1:])
-        differences += [f"cell {number}: {what}" for what, one, two in pairs if one != two]
-    return counts, differences
-
-
 def run_twice(chapters, jobs, monkeypatch):
-    """Execute the chapters twice; (counts, differences) over all, each difference with its chapter."""
-    runs = []
+    """Execute the chapters twice; (counts, differences): each with its chapter and cell."""
+    runs, differences = [], []
+    counts = {"chapters": len(chapters), "cells": 0, "figure files": 0}
     for seed in ("0", "1"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)  # kernels inherit it
         runs.append(dict(execute_all(chapters, jobs)))
-    total, differences = {"chapters": len(chapters)}, []
     for chapter in chapters:
-        counts, found = compare(runs[0][chapter], runs[1][chapter])
-        total = {**total, **{name: total.get(name, 0) + n for name, n in counts.items()}}
-        differences += [f"{chapter.stem}, {line}" for line in found]
-    return total, differences
+        cells = zip(*(code(run[chapter]) for run in runs), strict=True)
+        for number, (old, new) in enumerate(cells, 1):
+            pairs = [("printed text", comparable(old.outputs), comparable(new.outputs))]
+            pairs += [(kind, images(old, kind), images(new, kind)) for kind in IMAGES]
+            counts["cells"] += 1
+            counts["figure files"] += sum(len(found) for _, found, _ in pairs[1:])
+            where = f"{chapter.stem}, cell {number}"
+            differences += [f"{where}: {what}" for what, one, two in pairs if one != two]
+    return counts, differences
 
 
 @pytest.mark.audit

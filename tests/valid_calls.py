@@ -1,8 +1,9 @@
 """A valid call of each public function, and of some that are public in their modules alone.
 
-The first call that the documented examples make; they run once a process, when a test asks.
+The call that its documented example makes, which ends there; recorded once a process, when a test asks.
 """
 
+import doctest
 import inspect
 import sys
 from functools import cache
@@ -57,31 +58,39 @@ MORE = [
 ]
 
 
-FUNCTIONS = {name: PUBLIC[name] for name in sorted(set(PUBLIC) - TABLES)}
-CODE = {f: inspect.unwrap(f.__init__ if inspect.isclass(f) else f) for f in FUNCTIONS.values()}
-CODE = {g.__code__: f for f, g in CODE.items() if inspect.isfunction(g)}
-NAMES = tuple({f.__name__: None for f in (*CODE.values(), *(f for f, *_ in MORE))})
+#: A `Scheme` is made by who writes its rule, in no example.
+WITHOUT = {*TABLES, "learning_dynamics.scales.Scheme"}
+FUNCTIONS = {name: PUBLIC[name] for name in sorted(set(PUBLIC) - WITHOUT)}
+CODE = {n: inspect.unwrap(f.__init__ if inspect.isclass(f) else f) for n, f in FUNCTIONS.items()}
+CODE = {name: f.__code__ for name, f in CODE.items() if inspect.isfunction(f)}
+NAMES = (*dict.fromkeys(f.__name__ for f in (*map(PUBLIC.get, CODE), *(f for f, *_ in MORE))),)
+
+
+class Recorded(Exception):
+    """Ends an example as soon as it has called its function."""
 
 
 @cache
 def recorded():
     """Name -> (function, arguments of a valid call)."""
-    calls = {}
+    calls = {f.__name__: (f, inspect.signature(f).bind(*a)) for f, *a in MORE}
+    for _, bound in calls.values():
+        bound.apply_defaults()
+    for name, code in CODE.items():
+        bound = inspect.signature(FUNCTIONS[name]).bind_partial()
 
-    def hook(frame, event, _):
-        function = CODE.get(frame.f_code) if event == "call" else None
-        if function is not None and function.__name__ not in calls:
-            bound = inspect.signature(function).bind_partial()
-            bound.arguments |= {n: frame.f_locals[n] for n in bound.signature.parameters}
-            calls[function.__name__] = function, bound
+        def hook(frame, event, _):
+            if event == "call" and frame.f_code is code:
+                bound.arguments |= {n: frame.f_locals[n] for n in bound.signature.parameters}
+                raise Recorded
 
-    for name in FUNCTIONS:
         sys.setprofile(hook)
         try:
-            run_example(name)
+            run_example(name, doctest.DebugRunner)
+            raise AssertionError(f"{name}: not called by its example")
+        except doctest.UnexpectedException as end:
+            assert end.exc_info[0] is Recorded, name
         finally:
             sys.setprofile(None)
-    more = {f.__name__: (f, inspect.signature(f).bind(*a)) for f, *a in MORE}
-    for _, bound in more.values():
-        bound.apply_defaults()
-    return calls | more
+        calls.setdefault(FUNCTIONS[name].__name__, (FUNCTIONS[name], bound))
+    return calls

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-import counting
 from audit_record import note
 from counting import BATCHED, ONE_BY_ONE, Counted, lines, squares, start, stored, wait_for
 from paper import store as store_module
@@ -36,91 +35,43 @@ def appending(config: list) -> xr.Dataset:
     return xr.Dataset({"length": len(config[0])})
 
 
-def not_storable(config: int) -> xr.Dataset:
-    """A result that would not come back as it was, but for the first."""
-    return xr.Dataset({"a": 1}, attrs={"pair": (1, 2)} if config else {})
-
-
-def power(config: int, p: int = 1) -> xr.Dataset:
-    """Something to be partial of, or to close over."""
-    return xr.Dataset({"a": config**p})
-
-
-def with_p(p: int):
-    def closure(config):
-        return power(config, p)
-
-    return closure
-
-
 def test_order_and_reuse(tmp_path):
-    log = tmp_path / "log"
+    log, store = tmp_path / "log", tmp_path / "s"
     configs = [Counted(i, str(log)) for i in (3, 1, 2, 1)]
-    results = sweep(ONE_BY_ONE, configs, store=tmp_path / "s")
-    assert squares(results) == [9, 1, 4, 1]
-    assert lines(log) == [3, 1, 2]
-    assert results[0].identical(counting.run(replace(configs[0], log="/dev/null")))
-    sweep(ONE_BY_ONE, [*configs, Counted(5, str(log))], store=tmp_path / "s")
-    assert lines(log) == [3, 1, 2, 5]
-    sweep(replace(ONE_BY_ONE, version=2), configs[:1], store=tmp_path / "s")
+    assert squares(sweep(ONE_BY_ONE, configs, store=store)) == [9, 1, 4, 1]
+    sweep(ONE_BY_ONE, [*configs, Counted(5, str(log))], store=store)
+    sweep(replace(ONE_BY_ONE, version=2), configs[:1], store=store)
+    with pytest.raises(ValueError, match=r"^config\.seconds = nan"):  # before any is computed
+        sweep(ONE_BY_ONE, [Counted(7, str(log)), Counted(8, str(log), float("nan"))], store=store)
     assert lines(log) == [3, 1, 2, 5, 3]
-
-
-HIDING = [functools.partial(power, p=2), with_p(2), lambda c: c, Path("a").exists, Path.exists]
-HIDING += [Path, functools.cache(power), max, 1]
-
-
-@pytest.mark.parametrize("hides", HIDING, ids=lambda value: type(value).__name__)
-def test_only_functions_of_a_module_are_experiments(hides, as_users_run):
-    for parts in ({"run": hides}, {"run": power, "run_many": hides}):
-        with pytest.raises(ValueError, match="is a function defined at the top of a module"):
-            Experiment("power", **parts)
-
-
-WRONG = [("name", "../a"), ("name", ""), ("name", "a b")]
-WRONG += [("version", 0), ("version", "1"), ("largest", 0)]
-
-
-@pytest.mark.parametrize(("argument", "value"), WRONG)
-def test_a_wrong_experiment_is_refused(argument, value, as_users_run):
-    with pytest.raises(ValueError, match=f"^{argument} = "):
-        Experiment(**{"name": "power", "run": power} | {argument: value})
-
-
-def test_a_configuration_is_refused_before_anything_is_computed(tmp_path):
-    log = tmp_path / "log"
-    with pytest.raises(ValueError, match=r"^config\.seconds = nan"):
-        configs = [Counted(1, str(log)), Counted(2, str(log), float("nan"))]
-        sweep(ONE_BY_ONE, configs, store=tmp_path / "s")
-    assert not lines(log)
-
-
-def test_a_run_cannot_change_a_configuration(tmp_path):
     shared = []
-    results = sweep(Experiment("appending", appending), [[shared, 1], [shared, 2]], store=tmp_path)
-    assert [int(r.length) for r in results] == [1, 1] and shared == []
+    results = sweep(Experiment("appending", appending), [[shared, 1], [shared, 2]], store=store)
+    assert [int(r.length) for r in results] == [1, 1] and shared == []  # no run changes another's
 
 
-def test_batches_hold_runs_of_one_group(tmp_path):
-    configs = [Counted(i, str(tmp_path / "log")) for i in range(8)]
-    results = sweep(BATCHED, configs, store=tmp_path / "s")
-    assert squares(results) == [i * i for i in range(8)]
-    assert [int(r.batch) for r in results[:6]] == [3] * 6  # four of a kind: three and one
+HIDING = [functools.partial(appending), lambda c: c, Path("a").exists, functools.cache(appending)]
+WRONG = [({part: f}, "defined at the top") for f in HIDING for part in ("run", "run_many")]
+WRONG += [({"name": "../a"}, "^name"), ({"version": 0}, "^version"), ({"largest": 0}, "^largest")]
+
+
+@pytest.mark.parametrize(("parts", "told"), WRONG)
+def test_only_functions_of_a_module_are_experiments(parts, told, as_users_run):
+    with pytest.raises(ValueError, match=told):
+        Experiment(**{"name": "power", "run": appending} | parts)
 
 
 @pytest.mark.parametrize("experiment", [ONE_BY_ONE, BATCHED])
 def test_one_failure_does_not_stop_the_others(tmp_path, experiment):
-    """Even if it is an OSError, and even in a batch."""
+    """Even if it is an OSError, and even in a batch; batches hold runs of one group."""
     log = tmp_path / "log"
-    configs = [Counted(i, str(log), fails=i == 1) for i in range(6)]
-    with pytest.raises(SweepError, match=r"number=1.*told to fail.*of 6 runs 5 are stored and 1 f"):
+    configs = [Counted(i, str(log), fails=i == 8) for i in range(9)]
+    with pytest.raises(SweepError, match=r"number=8.*told to fail.*of 9 runs 8 are stored and 1 f"):
         sweep(experiment, configs, store=tmp_path / "s")
-    assert sorted(lines(log)) == [0, 2, 3, 4, 5]
-
-
-def test_a_result_that_cannot_be_stored_fails_its_run(tmp_path):
-    with pytest.raises(SweepError, match=r"attribute 'pair'.*of 3 runs 1 are stored and 2 failed"):
-        sweep(Experiment("not-storable", not_storable), [0, 1, 2], store=tmp_path)
+    assert sorted(lines(log)) == list(range(8))
+    results = sweep(experiment, configs[:8], store=tmp_path / "s")
+    assert squares(results) == [i * i for i in range(8)]
+    if experiment is BATCHED:
+        assert [int(r.batch) for r in results[:6]] == [3] * 6  # of four of a kind three
 
 
 def test_damaged_and_exchanged_results_are_computed_again(tmp_path):
@@ -145,8 +96,9 @@ FULL = (
 )
 
 
-@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor])
-@pytest.mark.parametrize("experiment", [ONE_BY_ONE, BATCHED])
+@pytest.mark.parametrize(
+    ("experiment", "pool"), [(BATCHED, None), (ONE_BY_ONE, ThreadPoolExecutor)]
+)
 def test_a_full_disk_stops_the_sweep_and_keeps_what_is_stored(
     tmp_path, monkeypatch, experiment, pool
 ):
@@ -211,10 +163,9 @@ def test_sweeps_at_once_compute_each_run_once(tmp_path, rounds, sweeps):
     assert twice == damaged == 0
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_end_with_their_parent(tmp_path, method):
+def test_workers_end_with_their_parent(tmp_path):
     """Whoever is left would hold the pipe open."""
-    with start(tmp_path / "s", tmp_path / "log", 400, 0.1, method) as process:
+    with start(tmp_path / "s", tmp_path / "log", 400, 0.1, "spawn") as process:
         wait_for(lambda: len(lines(tmp_path / "log")) >= 6)
         os.kill(process.pid, signal.SIGKILL)
         try:
@@ -233,27 +184,17 @@ def test_a_dead_process_of_a_pool_is_reported_and_the_sweep_resumes(tmp_path):
     assert lines(tmp_path / "log") == list(range(12))
 
 
-def page_script(executor: str) -> str:
-    """The page's script, for processes or with its last lines replaced by those for Dask."""
-    script, cluster = re.findall(r"```python\n(.*?)```", CHAPTER.read_text("utf-8"), re.DOTALL)
-    if executor != "dask":
-        return script
-    cluster = re.sub(r"from dask_jobqueue .*|cluster\.scale.*", "", cluster)
-    cluster = re.sub(r"SLURMCluster\((?s:.*?)\]\)", "LocalCluster(n_workers=1)", cluster)
-    imported = "from dask.distributed import LocalCluster\n"
-    return script.split("if __name__")[0] + imported + cluster.replace("/shared/runs", "runs")
-
-
-@pytest.mark.parametrize("executor", ["processes", "dask", "no guard"])
+@pytest.mark.parametrize("executor", ["processes", "dask"])
 def test_the_script_of_the_page_runs(tmp_path, executor):
-    script = page_script(executor) + "\n    print(len(results))\n"
-    if executor == "no guard":
-        script = re.sub(r"if __name__.*", "if True:", script)
-    (tmp_path / "script.py").write_text(script)
+    """As it stands, or with its last lines replaced by those for Dask on one machine."""
+    script, cluster = re.findall(r"```python\n(.*?)```", CHAPTER.read_text("utf-8"), re.DOTALL)
+    if executor == "dask":
+        cluster = re.sub(r"from dask_jobqueue .*|cluster\.scale.*", "", cluster)
+        cluster = re.sub(r"SLURMCluster\((?s:.*?)\]\)", "LocalCluster(n_workers=1)", cluster)
+        imported = "from dask.distributed import LocalCluster\n"
+        script = script.split("if __name__")[0] + imported + cluster.replace("/shared/runs", "runs")
+    (tmp_path / "script.py").write_text(script + "\n    print(len(results))\n")
     command, options = [sys.executable, "script.py"], {"capture_output": True, "text": True}
     done = subprocess.run(command, cwd=tmp_path, timeout=300, **options)
-    if executor == "no guard":
-        assert done.returncode and "for want of `if __name__ == '__main__':`" in done.stderr
-        return
     assert done.returncode == 0 and done.stdout.split() == ["4"], done.stderr
     assert len(stored(tmp_path / "runs")) == 4
