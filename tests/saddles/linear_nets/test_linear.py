@@ -24,17 +24,6 @@ def start(scale=0.1, width=12, runs=2):
     return initialise((6, width, 4), scale, [generator("linear", i) for i in range(runs)])
 
 
-def test_compressed_samples_give_the_same_loss_gradient_and_run():
-    problem = teacher(300)
-    small = linear.compress(problem)
-    assert small.inputs.shape == (6, 10) and linear.compress(small) is small
-    a, b = gradient(start(), problem), gradient(start(), small)
-    torch.testing.assert_close(b.loss, a.loss, rtol=1e-12, atol=0)
-    torch.testing.assert_close(b.gradients, a.gradients, rtol=0, atol=1e-12)
-    a, b = (gradient_descent(start(), p, step_size=0.05, steps=400) for p in (problem, small))
-    torch.testing.assert_close(b["loss"], a["loss"], rtol=1e-12, atol=0)
-
-
 def test_compression_is_only_for_linear_nets():
     problem = teacher(300)
     a, b = (gradient(start(), p, activation="relu") for p in (problem, linear.compress(problem)))
@@ -47,19 +36,6 @@ def test_moments_alone_determine_the_run():
     torch.testing.assert_close(vars(again), vars(moments), rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="eigenvalue"):
         linear.from_moments(Moments(moments.xx, 3 * moments.yx, moments.yy))
-
-
-def test_narrow_net_recovers_every_unit_of_the_wide_one():
-    wide = start(scale=0.01, width=80)
-    thin = linear.narrow(wide)
-    assert thin.weights.w1.shape[1] == 10
-    torch.testing.assert_close(thin.widen(), wide, rtol=0, atol=1e-14)
-    options = {"step_size": 0.05, "steps": 400}
-    full = gradient_descent(wide, teacher(), **options)
-    small = gradient_descent(thin.weights, teacher(), **options)
-    torch.testing.assert_close(thin.widen(small.final), full.final, rtol=0, atol=1e-12)
-    bad = gradient_descent(wide, teacher(), activation="relu", **options)
-    assert (bad.final.w1 - full.final.w1).abs().max() > 1e-3  # rank is not kept by ReLU
 
 
 def test_gaussian_narrow_has_the_law_of_a_narrowed_gaussian():
@@ -98,18 +74,6 @@ def test_rotating_the_hidden_basis_changes_no_run():
     torch.testing.assert_close(*sizes, rtol=1e-9, atol=0)
     wide = linear.narrow(start()).widen(turned.final)
     torch.testing.assert_close(wide.w1, plain.final.w1, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("scale", [1e-20, 1e-60])
-def test_fast_forward_equals_stepping(scale):
-    options = {"step_size": 0.1, "steps": 1500, "record_at": uniform_grid(1500, 60)}
-    options |= {"observables": ("product", "mode_sizes")}
-    w, problem = start(scale, runs=1), teacher()
-    runs = [linear.linear_descent(w, problem, tolerance=t, **options) for t in (None, 1e-10)]
-    assert not torch.equal(runs[0]["mode_sizes"], runs[1]["mode_sizes"])  # jumps were made
-    ratio = (runs[1]["mode_sizes"] / runs[0]["mode_sizes"])[..., :4]  # the others only decay
-    assert (ratio - 1).abs().max() <= 1e-9
-    torch.testing.assert_close(runs[1]["product"], runs[0]["product"], rtol=1e-9, atol=1e-9)
 
 
 def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
