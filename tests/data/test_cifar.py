@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning_dynamics.data.cifar import CLASSES, RECORD, TEST, TRAIN, cifar10
+from learning_dynamics.data.cifar import RECORD, TEST, TRAIN, cifar10
 
 
 @pytest.fixture
@@ -31,40 +31,31 @@ def test_reads_images_and_labels(folder):
     assert float(train.inputs.min()) == 0 and float(train.inputs.max()) == 1
 
 
-def test_missing_folder_or_file(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"data_batch_1.bin is missing; expected the binary"):
-        cifar10(tmp_path / "nowhere")
-    (folder / "data_batch_3.bin").unlink()
-    with pytest.raises(ValueError, match=r"data_batch_3.bin is missing"):
-        cifar10(folder, per_class=1)
+def shorten(path, size):
+    path.write_bytes(path.read_bytes()[:size])
 
 
-def test_truncated_file(folder):
-    path = folder / "data_batch_2.bin"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"data_batch_2.bin: 122919 bytes, not a whole number"):
-        cifar10(folder, per_class=1)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"data_batch_2.bin: 0 bytes"):
-        cifar10(folder, per_class=1)
-
-
-def test_wrong_label(folder):
-    data = bytearray((folder / "test_batch.bin").read_bytes())
+def relabel(path):
+    data = bytearray(path.read_bytes())
     data[5 * RECORD] = 11
-    (folder / "test_batch.bin").write_bytes(data)
-    with pytest.raises(ValueError, match=r"test_batch.bin: record 5 has label 11"):
-        cifar10(folder, per_class=1, test_per_class=1)
+    path.write_bytes(data)
 
 
-@pytest.mark.parametrize("classes", [("cat",), ("cat", "cat"), ("cat", "whale")])
-def test_wrong_classes(folder, classes):
-    with pytest.raises(ValueError, match="must be two or more distinct"):
-        cifar10(folder, classes)
-
-
-def test_too_few_images(folder):
-    words = r"21 training images of airplane wanted, the files hold 20"
-    with pytest.raises(ValueError, match=words):
-        cifar10(folder, per_class=21, test_per_class=1)
-    assert len(CLASSES) == 10
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (lambda f: (f / TRAIN[0]).unlink(), {}, "data_batch_1.bin is missing; expected the binary"),
+        (lambda f: (f / TRAIN[2]).unlink(), {}, "data_batch_3.bin is missing"),
+        (lambda f: shorten(f / TRAIN[1], -1), {}, "data_batch_2.bin: 122919 bytes, not a whole"),
+        (lambda f: shorten(f / TRAIN[1], 0), {}, "data_batch_2.bin: 0 bytes"),
+        (lambda f: relabel(f / TEST[0]), {}, "test_batch.bin: record 5 has label 11"),
+        (id, {"classes": ("cat",)}, "must be two or more distinct"),
+        (id, {"classes": ("cat", "cat")}, "must be two or more distinct"),
+        (id, {"classes": ("cat", "whale")}, "must be two or more distinct"),
+        (id, {"per_class": 21}, "21 training images of airplane wanted, the files hold 20"),
+    ],
+)
+def test_what_is_no_cifar_is_refused(folder, spoil, options, message):
+    spoil(folder)
+    with pytest.raises(ValueError, match=message):
+        cifar10(folder, **{"per_class": 1, "test_per_class": 1} | options)

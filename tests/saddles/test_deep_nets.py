@@ -7,14 +7,7 @@ from learning_dynamics.activations import activation as find_activation
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
-from learning_dynamics.saddles.deep_nets import (
-    deep_forward,
-    initialise_deep,
-    layer_gradient,
-    layers_in_turn,
-    layerwise_descent,
-    rank_ratios,
-)
+from learning_dynamics.saddles import deep_nets as nets
 from learning_dynamics.saddles.two_layer import Weights, gradient_descent
 
 WIDTHS = (4, 5, 6, 5, 3)
@@ -26,15 +19,20 @@ def problem():
     return linear_teacher(generator=draw, output_dim=3, samples=9, **spectra)
 
 
-def start(scale=0.8, runs=3, widths=WIDTHS):
-    return initialise_deep(widths, scale, [generator("layerwise", "w", s) for s in range(runs)])
+def start(widths=WIDTHS, scale=0.8, runs=3):
+    return nets.initialise_deep(
+        widths, scale, [generator("layerwise", "w", s) for s in range(runs)]
+    )
+
+
+THREE, TOTAL = (4, 5, 5, 3), 0.5 * float(problem().moments().yy.trace())
 
 
 def deep_gradient(weights, p, activation="linear", loss="squared"):
     """dL/dW_1 ... dL/dW_L, all at the same point."""
     act, below, gradients = find_activation(activation), p.inputs, []
     for layer, w in enumerate(weights):
-        g = layer_gradient(weights, below, layer, p.targets, act, find_loss(loss))
+        g = nets.layer_gradient(weights, below, layer, p.targets, act, find_loss(loss))
         gradients.append(g)
         below = act(w @ below)
     return gradients
@@ -44,7 +42,7 @@ def deep_gradient(weights, p, activation="linear", loss="squared"):
 @pytest.mark.parametrize("loss", ["squared", "huber"])
 def test_gradients_are_autograds(name, loss):
     p, w = problem(), tuple(v.requires_grad_() for v in start())
-    value = find_loss(loss).value(deep_forward(w, p.inputs, name), p.targets).sum()
+    value = find_loss(loss).value(nets.deep_forward(w, p.inputs, name), p.targets).sum()
     expected = torch.autograd.grad(value, w)
     got = deep_gradient(tuple(v.detach() for v in w), p, activation=name, loss=loss)
     for a, b in zip(got, expected, strict=True):
@@ -53,58 +51,53 @@ def test_gradients_are_autograds(name, loss):
 
 def test_a_cyclic_sweep_uses_each_new_layer_at_once():
     p, w = problem(), start()
-    run = layerwise_descent(w, p, step_size=0.1, sweeps=1, activation="relu")
+    run = nets.layerwise_descent(w, p, step_size=0.1, sweeps=1, activation="relu")
     now = list(w)
     for layer in range(len(now)):
         now[layer] = now[layer] - 0.1 * deep_gradient(tuple(now), p, activation="relu")[layer]
     for a, b in zip(run.final, now, strict=True):
         assert torch.equal(a, b)
     options = {"activation": "relu", "schedule": "simultaneous"}
-    other = layerwise_descent(w, p, step_size=0.1, sweeps=1, **options)
+    other = nets.layerwise_descent(w, p, step_size=0.1, sweeps=1, **options)
     assert not torch.allclose(other.final[1], run.final[1])
 
 
 def test_two_layers_at_once_are_the_two_layer_kernel():
-    p, w = problem(), start(widths=(4, 5, 3))
-    options = {"schedule": "simultaneous", "activation": "tanh"}
-    deep = layerwise_descent(w, p, step_size=0.05, sweeps=50, **options)
-    two = gradient_descent(Weights(*w), p, step_size=0.05, steps=50, activation="tanh")
-    assert torch.allclose(deep.final[0], two.final.w1, atol=1e-13)
+    p, w, options = problem(), start((4, 5, 3)), {"step_size": 0.05, "activation": "tanh"}
+    deep = nets.layerwise_descent(w, p, sweeps=50, schedule="simultaneous", **options)
+    two = gradient_descent(Weights(*w), p, steps=50, **options)
+    torch.testing.assert_close(deep.final, tuple(two.final), rtol=0, atol=1e-13)
     assert torch.allclose(deep["loss"], two["loss"], atol=1e-13)
 
 
 def test_runs_stop_at_their_own_sweep():
-    p = problem()
-    scales = torch.tensor([0.3, 0.1], dtype=torch.float64)
-    w = initialise_deep((4, 5, 5, 3), scales, [generator("s"), generator("s")])
-    total = 0.5 * float(p.moments().yy.trace())
-    run = layerwise_descent(w, p, step_size=0.1, sweeps=1500, stop_loss=0.8 * total)
+    p, scales = problem(), torch.tensor([0.3, 0.1], dtype=torch.float64)
+    w = nets.initialise_deep(THREE, scales, [generator("s"), generator("s")])
+    run = nets.layerwise_descent(w, p, step_size=0.1, sweeps=1500, stop_loss=0.8 * TOTAL)
     first, second = run.stopped_at.tolist()
     assert 0 < first < second < 1500
-    alone = layerwise_descent(w, p, step_size=0.1, sweeps=first)
+    alone = nets.layerwise_descent(w, p, step_size=0.1, sweeps=first)
     assert torch.equal(alone.final[0][0], run.final[0][0])  # frozen there
-    assert float(run["loss"][0, -1]) <= 0.8 * total
+    assert float(run["loss"][0, -1]) <= 0.8 * TOTAL
 
 
 def test_one_layer_alone_scales_exactly():
     # Training W_1 alone moves the product A W_1 with A = W_L ... W_2 fixed: steps ~ A A'.
-    p, widths = problem(), (4, 5, 5, 3)
-    total = 0.5 * float(p.moments().yy.trace())
-    steps = []
+    p, steps = problem(), []
     for scale in (0.4, 0.2):
-        w = initialise_deep(widths, scale, [generator("alone", s) for s in range(2)])
-        run = layerwise_descent(w, p, step_size=0.2, sweeps=6000, layers=(0,), stop_loss=total / 2)
+        w = nets.initialise_deep(THREE, scale, [generator("alone", s) for s in range(2)])
+        run = nets.layerwise_descent(
+            w, p, step_size=0.2, sweeps=6000, layers=(0,), stop_loss=TOTAL / 2
+        )
         assert torch.equal(run.final[1], w[1])
         steps.append(run.stopped_at.double())
-    exponent = torch.log2(steps[1] / steps[0])
-    assert float((exponent - 4).abs().max()) < 0.1
+    assert float((torch.log2(steps[1] / steps[0]) - 4).abs().max()) < 0.1
 
 
 def test_layers_in_turn_converge_and_do_not_lower_the_rank():
-    p, w = problem(), start(0.7, 2, (4, 5, 5, 3))
-    turn = layers_in_turn(w, p, step_size=0.1, most_steps=20000, order=(0,), tolerance=1e-2)
+    p, w = problem(), start(THREE, 0.7, 2)
+    turn = nets.layers_in_turn(w, p, step_size=0.1, most_steps=20000, order=(0,), tolerance=1e-2)
     assert bool((turn.steps < 20000).all())
-    left = deep_gradient(turn.final, p)[0].norm(dim=(1, 2))
-    before = deep_gradient(w, p)[0].norm(dim=(1, 2))
+    left, before = (deep_gradient(at, p)[0].norm(dim=(1, 2)) for at in (turn.final, w))
     assert bool((left <= 0.011 * before).all())
-    assert torch.equal(turn.rank_ratio[:, 0, 1], rank_ratios(w)[:, 1])
+    assert torch.equal(turn.rank_ratio[:, 0, 1], nets.rank_ratios(w)[:, 1])

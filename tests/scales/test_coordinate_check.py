@@ -1,10 +1,12 @@
 """The coordinate check runs the user's steps: it passes sound networks and says what is wrong."""
 
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import optim
+from torch.optim import lr_scheduler as schedule
 
 from learning_dynamics.scales import coordinate_check, parametrize
 from learning_dynamics.scales.coordinate_check import TOLERANCES, _verdict
@@ -15,13 +17,13 @@ SIZES = (16, 32, 64)
 
 def checked(network="plain", scheme="mup-package", optimizer="adam", *, wrap=None, **options):
     made = ARCHITECTURES[network]
-    kind, rate = (torch.optim.SGD, 0.05) if optimizer == "sgd" else (torch.optim.Adam, 0.003)
+    kind, rate = (optim.SGD, 0.05) if optimizer == "sgd" else (optim.Adam, 0.003)
 
     def build(n):
         scaled = parametrize(made.build, n, 16, scheme, optimizer, embeddings=made.embeddings)
         return wrap(scaled) if wrap else scaled
 
-    given = {
+    usual = {
         "optimizer_factory": lambda scaled: kind(scaled.param_groups(rate)),
         "loss": made.loss,
         "batch": made.batch(16, 0),
@@ -29,7 +31,7 @@ def checked(network="plain", scheme="mup-package", optimizer="adam", *, wrap=Non
         "runs": 3,
         "embeddings": made.embeddings,
     }
-    return coordinate_check(build, scheme, **given | options)
+    return coordinate_check(build, scheme, **usual | options)
 
 
 def verdicts(rows, **which):
@@ -54,16 +56,10 @@ def test_what_passes_and_what_does_not():
 
     def frozen_rate(scaled):
         groups = scaled.param_groups(0.003)
-        return torch.optim.Adam([groups[0] | {"lr": 0.0}, *groups[1:]])
-
-    def forgetful(scaled):
-        groups, left = scaled.param_groups(0.003), scaled.model[-1].bias
-        kept = [g | {"params": [p for p in g["params"] if p is not left]} for g in groups]
-        return torch.optim.Adam([g for g in kept if g["params"]])
+        return optim.Adam([groups[0] | {"lr": 0.0}, *groups[1:]])
 
     for change in (
-        {"optimizer_factory": lambda s: torch.optim.Adam(s.model.parameters(), 0.003)},
-        {"optimizer_factory": forgetful},
+        {"optimizer_factory": lambda s: optim.Adam(s.model.parameters(), 0.003)},
         {"optimizer_factory": frozen_rate},
         {"loss": lambda model, batch: ARCHITECTURES["plain"].loss(model, batch) / 0},
         {"runs": 2, "sizes": (16, 20)},  # nothing can be told from these
@@ -71,87 +67,59 @@ def test_what_passes_and_what_does_not():
         assert checked(**{"runs": 4} | change).attrs["passed"] is False
 
 
-@pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize(
-    ("optimizer", "factory", "message"),
-    [
-        ("sgd", lambda s: torch.optim.AdamW(s.param_groups(0.1)), "AdamW, but the rates are for"),
-        ("adam", lambda s: torch.optim.SGD(s.param_groups(0.1)), "SGD, but the rates are for"),
-        (
-            "adam",
-            lambda s: torch.optim.Adam(s.param_groups(0.1), weight_decay=0.1),
-            r"weight_decay = 0.1 has no effect.* param_groups\(lr, weight_decay\)",
-        ),
-        (
-            "adamw",
-            lambda s: torch.optim.AdamW(s.param_groups(0.1, 0.0), weight_decay=0.2),
-            "weight_decay = 0.2 has no effect",
-        ),
-    ],
-)
-def test_an_optimizer_or_a_decay_that_the_groups_are_not_for_is_refused(
-    optimizer, factory, message
-):
-    with pytest.raises(ValueError, match=message):
-        checked(optimizer=optimizer, optimizer_factory=factory)
-    decayed = checked(
-        optimizer="adamw", optimizer_factory=lambda s: torch.optim.AdamW(s.param_groups(0.003, 0.1))
-    )
-    assert "differs" not in verdicts(decayed)
+class Mine(optim.AdamW):
+    """An optimizer of one's own is taken for what it is derived from, AdamW not for Adam."""
+
+
+def stepped(optimizer, kind, decay=0.0, **options):
+    def factory(scaled):
+        return kind(scaled.param_groups(0.003, decay), **options)
+
+    return checked(optimizer=optimizer, optimizer_factory=factory)
+
+
+def cosine(optimizer, floor):
+    parts = [schedule.LinearLR(optimizer, 0.1)]
+    parts.append(schedule.CosineAnnealingLR(optimizer, 9, eta_min=floor))
+    return schedule.SequentialLR(optimizer, parts, milestones=[2])
 
 
 @pytest.mark.usefixtures("as_users_run")
-def test_a_scheduler_with_one_floor_for_unlike_rates_is_refused():
-    schedule = torch.optim.lr_scheduler
-
-    def cosine(o, floor):
-        parts = [schedule.LinearLR(o, 0.1), schedule.CosineAnnealingLR(o, 9, eta_min=floor)]
-        return schedule.SequentialLR(o, parts, milestones=[2])
-
-    for scheduler, message in (
-        (lambda o: cosine(o, 1e-5), "eta_min = 1e-05 of CosineAnnealingLR"),
-        (schedule.ReduceLROnPlateau, "steps by a measured loss"),
+def test_optimizers_decays_and_schedulers_that_the_groups_are_not_for_are_refused():
+    decay, other = "weight_decay = 0.2 has no effect", "{}, but the rates are for"
+    for call, message in (
+        (partial(stepped, "sgd", optim.AdamW), other.format("AdamW")),
+        (partial(stepped, "adam", Mine), other.format("AdamW")),
+        (partial(stepped, "adam", optim.SGD), other.format("SGD")),
+        (partial(stepped, "adam", optim.Adam, weight_decay=0.2), decay),
+        (partial(stepped, "adamw", optim.AdamW, weight_decay=0.2), decay + ".* param_groups.lr, w"),
+        (partial(checked, scheduler_factory=partial(cosine, floor=1e-5)), "eta_min = 1e-05 of Cos"),
+        (partial(checked, scheduler_factory=schedule.ReduceLROnPlateau), "steps by a measured l"),
     ):
         with pytest.raises(ValueError, match=message):
-            checked(scheduler_factory=scheduler)
-    assert verdicts(checked(scheduler_factory=lambda o: cosine(o, 0.0)), quantity="schedule") == {
-        "agrees"
-    }
+            call()
+
+
+def test_optimizers_decays_and_schedulers_that_suit_the_groups_pass():
+    for kind in (optim.AdamW, Mine):
+        assert "differs" not in verdicts(stepped("adamw", kind, 0.1))
     # One rate for all layers: a floor is right.
-    flat = checked(scheme="standard", scheduler_factory=lambda o: cosine(o, 1e-5))
-    assert verdicts(flat, quantity="schedule") == {"agrees"}
-
-
-def test_a_scheduler_that_overwrites_rates_is_found():
-    def flat(optimizer):
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.003, total_steps=9)
-
-    def kept(optimizer):
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=9)
-
-    assert verdicts(checked(scheduler_factory=flat), quantity="schedule") == {"agrees", "differs"}
-    assert verdicts(checked(scheduler_factory=kept), quantity="schedule") == {"agrees"}
-
-
-def test_another_optimizer_than_the_rates_are_for_is_found():
-    rows = checked(
-        wrap=lambda s: replace(s, optimizer="sgd"),
-        optimizer_factory=lambda s: torch.optim.SGD(s.param_groups(0.05)),
-    )
-    assert "differs" in verdicts(rows, quantity="rate")
+    for scheme, floor in (("mup-package", 0.0), ("standard", 1e-5)):
+        rows = checked(scheme=scheme, scheduler_factory=partial(cosine, floor=floor))
+        assert verdicts(rows, quantity="schedule") == {"agrees"}
 
 
 def test_a_layer_that_no_optimizer_has_is_found_and_a_frozen_one_is_left_alone():
     def forgetful(scaled):
         groups = [p for name, p in scaled.model.named_parameters() if name != "2.weight"]
-        return torch.optim.Adam(groups, 1e-3)
+        return optim.Adam(groups, 1e-3)
 
     def frozen(scaled):
         scaled.model[2].weight.requires_grad_(False)
         return scaled
 
     rows = checked(optimizer_factory=forgetful)
+    assert rows.attrs["passed"] is False
     assert verdicts(rows, parameter="2.weight", quantity="change") == {"untrained"}
     assert list(rows[rows.verdict == "untrained"].parameter.unique()) == ["2.weight"]
     assert "untrained" not in verdicts(checked(wrap=frozen, optimizer_factory=forgetful))
@@ -197,16 +165,13 @@ def test_networks_of_the_mup_package_pass():
         return model
 
     made = ARCHITECTURES["plain"]
-    for optimizer in (mup.MuAdam, mup.MuSGD):
-        rows = coordinate_check(
-            build,
-            "mup-package",
-            lambda model, optimizer=optimizer: optimizer(model.parameters(), lr=0.003),
-            made.loss,
-            made.batch(16, 0),
-            SIZES,
-            runs=3,
-        )
+    data = made.loss, made.batch(16, 0), SIZES
+    for kind in (mup.MuAdam, mup.MuSGD):
+
+        def optimizer(model, kind=kind):
+            return kind(model.parameters(), lr=0.003)
+
+        rows = coordinate_check(build, "mup-package", optimizer, *data, runs=3)
         assert verdicts(rows, quantity="initial") == {"agrees"}
         assert "differs" not in verdicts(rows), rows.to_string()
 
@@ -228,11 +193,13 @@ def test_compiled_networks_and_bfloat16_pass():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_the_numbers_of_the_cpu():
-    def at(device):
-        batch = tuple(p.to(device, torch.float64) for p in ARCHITECTURES["plain"].batch(16, 0))
-        return checked(wrap=lambda s: (s.model.to(device, torch.float64), s)[1], batch=batch)
-
-    here, there = at("cpu"), at("cuda")
+    here, there = (
+        checked(
+            wrap=lambda s, to=to: (s.model.to(to, torch.float64), s)[1],
+            batch=tuple(p.to(to, torch.float64) for p in ARCHITECTURES["plain"].batch(16, 0)),
+        )
+        for to in ("cpu", "cuda")
+    )
     assert list(there.verdict) == list(here.verdict)
     np.testing.assert_allclose(there.exponent, here.exponent, rtol=1e-6, atol=1e-9)
 
@@ -242,15 +209,18 @@ def test_what_shrinks_with_size_is_told_from_what_stays():
     noise = np.exp(0.01 * np.random.default_rng(0).normal(size=(3, 3)))
     wanted = sizes**-0.5
     small = (wanted * (1 + 20 / sizes))[:, None] * noise
-    line = _verdict(sizes, small, wanted, 0.15, 50)
-    assert line["verdict"] == "sizes too small"
-    n = line["enough"]  # there the law's own slope is within the tolerance
-    assert 20 / n / (1 + 20 / n) <= 0.15 and n <= 1024
-    stays = (sizes**-0.1)[:, None] * noise
-    assert _verdict(sizes, stays, wanted, 0.15, 50)["verdict"] == "differs"
-    assert _verdict(sizes, wanted[:, None] * noise, wanted, 0.15, 50)["verdict"] == "agrees"
-    assert _verdict(sizes, 0 * small, wanted, 0.15, 50)["verdict"] == "still"
-    assert _verdict(sizes, np.inf * small, wanted, 0.15, 50)["verdict"] == "diverged"
+    n = _verdict(sizes, small, wanted, 0.15, 50)["enough"]
+    assert (
+        20 / n / (1 + 20 / n) <= 0.15 and n <= 1024
+    )  # the law's own slope is within the tolerance
+    for values, verdict in (
+        (small, "sizes too small"),
+        ((sizes**-0.1)[:, None] * noise, "differs"),
+        (wanted[:, None] * noise, "agrees"),
+        (0 * small, "still"),
+        (np.inf * small, "diverged"),
+    ):
+        assert _verdict(sizes, values, wanted, 0.15, 50)["verdict"] == verdict
 
 
 def test_chance_alone_raises_an_alarm_in_one_check_of_twenty():
@@ -259,13 +229,10 @@ def test_chance_alone_raises_an_alarm_in_one_check_of_twenty():
     noise = np.exp(0.2 * draws.normal(size=(2400, 3, 4)))
     found = [_verdict(sizes, values, np.ones(3), 1e-9, 40) for values in noise]
     inside = np.mean([abs(line["exponent"]) <= line["interval"] for line in found])
-    assert (
-        0.93 <= inside <= 0.98
-    )  # binomial, 4 standard errors of 0.0044; Welch's are a little wide
-    alarms = np.reshape(
-        [line["verdict"] in ("differs", "sizes too small") for line in found], (60, 40)
-    )
-    assert alarms.any(1).mean() <= 0.15  # 0.05 + 3.5 standard errors
+    # binomial, 4 standard errors of 0.0044; Welch's are a little wide
+    assert 0.93 <= inside <= 0.98
+    alarms = np.array([line["verdict"] in ("differs", "sizes too small") for line in found])
+    assert alarms.reshape(60, 40).any(1).mean() <= 0.15  # 0.05 + 3.5 standard errors
 
 
 def test_the_network_and_the_random_stream_are_not_disturbed():
@@ -282,17 +249,3 @@ def test_the_network_and_the_random_stream_are_not_disturbed():
     assert torch.equal(a, torch.rand(1))
     looked, stepped = states[0], states[1]  # before the observation, and before the first step
     assert torch.equal(looked[0], stepped[0]) and stepped[1]
-
-
-def test_an_optimizer_of_one_s_own_is_taken_for_what_it_is_derived_from():
-    """AdamW is derived from Adam in PyTorch and is not taken for it."""
-
-    class Mine(torch.optim.AdamW):
-        pass
-
-    def build(kind):
-        return lambda s: kind(s.param_groups(0.003, 0.0))
-
-    assert "differs" not in verdicts(checked(optimizer="adamw", optimizer_factory=build(Mine)))
-    with pytest.raises(ValueError, match="AdamW, but the rates are for"):
-        checked(optimizer="adam", optimizer_factory=build(Mine))

@@ -1,5 +1,7 @@
 """The first step against autograd, against a real step of the network, and the exact identities."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -12,17 +14,14 @@ from learning_dynamics.scales.parametrizations import SCHEMES, scheme
 WIDTHS = (7, 40, 9, 30, 12, 3)
 
 
-def problem(samples: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+def problem() -> tuple[torch.Tensor, ...]:
     g = generator("first step")
-    x = torch.randn(WIDTHS[0], samples, generator=g, dtype=torch.float64)
-    return x, torch.randn(WIDTHS[-1], samples, generator=g, dtype=torch.float64)
+    return tuple(torch.randn(WIDTHS[k], 5, generator=g, dtype=torch.float64) for k in (0, -1))
 
 
-def probe(name: str, activation: str = "relu", samples: int = 5, **options):
-    x, y = problem(samples)
-    p = scheme(name)(WIDTHS)
-    w = initial_weights(p, generator("weights"))
-    options |= {"activation": activation}
+def probe(name: str, activation: str = "relu", **options):
+    (x, y), p = problem(), scheme(name)(WIDTHS)
+    w, options = initial_weights(p, generator("weights")), options | {"activation": activation}
     return p, w, first_step(w, p, x, lambda f: squared().gradient(f, y), **options)
 
 
@@ -58,21 +57,23 @@ def test_a_real_step_of_the_network_changes_what_first_step_says(name, activatio
     torch.optim.SGD(model.parameter_groups(eta)).step()
     seen.clear()
     model(x.mT)
-    for k, (a, b, d) in enumerate(zip(before, seen, deltas, strict=True)):
-        change = (b - a).detach()
-        assert torch.allclose(step["backward_norm"][k], d.norm(), rtol=1e-10)
-        assert torch.allclose(step["gradient_norm"][k], gradients[k].norm(), rtol=1e-10)
-        assert torch.allclose(step["change_norm"][k], change.norm(), rtol=1e-10)
-        assert torch.allclose(step["contribution"][k], (d * change).sum().abs(), rtol=1e-10)
-        update = p.multipliers[k] * eta * p.learning_rates[k] * gradients[k]
-        norm = torch.linalg.matrix_norm(update, 2)
-        assert torch.allclose(step["update_norm"][k], norm, rtol=1e-8)
+    changes = [(b - a).detach() for a, b in zip(before, seen, strict=True)]
+    updates = [
+        g * r * v for g, r, v in zip(p.multipliers, p.learning_rates, gradients, strict=True)
+    ]
     # own part: the new input through the new weights minus the old ones
     h_new = model.activation(seen[1]).detach()
     own = p.multipliers[2] * h_new @ (model.weights[2].detach() - w[2]).mT
-    assert torch.allclose(step["own_change_norm"][2], own.norm(), rtol=1e-10)
-    upstream = (seen[2] - before[2]).detach() - own
-    assert torch.allclose(step["upstream_change_norm"][2], upstream.norm(), rtol=1e-10)
+    for name, wanted in {
+        "backward_norm": [d.norm() for d in deltas],
+        "gradient_norm": [g.norm() for g in gradients],
+        "change_norm": [c.norm() for c in changes],
+        "contribution": [(d * c).sum().abs() for d, c in zip(deltas, changes, strict=True)],
+        "update_norm": [eta * torch.linalg.matrix_norm(u, 2) for u in updates],
+    }.items():
+        torch.testing.assert_close(step[name], torch.stack(wanted), rtol=1e-10, atol=1e-8)
+    for name, part in {"own_change_norm": own, "upstream_change_norm": changes[2] - own}.items():
+        assert torch.allclose(step[name][2], part.norm(), rtol=1e-10)
 
 
 def test_derivative_is_the_limit_of_small_steps():
@@ -85,18 +86,13 @@ def test_derivative_is_the_limit_of_small_steps():
 
 def test_backward_update_ratio():
     p, w, step = probe("mup-fan-in")
-    x, y = problem()
-    h, hs, zs = x, [x], []
-    for k in range(5):
-        z = p.multipliers[k] * w[k] @ h
-        zs.append(z)
-        h = torch.relu(z)
-        hs.append(h)
-    delta = (zs[-1] - y) / x.shape[1]
-    last = p.depth - 1
-    old = p.multipliers[last] * w[last].mT @ delta
-    update = -p.learning_rates[last] * p.multipliers[last] * delta @ hs[last].mT
-    new = p.multipliers[last] * update.mT @ delta
+    h, y = problem()
+    for k in range(4):
+        h = torch.relu(p.multipliers[k] * w[k] @ h)
+    last, g = p.depth - 1, p.multipliers[-1]
+    delta = (g * w[last] @ h - y) / y.shape[1]
+    old, update = g * w[last].mT @ delta, -p.learning_rates[last] * g * delta @ h.mT
+    new = g * update.mT @ delta
     assert torch.allclose(step["backward_update_ratio"][last - 1], new.norm() / old.norm())
     assert torch.isnan(step["backward_update_ratio"][last])
     assert torch.isnan(step["upstream_change_norm"][0])
@@ -104,15 +100,10 @@ def test_backward_update_ratio():
 
 def test_shared_draws_and_leading_runs_change_nothing():
     x, y = problem()
-    p = scheme("spectral")(WIDTHS)
-
-    def gradient(f):
-        return f - y
-
+    p, gradient = scheme("spectral")(WIDTHS), partial(torch.sub, other=y)
     one = [first_step(initial_weights(p, generator("run", k)), p, x, gradient) for k in range(3)]
     draws = [standard_normal_weights(WIDTHS, generator("run", k)) for k in range(3)]
-    stacked = [torch.stack(parts) for parts in zip(*draws, strict=True)]
-    many = first_step(stacked, p, x, gradient, drawn=True)
+    many = first_step([*map(torch.stack, zip(*draws, strict=True))], p, x, gradient, drawn=True)
     for name, values in many.quantities.items():
         expected = torch.stack([s[name] for s in one])
         assert torch.allclose(values, expected, rtol=1e-9, equal_nan=True), name

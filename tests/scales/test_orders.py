@@ -53,8 +53,8 @@ def test_equal_widths_make_mup_move_every_neuron_by_order_one():
 
 @pytest.mark.parametrize("name", list(SCHEMES))
 def test_identities_between_quantities(name):
-    found = predict_exponents(scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0)))
     e = scheme(name).exponents((0, 2, 1, 2, "3/2", 1, 0))
+    found = predict_exponents(e)
     assert set(found) == set(QUANTITIES)
     for k in range(6):
         own = found["own_contribution"][k]
@@ -77,13 +77,9 @@ def test_residual_enters_backward_quantities_only():
 
 
 def test_arithmetic_of_orders():
-    x, y = Order.unknown(1, 2), Order.unknown(2, 2)
-    two = Order.constant(2, 2)
-    assert (x + two).forms == ((2, 1, 0),)
-    assert set(maximum(x, y).forms) == {(0, 1, 0), (0, 0, 1)}
+    x, y, two = Order.unknown(1, 2), Order.unknown(2, 2), Order.constant(2, 2)
     assert set((maximum(x, y) + x).forms) == {(0, 2, 0), (0, 1, 1)}
     assert maximum(x, x + two) == x + two  # x + 2 is always the larger
-    assert maximum(Order.constant(1), Order.constant(3)).value == 3
     with pytest.raises(ValueError, match="not a maximum"):
         x - maximum(x, y)
     with pytest.raises(ValueError, match="unknown exponents"):

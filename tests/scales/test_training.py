@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from learning_dynamics.activations import activation
 from learning_dynamics.kernels import mlp_torch as passes
 from learning_dynamics.kernels.mlp_torch import hidden
 from learning_dynamics.losses import loss as find_loss
@@ -14,19 +13,20 @@ from learning_dynamics.scales.training import batch_order, initialise, load, sav
 WIDTHS = (5, 12, 4, 12, 3)
 MULTIPLIERS = (0.7, 1.3, 0.9, 0.5)
 STDS = (0.5, 0.4, 0.6, 0.3)
+D = torch.float64
 
 
-def problem(loss: str = "squared", samples: int = 17) -> Problem:
-    """Random inputs, one-hot targets of three classes."""
-    g = generator("test training", samples)
-    x = torch.randn(5, samples, generator=g, dtype=torch.float64)
-    which = torch.randint(3, (samples,), generator=g)
+def problem() -> Problem:
+    """17 random inputs, one-hot targets of three classes."""
+    g = generator("test training", 17)
+    x = torch.randn(5, 17, generator=g, dtype=torch.float64)
+    which = torch.randint(3, (17,), generator=g)
     return Problem(x, torch.nn.functional.one_hot(which, 3).double().mT.contiguous())
 
 
-def start(seeds=(0,), momentum=False, dtype=torch.float64):
+def start(seeds=(0,), momentum=False):
     """Small alternating widths."""
-    return initialise(WIDTHS, STDS, seeds, momentum=momentum, dtype=dtype)
+    return initialise(WIDTHS, STDS, seeds, momentum=momentum, dtype=D)
 
 
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
@@ -53,8 +53,8 @@ def test_equals_torch_optim_sgd(loss, activation, momentum):
     options = {"seeds": [0], "step_size": 0.05, "steps": 25, "batch_size": 6}
     options |= {"loss": loss, "activation": activation, "momentum": momentum}
     run = sgd(p, state, MULTIPLIERS, step_ratios=ratios, **options)
-    for ours, w in zip(run.final.weights, theirs, strict=True):
-        torch.testing.assert_close(ours[0], w.detach(), rtol=1e-11, atol=1e-12)
+    ours, wanted = [w[0] for w in run.final.weights], [w.detach() for w in theirs]
+    torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-12)
 
 
 def test_a_pass_visits_each_sample_once():
@@ -64,31 +64,17 @@ def test_a_pass_visits_each_sample_once():
     assert torch.equal(orders[1], batch_order(0, 1, 50))
 
 
-def test_batched_runs_equal_single_runs():
-    """Three runs of two seeds and three step sizes at once, or one by one."""
-    p = problem()
-    options = {"steps": 20, "batch_size": 5, "record": range(0, 21, 5), "evaluate": {"train": p}}
-    sizes = torch.tensor([0.02, 0.1, 0.05], dtype=torch.float64)
-    seeds = [0, 0, 1]
-    together = sgd(p, start(seeds), MULTIPLIERS, seeds=seeds, step_size=sizes, **options)
-    for losses, seed, eta in zip(together["train_loss"], seeds, sizes.tolist(), strict=True):
-        alone = sgd(p, start([seed]), MULTIPLIERS, seeds=[seed], step_size=eta, **options)
-        torch.testing.assert_close(losses, alone["train_loss"][0], rtol=1e-12, atol=0)
-    assert together["train_loss"].shape == (3, 5)
-    assert together.to_dataset().train_accuracy.dims == ("run", "step")
-
-
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_checkpoint_file_continues_bit_for_bit(tmp_path, momentum):
     p, options = problem(), {"seeds": [0, 1], "step_size": 0.05, "batch_size": 4}
     options["momentum"] = momentum
-    whole = sgd(p, start([0, 1], momentum > 0), MULTIPLIERS, steps=23, **options)
-    half = sgd(p, start([0, 1], momentum > 0), MULTIPLIERS, steps=9, **options)
+    whole, half = (
+        sgd(p, start([0, 1], momentum > 0), MULTIPLIERS, steps=n, **options) for n in (23, 9)
+    )
     save(half.final, tmp_path / "run.npz")
     rest = sgd(p, load(tmp_path / "run.npz"), MULTIPLIERS, steps=23, **options)
     assert rest.final.step == 23 and torch.equal(rest.diverged_at, whole.diverged_at)
-    for a, b in zip(whole.final.weights, rest.final.weights, strict=True):
-        assert torch.equal(a, b)
+    assert all(map(torch.equal, whole.final.weights, rest.final.weights))
 
 
 def test_a_checkpoint_that_is_none_is_refused(tmp_path):
@@ -96,7 +82,7 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path):
     save(start(), path)
     whole = path.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
-    for content in (b"", whole[:-40], whole[: len(whole) // 2], b"no archive"):
+    for content in (b"", whole[:-40], b"no archive"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"run\.npz': not a checkpoint, or cut short"):
             load(path)
@@ -108,26 +94,13 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize("rows", [64, 100, 128, 150])
 def test_panels_change_nothing(monkeypatch, momentum, rows):
     """Weights read and updated panel by panel (64 rows, a rest of any size), or at once."""
-    g = generator("panels", rows)
-    shapes = (1, rows, 30), (1, 7, 30), (1, 7, rows)
-    w, h, delta = (torch.randn(s, generator=g, dtype=torch.float64) for s in shapes)
-    eta, found = 0.1, []
+    found, options = [], {"seeds": [0], "step_size": 0.1, "steps": 3, "batch_size": 6}
     for panel in (1, 1 << 30):
         monkeypatch.setattr(passes, "PANEL", panel)
-        now, v = w.clone(), torch.ones_like(w) if momentum else None
-        below = torch.full_like(h, torch.nan)
-        both = passes.Passes(
-            [now], [v] if momentum else None, [0.7], [2.0], activation("relu"), eta, momentum
-        )
-        both.forward(h)
-        both._step(0, delta, below)
-        found.append((now, below))
-    assert len(passes._panels(w)) == 1
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(found[0][1], 0.7 * delta @ w, rtol=1e-13, atol=1e-13)
-    change = 0.7 * 2.0 * delta.mT @ h + momentum * torch.ones_like(w)
-    torch.testing.assert_close(found[0][0], w - 0.1 * change, rtol=1e-13, atol=1e-13)
+        state = initialise((5, 30, rows, 30, 3), STDS, [0], momentum=momentum > 0, dtype=D)
+        found.append(sgd(problem(), state, MULTIPLIERS, momentum=momentum, **options).final.weights)
+    assert len(passes._panels(found[0][1])) == 1
+    torch.testing.assert_close(*found, rtol=1e-13, atol=1e-13)
 
 
 def test_divergence_is_recorded_and_never_dropped():
@@ -142,15 +115,9 @@ def test_divergence_is_recorded_and_never_dropped():
     assert torch.isinf(run["train_loss"].mean(0)[-1])  # a mean shows it
     assert (run["train_accuracy"][1, 1:] == 0).all()
     assert run["norm"][1, 1:].isnan().all() and run["norm"][0].isfinite().all()
-
-
-def test_a_run_that_diverged_alone_stops_early_and_keeps_its_records():
-    p = problem()
-    options = {"steps": 1000, "record": (0, 20, 40, 1000), "evaluate": {"train": p}}
-    options |= {"seeds": [0], "step_size": 5.0, "batch_size": 17, "activation": "linear"}
-    run = sgd(p, start(), MULTIPLIERS, **options)
-    assert run.final.step <= 20
-    assert torch.isinf(run["train_loss"][0, 1:]).all() and run["train_loss"].shape == (1, 4)
+    alone = sgd(p, start([0]), MULTIPLIERS, seeds=[0], step_size=5.0, **options)
+    assert alone.final.step <= 20  # stops early and keeps its records
+    assert torch.equal(alone["train_loss"], run["train_loss"][1:])
 
 
 def test_equal_seeds_share_their_draws_and_scale_with_the_deviation():
@@ -171,20 +138,17 @@ def test_hidden_layers_are_those_of_the_definition():
 
 
 def test_accuracy_of_one_output_is_agreement_of_signs():
-    stream = generator("one output")
-    x = torch.randn(3, 400, generator=stream)
-    labels = torch.sign(x[:1] + 0.1)
-    state = initialise((3, 8, 1), (1.0, 1.0), [0])
+    x = torch.randn(3, 400, generator=generator("one output"))
+    labels, state = torch.sign(x[:1] + 0.1), initialise((3, 8, 1), (1.0, 1.0), [0])
     usual = {"seeds": [0], "step_size": 0.1, "steps": 0, "batch_size": 8, "record": (0,)}
-    for targets, wanted in ((labels, True), (x[:1], False)):
-        problem = Problem(x, targets)
-        run = sgd(problem, state.clone(), (1.0, 1.0), evaluate={"t": problem}, **usual)
-        assert ("t_accuracy" in run.observables) == wanted
-        if wanted:
-            f = hidden(state.weights, (1.0, 1.0), x[None], "relu")[-1]
-            right = (f.sign() == labels).float().mean()
-            assert float(run["t_accuracy"][0, 0]) == pytest.approx(float(right))
-            assert 0.1 < float(right) < 0.95
+    signs, numbers = (
+        sgd(p, state.clone(), (1.0, 1.0), evaluate={"t": p}, **usual)
+        for p in (Problem(x, labels), Problem(x, x[:1]))
+    )
+    f = hidden(state.weights, (1.0, 1.0), x[None], "relu")[-1]
+    right = float((f.sign() == labels).float().mean())
+    assert float(signs["t_accuracy"][0, 0]) == pytest.approx(right)
+    assert 0.1 < right < 0.95 and "t_accuracy" not in numbers.observables
 
 
 def test_large_targets_are_no_divergence():

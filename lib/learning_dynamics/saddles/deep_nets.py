@@ -324,19 +324,15 @@ def flow_until(
 
     def velocity(w: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """dW/d theta of every layer, and dt/d theta."""
-        outputs, slopes = [x], []
+        below, slopes = [x], []
         for v in w[:-1]:
-            z = v @ outputs[-1]
+            z = v @ below[-1]
             slopes.append(act.derivative(z))
-            outputs.append(act(z))
-        g = criterion.gradient(w[-1] @ outputs[-1], y)
+            below.append(act(z))
+        errors, _ = deltas(w, slopes, criterion.gradient(w[-1] @ below[-1], y))
         rate = layer_size(w) ** (2 - depth)
-        moves: list[Tensor] = []
-        for layer in reversed(range(depth)):
-            moves.insert(0, -factors[layer] * rate[:, None, None] * (g @ outputs[layer].mT))
-            if layer:
-                g = slopes[layer - 1] * (w[layer].mT @ g)
-        return moves, rate
+        parts = zip(factors, errors, below, strict=True)
+        return [-f * rate[:, None, None] * (e @ h.mT) for f, e, h in parts], rate
 
     def moved(w: Sequence[Tensor], moves: Sequence[Tensor], h: Tensor) -> list[Tensor]:
         return [v + h[:, None, None] * m for v, m in zip(w, moves, strict=True)]

@@ -208,10 +208,10 @@ def weights_of(
         raise ValueError(f"readouts = {sorted(chosen)}: must be among {sorted(able)}")
 
     stands: dict[int, list[tuple[str, str, int, int, bool, bool]]] = {}
-    for name, (owner, own, value) in mine.items():
+    for name, (owner, _, value) in mine.items():
         f, inside, into = fans[name], grown[name], name.rpartition(".")[0] in chosen
         if f is None:
-            width = _vector(owner, own, value, inside, name in embeddings)
+            width = _vector(owner, name, value, inside, name in embeddings)
             stand = ("readout" if into else "input", 1, width, any(inside), False)
         else:
             role = "readout" if into else "hidden" if inside[f[0]] else "input"

@@ -102,6 +102,12 @@ def _refuse(
             )
 
 
+def _modules(built: Any) -> tuple[nn.Module, nn.Module]:
+    """What a factory gave, as it is called, and without what torch.compile wraps it in."""
+    model = built.model if isinstance(built, Parametrized) else built
+    return model, getattr(model, "_orig_mod", model)
+
+
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Forward passes in here leave buffers and random streams as they were, and use stream 0."""
@@ -201,8 +207,7 @@ def _measure(
 ) -> tuple[dict[Key, float], dict[str, str], set[tuple[str, int]]]:
     """(parameter, quantity, step) -> value; the kind of optimizer of each parameter; and at which
     (parameter, step) the gradient is rounding."""
-    model = built.model if isinstance(built, Parametrized) else built
-    plain = getattr(model, "_orig_mod", model)
+    model, plain = _modules(built)
     given = optimizer_factory(built)
     optimizers = [given] if isinstance(given, torch.optim.Optimizer) else list(given)
     groups = [(KINDS[_class(o)], group) for o in optimizers for group in o.param_groups]
@@ -414,13 +419,8 @@ def coordinate_check(
     sizes = sorted(set(sizes))
     grid = np.array(sizes)
 
-    def plain(n: int) -> nn.Module:
-        built = factory(n)
-        model = built.model if isinstance(built, Parametrized) else built
-        return getattr(model, "_orig_mod", model)
-
     with torch.random.fork_rng():
-        twins = {n: plain(n) for n in (sizes[0], sizes[-1])}
+        twins = {n: _modules(factory(n))[1] for n in (sizes[0], sizes[-1])}
         table: dict[Key, list[float]] = {}
         widths: dict[str, list[Weight]] = {}
         noise: set[tuple[str, int]] = set()
@@ -428,10 +428,8 @@ def coordinate_check(
             for run in range(runs):
                 torch.manual_seed(generator(seed, n, run).initial_seed())
                 built = factory(n)
-                model = built.model if isinstance(built, Parametrized) else built
-                model = getattr(model, "_orig_mod", model)
-                other = twins[sizes[-1] if n == sizes[0] else sizes[0]]
-                uses = _uses(weights_of(model, other, readouts=readouts, embeddings=embeddings))
+                pair = _modules(built)[1], twins[sizes[-1] if n == sizes[0] else sizes[0]]
+                uses = _uses(weights_of(*pair, readouts=readouts, embeddings=embeddings))
                 found, kinds, rounding = _measure(
                     built, uses, optimizer_factory, scheduler_factory, loss, batch, steps
                 )

@@ -6,7 +6,7 @@ changes into own and upstream parts, and fits slopes with confidence intervals, 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -182,10 +182,8 @@ def exponent_check(
     runs: int = 8,
     seed: int | str = "coordinate check",
     activation: str | Activation = "relu",
-    hidden_gain: float = math.sqrt(2),
     samples: int = 1,
     step_size: float | None = None,
-    output_gradient: Callable[[Tensor], Tensor] | None = None,
     quantities: Sequence[str] = tuple(QUANTITIES),
     tolerance: float = 0.05,
     dtype: torch.dtype = torch.float32,
@@ -196,9 +194,9 @@ def exponent_check(
     schemes         : names or `Scheme`s; all see the same standard normal draws.
     family, sizes   : the widths; at least two sizes.
     runs            : independent draws per size, >= 2; run k at size n has a stream of its own.
-    samples         : inputs in the batch, each uniform on the sphere of RMS 1.
+    samples         : inputs in the batch, each uniform on the sphere of RMS 1; dL/df is the same
+                      for all its entries, of norm 1.
     step_size       : None for the derivative (no size of step can blow up), or a real step.
-    output_gradient : f (run, n_L, n) -> dL/df; None: the same for all entries, of norm 1.
     tolerance       : what the verdict allows beyond the interval (finite-size corrections).
     Raises ValueError for an activation that hands small signals on otherwise than in proportion
     (psi(0) != 0, such as sigmoid; or psi'(0) = 0) where a scheme lets the signals vanish.
@@ -237,9 +235,9 @@ def exponent_check(
             for s in chosen:
                 step = first_step(
                     draw,
-                    s(widths, hidden_gain),
+                    s(widths),
                     inputs,
-                    output_gradient or _unit_residual,
+                    _unit_residual,
                     activation=activation,
                     step_size=step_size,
                     drawn=True,

@@ -31,23 +31,21 @@ def _check_widths(hidden_widths: Sequence[int]) -> None:
 
 
 def contributions(
-    hidden_widths: Sequence[int], draws: int, generator: torch.Generator, *, chunk: int = 4_000_000
+    hidden_widths: Sequence[int], draws: int, generator: torch.Generator
 ) -> Float[Tensor, "draws layers"]:
     """C_l at initialisation, l = 1..L, in units of their mean, for `draws` random ReLU networks.
 
     hidden_widths : (n_1, ..., n_{L-1}). Fan-in scaling in every layer (NTK = DP(0)): with equal
     sigma_l all layers have equal means; other members of the DP family only change the unit.
     The input enters through its norm alone, so n_0 = 1 without loss of generality, n_L = 1.
-    chunk : random numbers held at a time.
     """
     _check_widths(hidden_widths)
     check_integer("draws", draws, least=1)
-    check_integer("chunk", chunk, least=1)
     widths = (1, *hidden_widths, 1)
     size = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
-    parts = []
-    for first in range(0, draws, max(1, chunk // size)):
-        many = min(max(1, chunk // size), draws - first)
+    parts, chunk = [], max(1, 4_000_000 // size)  # of so many random numbers at a time
+    for first in range(0, draws, chunk):
+        many = min(chunk, draws - first)
         h = torch.ones(many, 1, 1, device=generator.device)
         forward: list[Tensor] = []
         weights: list[Tensor] = []

@@ -61,13 +61,7 @@ class Parametrization:
     def __post_init__(self) -> None:
         _check_widths(self.widths)
         for field in ("multipliers", "init_stds", "learning_rates", "gains"):
-            values = getattr(self, field)
-            if len(values) != self.depth:
-                raise ValueError(
-                    f"{field}: {len(values)} values, but the widths describe {self.depth} layers"
-                )
-            for value in values:
-                check_positive(field, value)
+            self._check_layers(field, getattr(self, field))
 
     @property
     def depth(self) -> int:
@@ -90,7 +84,7 @@ class Parametrization:
         factors : theta_l > 0, one per layer. f is the same at every step of plain SGD
         (the "abc symmetry", {cite}`yanghu2021`).
         """
-        self._check_factors(factors)
+        self._check_layers("factors", factors)
         return replace(
             self,
             multipliers=tuple(g * t for g, t in zip(self.multipliers, factors, strict=True)),
@@ -108,11 +102,11 @@ class Parametrization:
         """The gauge eta_l = 1: one global learning rate, as in Utsunomiya's thesis."""
         return self.rescaled([math.sqrt(e) for e in self.learning_rates])
 
-    def _check_factors(self, factors: Sequence[float]) -> None:
-        if len(factors) != self.depth:
-            raise ValueError(f"factors: {len(factors)} values, one per layer ({self.depth}) needed")
-        for value in factors:
-            check_positive("factors", value)
+    def _check_layers(self, name: str, values: Sequence[float]) -> None:
+        if len(values) != self.depth:
+            raise ValueError(f"{name}: {len(values)} values, one per layer ({self.depth}) needed")
+        for value in values:
+            check_positive(name, value)
 
 
 @dataclass(frozen=True)

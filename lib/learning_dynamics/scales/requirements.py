@@ -44,11 +44,12 @@ class Requirement:
 
 
 def _layers(quantity: str, first: int, last: int) -> Callable:
-    """Layers first..L+last of a quantity (last = 0: including the output layer)."""
+    """Layers first..L+last of a quantity; a `first` of 0 or less is counted from L as well."""
 
     def terms(found: Orders, widths: Sequence[Fraction]) -> list[tuple[int, Order]]:
         depth = len(widths) - 1
-        return [(k, found[quantity][k - 1]) for k in range(first, depth + last + 1)]
+        start = first if first > 0 else depth + first
+        return [(k, found[quantity][k - 1]) for k in range(start, depth + last + 1)]
 
     return terms
 
@@ -59,20 +60,9 @@ def _same_total_norm(found: Orders, widths: Sequence[Fraction]) -> list[tuple[in
 
 
 def _printed_gradient(found: Orders, widths: Sequence[Fraction]) -> list[tuple[int, Order]]:
-    depth = len(widths) - 1
-    return [
-        (
-            k,
-            found["change_norm"][k - 1]
-            - Order.constant(widths[k - 1] / 2, len(found["change_norm"][0].forms[0]) - 1),
-        )
-        for k in range(2, depth)
-    ]
-
-
-def _last_hidden(found: Orders, widths: Sequence[Fraction]) -> list[tuple[int, Order]]:
-    depth = len(widths) - 1
-    return [(depth - 1, found["change_norm"][depth - 2])]
+    norms = found["change_norm"]
+    roots = [Order.constant(a / 2, len(norms[0].forms[0]) - 1) for a in widths]
+    return [(k, norms[k - 1] - roots[k - 1]) for k in range(2, len(norms))]
 
 
 #: Requirements by name: the precise ones, then the ones Utsunomiya's thesis prints.
@@ -91,9 +81,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         _layers("backward_update_ratio", 1, -1),
     ),
     "output": Requirement(
-        "the initial output does not diverge",
-        "<=",
-        lambda found, widths: [(len(widths) - 1, found["preactivation_rms"][-1])],
+        "the initial output does not diverge", "<=", _layers("preactivation_rms", 0, 0)
     ),
     "forward everywhere": Requirement(
         "all pre-activations of order one, output included", "=", _layers("preactivation_rms", 1, 0)
@@ -102,13 +90,11 @@ REQUIREMENTS: dict[str, Requirement] = {
         "the total change lowers the loss by order one", "=", _layers("contribution", 1, 0)
     ),
     "output change": Requirement(
-        "the output changes by order one",
-        "=",
-        lambda found, widths: [(len(widths) - 1, found["change_norm"][-1])],
+        "the output changes by order one", "=", _layers("change_norm", 0, 0)
     ),
     "equal norms": Requirement("all hidden |Delta h~_l| of one order", "=", _same_total_norm),
     "printed gradient": Requirement("|Delta h~_l| = O(sqrt(n_{l-1}))", "<=", _printed_gradient),
-    "last change": Requirement("|Delta h~_{L-1}| = Omega(1)", ">=", _last_hidden),
+    "last change": Requirement("|Delta h~_{L-1}| = Omega(1)", ">=", _layers("change_norm", -1, -1)),
 }
 
 #: Utsunomiya's thesis made precise: their solution is Dynamic Parametrization.

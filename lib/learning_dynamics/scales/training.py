@@ -43,6 +43,8 @@ __all__ = ["State", "batch_order", "check_state", "initialise", "load", "save", 
 
 #: A run whose loss exceeds this many times that of zero outputs, or is not a number, has diverged.
 LOSS_LIMIT = 1e4
+#: What reading a damaged archive may raise.
+BROKEN = (ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -336,20 +338,7 @@ def sgd(
             if bool((diverged_at >= 0).all()):
                 break
     settle()
-    return _trajectory(state, wanted, taken, seen, diverged_at, step_size, step)
-
-
-def _trajectory(
-    state: State,
-    wanted: set[int],
-    taken: list[int],
-    seen: dict[str, list[Tensor]],
-    diverged_at: Tensor,
-    step_size: float | Tensor,
-    step: int,
-) -> Trajectory:
-    """The labelled result; records missed because every run had diverged repeat the last one."""
-    every = sorted(wanted)
+    every = sorted(wanted)  # records missed because every run had diverged repeat the last one
     observables = {
         name: torch.stack(values + [values[-1]] * (len(every) - len(taken)), dim=1)
         for name, values in seen.items()
@@ -412,16 +401,5 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> State:
         state = State(weights, velocities or None, int(arrays["step"]), arrays["diverged_at"])
         check_state(state)
         return state
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        LookupError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-        OverflowError,
-    ) as error:
+    except (*BROKEN, OverflowError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path = {str(path)!r}: not a checkpoint, or cut short: {error}") from None

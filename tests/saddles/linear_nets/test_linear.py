@@ -24,18 +24,6 @@ def start(scale=0.1, width=12, runs=2):
     return initialise((6, width, 4), scale, [generator("linear", i) for i in range(runs)])
 
 
-def test_compressed_samples_give_the_same_loss_gradient_and_run():
-    problem = teacher(300)
-    small = linear.compress(problem)
-    assert small.inputs.shape == (6, 10) and linear.compress(small) is small
-    a, b = gradient(start(), problem), gradient(start(), small)
-    torch.testing.assert_close(b.loss, a.loss, rtol=1e-12, atol=0)
-    torch.testing.assert_close(b.gradients.w1, a.gradients.w1, rtol=0, atol=1e-12)
-    torch.testing.assert_close(b.gradients.w2, a.gradients.w2, rtol=0, atol=1e-12)
-    a, b = (gradient_descent(start(), p, step_size=0.05, steps=400) for p in (problem, small))
-    torch.testing.assert_close(b["loss"], a["loss"], rtol=1e-12, atol=0)
-
-
 def test_compression_is_only_for_linear_nets():
     problem = teacher(300)
     a, b = (gradient(start(), p, activation="relu") for p in (problem, linear.compress(problem)))
@@ -45,24 +33,9 @@ def test_compression_is_only_for_linear_nets():
 def test_moments_alone_determine_the_run():
     moments = teacher(300).moments()
     again = linear.from_moments(moments).moments()
-    for got, want in ((again.xx, moments.xx), (again.yx, moments.yx), (again.yy, moments.yy)):
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    torch.testing.assert_close(vars(again), vars(moments), rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="eigenvalue"):
         linear.from_moments(Moments(moments.xx, 3 * moments.yx, moments.yy))
-
-
-def test_narrow_net_recovers_every_unit_of_the_wide_one():
-    wide = start(scale=0.01, width=80)
-    thin = linear.narrow(wide)
-    assert thin.weights.w1.shape[1] == 10
-    torch.testing.assert_close(thin.widen(), wide, rtol=0, atol=1e-14)
-    options = {"step_size": 0.05, "steps": 400}
-    full = gradient_descent(wide, teacher(), **options)
-    small = gradient_descent(thin.weights, teacher(), **options)
-    for got, want in zip(thin.widen(small.final), full.final, strict=True):
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
-    bad = gradient_descent(wide, teacher(), activation="relu", **options)
-    assert (bad.final.w1 - full.final.w1).abs().max() > 1e-3  # rank is not kept by ReLU
 
 
 def test_gaussian_narrow_has_the_law_of_a_narrowed_gaussian():
@@ -80,54 +53,35 @@ def test_rotation_is_orthogonal_and_exact_for_rows_of_any_length():
     rows = torch.randn(5, 7, generator=generator("rows"), dtype=torch.float64)
     lengths = torch.tensor([1e-100, 1.0, 1e-40, 1e-70, 1e-20], dtype=torch.float64)
     graded = rows * lengths[:, None]
-    for s, atol in ((rows, 1e-14), (graded, 1e-14)):
+    for s in (rows, graded):
         new, omega = linear.rotate_rows(s, sweeps=8)
-        torch.testing.assert_close(omega @ omega.mT, torch.eye(5).double(), rtol=0, atol=atol)
-        unit = new / new.norm(dim=-1, keepdim=True)
-        torch.testing.assert_close(unit @ unit.mT, torch.eye(5).double(), rtol=0, atol=atol)
+        for q in (omega, new / new.norm(dim=-1, keepdim=True)):
+            torch.testing.assert_close(q @ q.mT, torch.eye(5).double(), rtol=0, atol=1e-14)
     # the volume of the rows is kept although their lengths span 100 orders
     volume = torch.logdet(rows @ rows.mT) / 2 - 230 * torch.tensor(10.0).double().log()
     torch.testing.assert_close(new.norm(dim=-1).log().sum(), volume, rtol=0, atol=1e-10)
 
 
 def test_rotating_the_hidden_basis_changes_no_run():
-    grid = uniform_grid(600, 30)
-    names = ("loss", "product", "mode_sizes")
-    options = {"step_size": 0.05, "steps": 600, "record_at": grid}
-    turned = linear.linear_descent(start(), teacher(), observables=names, tolerance=None, **options)
-    names = (*names[:2], "unit_singular_values")
-    plain = gradient_descent(start(), teacher(), observables=names, **options)
+    names, both = ("mode_sizes", "unit_singular_values"), ("loss", "product")
+    options = {"step_size": 0.05, "steps": 600, "record_at": uniform_grid(600, 30)}
+    plain = gradient_descent(start(), teacher(), observables=(names[1], *both), **options)
+    options |= {"observables": (names[0], *both), "tolerance": None}
+    turned = linear.linear_descent(start(), teacher(), **options)
     torch.testing.assert_close(turned["loss"], plain["loss"], rtol=1e-11, atol=0)
     torch.testing.assert_close(turned["product"], plain["product"], rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        turned["mode_sizes"][..., :4], plain["unit_singular_values"][..., :4], rtol=1e-9, atol=0
-    )
+    sizes = (run[name][..., :4] for run, name in zip((turned, plain), names, strict=True))
+    torch.testing.assert_close(*sizes, rtol=1e-9, atol=0)
     wide = linear.narrow(start()).widen(turned.final)
     torch.testing.assert_close(wide.w1, plain.final.w1, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1e-60])
-def test_fast_forward_equals_stepping(scale):
-    grid = uniform_grid(1500, 60)
-    options = {"step_size": 0.1, "steps": 1500, "record_at": grid}
-    options |= {"observables": ("product", "mode_sizes")}
-    w, problem = start(scale, runs=1), teacher()
-    runs = [linear.linear_descent(w, problem, tolerance=t, **options) for t in (None, 1e-10)]
-    assert not torch.equal(runs[0]["mode_sizes"], runs[1]["mode_sizes"])  # jumps were made
-    ratio = (runs[1]["mode_sizes"] / runs[0]["mode_sizes"])[..., :4]  # the others only decay
-    assert (ratio - 1).abs().max() <= 1e-9
-    torch.testing.assert_close(runs[1]["product"], runs[0]["product"], rtol=1e-9, atol=1e-9)
-
-
 def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
-    problem, eta = linear.compress(teacher()), 0.05
+    problem, eta, w = linear.compress(teacher()), 0.05, start(1e-6, runs=1)
     moments = problem.moments()
-    weights = start(1e-6, runs=1)
-    rows = weights.units[0]
-    slope = weights.product[0] @ moments.xx - moments.yx
-    norm = float(torch.linalg.matrix_norm(moments.xx, 2))
-    plateau = Plateau.at(rows, slope, eta, norm)
-    moved, w = [], weights
+    slope = w.product[0] @ moments.xx - moments.yx
+    plateau = Plateau.at(w.units[0], slope, eta, float(torch.linalg.matrix_norm(moments.xx, 2)))
+    moved = []
     for _ in range(61):
         c = w.product[0] @ moments.xx - moments.yx
         moved.append(eta * float(torch.linalg.matrix_norm(c - slope, 2)))
@@ -144,12 +98,11 @@ def test_the_bound_of_a_jump_bounds_the_motion_it_neglects():
 
 
 def test_divergence_and_bad_arguments_are_named(as_users_run):
-    with pytest.raises(ValueError, match="diverged .* step_size = 5"):
-        linear.linear_descent(start(1.0), teacher(), step_size=5.0, steps=500)
-    with pytest.raises(ValueError, match="observable"):
-        linear.linear_descent(start(), teacher(), step_size=0.1, steps=3, observables=("units",))
-    x = teacher()
-    with pytest.raises(ValueError, match=r"inputs: shape .* must be \(m0, n\)"):
-        linear.linear_descent(
-            start(), Problem(x.inputs[None], x.targets[None]), step_size=0.1, steps=3
-        )
+    p = teacher()
+    for problem, options, message in (
+        (p, {"step_size": 5.0, "steps": 500}, "diverged .* step_size = 5"),
+        (p, {"observables": ("units",)}, "observable"),
+        (Problem(p.inputs[None], p.targets[None]), {}, r"inputs: shape .* must be \(m0, n\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            linear.linear_descent(start(), problem, **{"step_size": 0.1, "steps": 3} | options)

@@ -1,4 +1,5 @@
 import mpmath
+import pytest
 import torch
 
 from learning_dynamics.problems import linear_teacher
@@ -46,17 +47,4 @@ def test_small_modes_keep_their_relative_accuracy():
     with mpmath.workdps(120):
         matrix = mpmath.matrix(s[0].tolist())
         exact = sorted((float(x) for x in mpmath.svd_r(matrix, compute_uv=False)), reverse=True)
-    torch.testing.assert_close(
-        mode_values(s)[0], torch.tensor(exact, dtype=torch.float64), rtol=1e-10, atol=0
-    )
-
-
-def test_rotation_cures_the_float_floor():
-    """Second drop from epsilon = 1e-40: rounding activates the second mode too early without it."""
-    moments = stack_moments([linear_teacher(generator=generator("test-modes")).moments()])
-    second = {}
-    for rotate in (20, None):
-        track = follow_modes(moments, start(1e-40), step_size=0.1, steps=1000, rotate_every=rotate)
-        second[rotate] = [int((track.modes[0, :, k] > 0.1).long().argmax()) * 2 for k in range(3)]
-    assert abs(second[20][0] - second[None][0]) <= 2
-    assert second[None][2] < second[20][2] - 25
+    assert mode_values(s)[0].tolist() == pytest.approx(exact, rel=1e-10, abs=0)

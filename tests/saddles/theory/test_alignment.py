@@ -3,27 +3,14 @@ import math
 import pytest
 import torch
 
-from learning_dynamics.losses import squared
 from learning_dynamics.problems import linear_teacher
 from learning_dynamics.runtime import generator
 from learning_dynamics.saddles.linear_nets.modes import follow_modes, stack_moments
 from learning_dynamics.saddles.theory import alignment as plateaus
-from learning_dynamics.saddles.theory.staircase import rank_k_map, residual_correlation
 
 
 def problem():
     return linear_teacher(generator=generator("test-plateaus"))
-
-
-def test_correlation_at_the_origin_and_at_a_saddle():
-    p = problem()
-    m = p.moments()
-    for k in (0, 1, 2):
-        w = rank_k_map(m, k)
-        g = squared().gradient(w @ p.inputs, p.targets)
-        torch.testing.assert_close(
-            plateaus.correlation(p.inputs, g), residual_correlation(m, k), atol=1e-12, rtol=0
-        )
 
 
 def test_correlation_uses_the_slopes():
@@ -63,9 +50,3 @@ def test_modes_at_escape_interpolates_the_logarithm():
     torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match="run 0: mode 2"):
         plateaus.modes_at_escape(modes, 2, 0.1)
-
-
-def test_worst_angle_is_the_ratio_of_the_theorem():
-    units = torch.tensor([[3.0, 4.0], [1.0, 0.0]], dtype=torch.float64)
-    direction = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    assert float(plateaus.worst_angle(units, direction)) == pytest.approx(4 / 3)

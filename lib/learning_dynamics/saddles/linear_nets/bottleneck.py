@@ -20,13 +20,14 @@ with rotations of the units of a layer takes it and the net of width n through t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from learning_dynamics.kernels.mlp_torch import deltas
-from learning_dynamics.kernels.polar import CUTOFF, inverse_root
+from learning_dynamics.kernels.polar import inverse_root
 from learning_dynamics.problems import Moments
 from learning_dynamics.runtime import (
     check_alive,
@@ -113,19 +114,9 @@ def draw_cores(
     return drawn
 
 
-def draw_modules(
-    inputs: int,
-    bottleneck: int | Sequence[int],
-    outputs: int,
-    modules: int,
-    *,
-    wide: Sequence[int],
-    init_std: Sequence[float],
-    seeds: Sequence[int],
-) -> list[Module]:
+def draw_modules(*sizes: Any, **draws: Any) -> list[Module]:
     """The modules of `draw_cores`, whose arguments it takes."""
-    sizes = (inputs, bottleneck, outputs, modules)
-    cores = draw_cores(*sizes, wide=wide, init_std=init_std, seeds=seeds)
+    cores = draw_cores(*sizes, **draws)
     pairs = zip(cores[::2], cores[1::2], strict=True)
     return [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
 
@@ -158,10 +149,10 @@ def _moved(module: Module, s: Tensor, r: Tensor) -> Module:
     )
 
 
-def _polar(module: Module, f: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+def _polar(module: Module, f: Tensor) -> tuple[Tensor, Tensor]:
     """S and R of polar steps."""
-    into = f @ inverse_root(f.mT @ module.q @ f, cutoff)
-    return into, inverse_root(f @ module.p @ f.mT, cutoff) @ f
+    into = f @ inverse_root(f.mT @ module.q @ f)
+    return into, inverse_root(f @ module.p @ f.mT) @ f
 
 
 def _activity(modules: Sequence[Module], forces: Sequence[Tensor], loss: Tensor) -> Tensor:
@@ -184,7 +175,6 @@ def train_modules(
     spectra: bool = False,
     time_power: float = 0.0,
     polar: Float[Tensor, "runs layers"] | None = None,
-    cutoff: float = CUTOFF,
 ) -> Course:
     """Full-batch gradient descent on the squared loss, f = G V_K ... V_1 x; or polar steps.
 
@@ -196,7 +186,7 @@ def train_modules(
                  activity
     sum_l |dL/dW_l|^2 / (2 L); 0 is plain gradient descent.
     polar : entries for A_1, B_1, A_2, ...: each weight matrix subtracts eta times its entry times
-    the polar factor of its gradient. cutoff : see `inverse_root`.
+    the polar factor of its gradient.
     Raises ValueError if a run diverges.
     """
     check_integer("steps", steps, least=1)
@@ -246,7 +236,7 @@ def train_modules(
             pairs = [(f, f) for f in forces]
             if polar is not None:
                 sides = zip(lengths[::2], lengths[1::2], strict=True)
-                roots = [_polar(x, f, cutoff) for x, f in zip(state, forces, strict=True)]
+                roots = [_polar(x, f) for x, f in zip(state, forces, strict=True)]
                 pairs = [(a * s, b * r) for (a, b), (s, r) in zip(sides, roots, strict=True)]
             moves = zip(state, pairs, strict=True)
             state = [_moved(x, step * s, step * r) for x, (s, r) in moves]

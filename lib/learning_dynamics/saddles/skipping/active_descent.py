@@ -198,14 +198,13 @@ def gradient_phase(
     max_steps: int,
     mask: Bool[Tensor, "m1 m0"] | None = None,
     known: Float[Tensor, "m2 n"] | None = None,
-    check_every: int = 25,
 ) -> Descended:
     """Gradient descent until |gradient| <= tolerance (in loss/weight), every iterate recorded.
 
     mask : entries of W1 that exist (a diagonal net has one per unit).
     known : outputs at the start, if they were evaluated already (see `Objective`).
     Piecewise linear activations: gradient descent only chatters about a saddle on a kink, so every
-    `check_every` steps the nearest point on the kinks within one step is tested for Clarke
+    25 steps the nearest point on the kinks within one step is tested for Clarke
     stationarity (within 100 x tolerance); if it passes, the phase is finished on the kinks.
     """
     piecewise = is_piecewise_linear(objective.activation)
@@ -216,7 +215,7 @@ def gradient_phase(
         g1 = state.gradients.w1 if mask is None else mask * state.gradients.w1
         if _norm(state, mask) <= tolerance:
             return Descended(weights, state, True)
-        if piecewise and step % check_every == check_every - 1:
+        if piecewise and step % 25 == 24:
             reach = 2 * step_size * g1.norm(dim=1, keepdim=True) * x.norm(dim=0)
             kinks = (weights.w1 @ x).abs() <= reach
             if bool(kinks.any()):
@@ -231,10 +230,6 @@ def gradient_phase(
                     return flow_phase(placed, objective, tolerance=tolerance, max_steps=max_steps)
         weights = Weights(weights.w1 - step_size * g1, weights.w2 - step_size * state.gradients.w2)
     return Descended(weights, objective(weights), False)
-
-
-def _flat(weights: Weights) -> np.ndarray:
-    return torch.cat([weights.w1.flatten(), weights.w2.flatten()]).double().numpy()
 
 
 def _weights(flat: np.ndarray, like: Weights) -> Weights:
@@ -283,7 +278,8 @@ def quasi_newton_phase(
         return inverse @ torch.cat([g1.flatten(), state.gradients.w2.flatten()])
 
     unit = float(gradient(first).norm())
-    start = (root @ torch.from_numpy(_flat(weights)).to(root)).double().numpy() / unit
+    flat = torch.cat([weights.w1.flatten(), weights.w2.flatten()]).double()
+    start = (root @ flat.to(root)).double().numpy() / unit
     states: dict[bytes, State] = {start.tobytes(): first}
 
     def function(flat: np.ndarray) -> tuple[float, np.ndarray]:

@@ -32,6 +32,7 @@ from learning_dynamics.runtime import (
     on_inputs,
 )
 from learning_dynamics.saddles.skipping.active_descent import (
+    Descended,
     descend,
     flow_phase,
     quasi_newton_phase,
@@ -378,23 +379,15 @@ def certify(
         if known.status == "global":
             return units.certificate(known)
         state, gone = _without_dormant(objective, state, settings.dormant_tolerance)
-        options: dict[str, Any] = {
-            "tolerance": 0.0,
-            "max_steps": settings.max_steps,
-            "known": state.outputs,
-        }
-        if is_piecewise_linear(objective.activation):
-            if len(state.weights.w1):
-                state = flow_phase(state.weights, objective, relative=1e-8, **options).state
-            followed = follow_dormant(w.units[gone], objective, state)
-            escape = float(followed.rates.max()) if bool(gone.any()) else 0.0
-        else:
-            if len(state.weights.w1):
-                state = quasi_newton_phase(state.weights, objective, **options).state
-            escape = float(pair_of_linear_unit(objective, state)[1][0]) if bool(gone.any()) else 0.0
-        zero = torch.zeros_like(units.problem.targets)
-        first = float(objective.loss.value(zero, units.problem.targets)) or float(start.loss)
-        fall = float(start.loss - state.loss) / (first or 1.0)  # targets may all be zero
+        if len(state.weights.w1):
+            state = _rest(state.weights, objective, settings.max_steps, known=state.outputs).state
+        escape = 0.0
+        if bool(gone.any()) and is_piecewise_linear(objective.activation):
+            escape = float(follow_dormant(w.units[gone], objective, state).rates.max())
+        elif bool(gone.any()):
+            escape = float(pair_of_linear_unit(objective, state)[1][0])
+        first = objective.first() or float(start.loss) or 1.0  # targets may all be zero
+        fall = float(start.loss - state.loss) / first
         if fall > LARGEST_GAP:
             why = f"not stationary: a descent lowers the loss by {fall:.1e} of the first"
             return units.certificate(replace(known, why=why))
@@ -493,6 +486,21 @@ def _skip(
     return Skipped(tuple(saddles), objective.path(state.weights, status), status, certificate)
 
 
+def _rest(
+    start: Weights,
+    objective: Objective,
+    max_steps: int,
+    *,
+    newton: bool = False,
+    known: Tensor | None = None,
+) -> Descended:
+    """Where the fast descent from `start` finds no gradient any more."""
+    options: dict[str, Any] = {"tolerance": 0.0, "max_steps": max_steps, "known": known}
+    if is_piecewise_linear(objective.activation) and not newton:
+        return flow_phase(start, objective, relative=1e-8, **options)
+    return quasi_newton_phase(start, objective, **options)
+
+
 def _tried(certificate: Certificate, objective: Objective, state: State) -> Certificate:
     """A second-order certificate, or none if a quasi-Newton descent from beside it ends lower.
 
@@ -531,16 +539,11 @@ def _beside(
     start = Weights(rows[:, :m0].contiguous(), rows[:, m0:].mT.contiguous())
     try:
         with objective.unrecorded():
-            if is_piecewise_linear(objective.activation) and not newton:
-                done = flow_phase(start, objective, tolerance=0.0, relative=1e-8, max_steps=2000)
-            else:
-                done = quasi_newton_phase(start, objective, tolerance=0.0, max_steps=2000)
+            done = _rest(start, objective, 2000, newton=newton)
     except Diverged:  # a step that was tried was too long: this says nothing of the end
         objective.gradients = before
         return None
-    zero = torch.zeros_like(objective.problem.targets)
-    first = float(objective.loss.value(zero, objective.problem.targets))
-    if float(state.loss - done.state.loss) <= 0.5 * LARGEST_GAP * first:
+    if float(state.loss - done.state.loss) <= 0.5 * LARGEST_GAP * objective.first():
         objective.gradients = before
         return None
     return done.state

@@ -109,7 +109,7 @@ def bound(objective: Objective, outputs: Tensor, *, diagonal: bool = False) -> C
     """
     loss, targets = objective.loss, objective.problem.targets
     fit = _fit(objective, outputs, diagonal)
-    first = float(loss.value(torch.zeros_like(targets), targets))
+    first = objective.first()
     if objective.activation.name == "linear" and loss.name in ("squared", "weighted squared"):
         why = "distance from the least-squares loss against that of the lowest saddle"
         least, gap, allowed = first * fit.unexplained, fit.missed, LARGEST_GAP
@@ -151,17 +151,11 @@ def _separable(objective: Objective, outputs: Tensor) -> str | None:
     if name == "logistic":
         rows = [y[o].numpy()[:, None] * x.T for o in range(len(y))]
     else:
-        label = y.argmax(0).numpy()
-        rows = [
-            np.stack(
-                [
-                    np.kron(np.eye(len(y))[label[j]] - np.eye(len(y))[o], x[:, j])
-                    for j in range(x.shape[1])
-                    for o in range(len(y))
-                    if o != label[j]
-                ]
-            )
+        one_hot = np.eye(len(y))
+        pairs = [
+            (j, k, o) for j, k in enumerate(y.argmax(0).tolist()) for o in range(len(y)) if o != k
         ]
+        rows = [np.stack([np.kron(one_hot[k] - one_hot[o], x[:, j]) for j, k, o in pairs])]
     for a in rows:  # a map v with 0 <= a v <= 1, and not a v = 0
         best = linprog(
             -a.sum(0),
@@ -198,7 +192,6 @@ def second_order(
     escape: float,
     spare: bool,
     copies: list[int] | None = None,
-    tolerance: float = 1e-4,
     rate_tolerance: float = 1e-6,
     mask: Bool[Tensor, " parameter"] | None = None,
     known: Certificate | None = None,
@@ -255,7 +248,7 @@ def second_order(
         leads.append("copies of an active unit part")
     if numbers["curvature"] < -floor:
         leads.append("negative curvature among active units")
-    if norm > tolerance:
+    if norm > 1e-4:
         return Certificate("unknown", **found, **numbers, why="not stationary")
     status = "saddle" if leads else "second-order"
     return Certificate(status, **found, **numbers, why="; ".join(leads) or "nothing leads down")

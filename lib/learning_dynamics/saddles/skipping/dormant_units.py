@@ -85,7 +85,6 @@ def balance(
     state: State,
     *,
     hidden: Float[Tensor, " n"] | None = None,
-    max_trials: int = 30,
 ) -> Balance | None:
     """The size rho of a unit rho * direction at which the loss stops falling; None if it does not
     fall along it (a rate that is a rounding error).
@@ -111,7 +110,7 @@ def balance(
     square = float(u.square().sum()) / x.shape[-1]
     low, slope_low, high = 0.0, slope, None
     t = -slope / ((objective.loss.lipschitz or 1.0) * square)
-    for _ in range(max_trials):
+    for _ in range(30):
         outputs = state.outputs + t * u
         value, g = objective.output_gradient(outputs)
         at_t = float((g * u).sum())

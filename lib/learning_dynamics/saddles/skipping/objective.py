@@ -113,6 +113,11 @@ class Objective:
         value = self.loss.value(outputs, self.problem.targets)
         return float(value), self.loss.gradient(outputs, self.problem.targets)
 
+    def first(self) -> float:
+        """L(0), of a net that is zero (free)."""
+        targets = self.problem.targets
+        return float(self.loss.value(torch.zeros_like(targets), targets))
+
     def second_moment(self) -> Float[Tensor, "m0 m0"]:
         """Sigma_xx = X X'/n; counts one gradient evaluation the first time."""
         if self._moment is None:

@@ -73,23 +73,20 @@ def input_whitener(xx: Float[Tensor, "*runs m0 m0"]) -> Float[Tensor, "*runs m0 
     return vectors * inverse[..., None, :] / size[..., None]
 
 
-def independent_blocks(
-    xx: Float[Tensor, "m0 m0"], yx: Float[Tensor, "m2 m0"], tolerance: float = 1e-10
-) -> list[Tensor]:
+def independent_blocks(xx: Float[Tensor, "m0 m0"], yx: Float[Tensor, "m2 m0"]) -> list[Tensor]:
     """Orthonormal bases (m0, d) of input subspaces that no run of one problem ever mixes.
 
     They are invariant under Sigma_xx and Sigma_yx' Sigma_yx: one block for generic inputs, m0
     lines for commuting ones. A common eigenvector basis of the two is cut where neither links two
-    of its vectors by more than `tolerance` of their own sizes (plus rounding), so that a large
+    of its vectors by more than 1e-10 of their own sizes (plus rounding), so that a large
     feature cannot hide a link between small ones.
     """
     check_tensors(xx=(xx, "m0 m0"), yx=(yx, "m2 m0"))
-    check_positive("tolerance", tolerance, zero=True)
-    basis, members = _members(xx[None], yx[None], tolerance)
+    basis, members = _members(xx[None], yx[None])
     return [basis[0][:, row] for row in torch.unique(members[0], dim=0)]
 
 
-def _members(xx: Tensor, yx: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+def _members(xx: Tensor, yx: Tensor) -> tuple[Tensor, Tensor]:
     """The common basis (runs, m0, m0) of each problem and which of its vectors share a block."""
     tiny, eps = torch.finfo(xx.dtype).tiny, torch.finfo(xx.dtype).eps
     forms = [xx, yx.mT @ yx]
@@ -99,7 +96,7 @@ def _members(xx: Tensor, yx: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     for form in forms:
         inside = basis.mT @ form @ basis
         size = inside.diagonal(dim1=-2, dim2=-1).abs().sqrt()
-        least = tolerance * size[..., :, None] * size[..., None, :] + 8 * form.shape[-1] * eps
+        least = 1e-10 * size[..., :, None] * size[..., None, :] + 8 * form.shape[-1] * eps
         linked |= inside.abs() > least
     members = linked | torch.eye(linked.shape[-1], dtype=torch.bool, device=linked.device)
     for _ in range(linked.shape[-1].bit_length()):  # paths of twice the length each time
@@ -181,7 +178,7 @@ def _order(moments: Moments, step_size: float | Tensor | None = None) -> _Order:
         eta = eta.expand(len(yx)) * unit_y[:, 0]
     xx, yx = xx / unit_x[..., None], yx / unit_y[..., None]
     seen = torch.finfo(yx.dtype).eps * max(yx.shape[1:]) * torch.linalg.matrix_norm(yx)
-    basis, members = _members(xx, yx, 1e-10)
+    basis, members = _members(xx, yx)
     at, found = [], []
     for pattern, alike in _groups(members.flatten(1)):
         rows = torch.unique(pattern.reshape(members.shape[1:]), dim=0)
