@@ -90,24 +90,14 @@ def test_replayed_runs_are_the_runs(monkeypatch, replays, kind, act, name):
 def test_replayed_sgd_has_the_same_bits(monkeypatch, replays, momentum):
     """Also the smaller batch at the end of a pass, and the step at which a run diverges."""
     data = Problem(random(5, 23).float(), random(3, 23).float())
+    options = {"seeds": [0, 1], "step_size": torch.tensor([0.02, 60.0]), "steps": 25}
+    options |= {"batch_size": 5, "momentum": momentum}
+    options |= {"evaluate": {"train": data}, "record": (0, 7, 25)}
     ends = []
     for step in (lambda update, on: update, graph.Replayed):
         monkeypatch.setattr(training, "Replayed", step)
         state = training.initialise((5, 8, 8, 3), (1.0,) * 3, [0, 1], momentum=momentum > 0)
-        ends.append(
-            training.sgd(
-                data,
-                state,
-                (1.0,) * 3,
-                seeds=[0, 1],
-                step_size=torch.tensor([0.02, 60.0]),
-                steps=25,
-                batch_size=5,
-                momentum=momentum,
-                evaluate={"train": data},
-                record=(0, 7, 25),
-            )
-        )
+        ends.append(training.sgd(data, state, (1.0,) * 3, **options))
     one, other = ends
     assert len(replays) == 2 and one.diverged_at[1] >= 0
     assert torch.equal(one.diverged_at, other.diverged_at)
