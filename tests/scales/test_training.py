@@ -158,3 +158,17 @@ def test_large_targets_are_no_divergence():
     options = {"seeds": [0], "step_size": 1e-3, "steps": 50, "batch_size": 16, "record": (50,)}
     run = sgd(problem, state, (1.0, 1.0), evaluate={"t": problem}, **options)
     assert int(run.diverged_at[0]) == -1 and float(run["t_loss"][0, -1]) < 5e5
+
+
+def test_batched_runs_equal_single_runs():
+    """Three runs of two seeds and three step sizes at once, or one by one."""
+    p = problem()
+    options = {"steps": 20, "batch_size": 5, "record": range(0, 21, 5), "evaluate": {"train": p}}
+    sizes = torch.tensor([0.02, 0.1, 0.05], dtype=torch.float64)
+    seeds = [0, 0, 1]
+    together = sgd(p, start(seeds), MULTIPLIERS, seeds=seeds, step_size=sizes, **options)
+    for losses, seed, eta in zip(together["train_loss"], seeds, sizes.tolist(), strict=True):
+        alone = sgd(p, start([seed]), MULTIPLIERS, seeds=[seed], step_size=eta, **options)
+        torch.testing.assert_close(losses, alone["train_loss"][0], rtol=1e-12, atol=0)
+    assert together["train_loss"].shape == (3, 5)
+    assert together.to_dataset().train_accuracy.dims == ("run", "step")

@@ -11,10 +11,11 @@ import torch
 from learning_dynamics.data.published import diagonal_pair, five_point, orthogonal_pair, three_point
 from learning_dynamics.losses import loss as find_loss
 from learning_dynamics.losses import squared
-from learning_dynamics.problems import Problem, linear_teacher, random_two_layer
+from learning_dynamics.problems import Problem, linear_teacher, random_orthogonal, random_two_layer
 from learning_dynamics.runtime import Diverged, generator
 from learning_dynamics.saddles.skipping.algorithm import certify, skip_plateaus
-from learning_dynamics.saddles.skipping.objective import Objective
+from learning_dynamics.saddles.skipping.dormant_units import balance, pair_of_linear_unit
+from learning_dynamics.saddles.skipping.objective import Objective, no_units
 from learning_dynamics.saddles.skipping.settings import Settings
 from learning_dynamics.saddles.theory.staircase import levels, predict_staircase
 from learning_dynamics.saddles.two_layer import Weights, gradient, gradient_descent
@@ -188,7 +189,7 @@ SIZES = ((1.0, 1e-12), (1e150, 1.0), (1e-7, 1e-7))
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "linear, weighted"])
 @pytest.mark.parametrize("seed", range(4))
-def test_sizes_of_the_data_and_a_feature_that_is_zero_change_nothing(activation, seed):
+def test_units_axes_order_and_copies_of_the_data_change_nothing(activation, seed):
     (problem, starts), loss = draw(seed), "squared"
     x, y, a, b = problem.inputs, problem.targets, starts[:, :1], starts[:, 1:]
     if "weighted" in activation:
@@ -197,6 +198,16 @@ def test_sizes_of_the_data_and_a_feature_that_is_zero_change_nothing(activation,
     first = run(problem, starts, activation, loss)
     cases = [(Problem(p * x, q * y), starts, q * q) for p, q in SIZES]
     cases.append((Problem(torch.cat([0 * x[:1], x]), y), torch.cat([0 * a, a, b], 1), 1.0))
+    if loss == "squared":  # the weights belong to samples and outputs
+        g, m0 = generator("skip/properties/change", seed), len(x)
+        p, q = (random_orthogonal(k, g) for k in (m0, len(y)))
+        turned = torch.cat([starts[:, :m0] @ p.mT, starts[:, m0:] @ q.mT], 1)
+        samples, units = (torch.randperm(k, generator=g) for k in (x.shape[1], len(starts)))
+        cases += [
+            (Problem(p @ x, q @ y), turned, 1.0),
+            (Problem(x[:, samples], y[:, samples]), starts[units], 1.0),
+            (Problem(torch.cat([x, x], 1), torch.cat([y, y], 1)), starts, 1.0),
+        ]
     for other, their, unit in cases:
         found = run(other, their, activation, loss)
         losses = [value / unit for value in found.losses]
@@ -314,3 +325,58 @@ def test_where_modes_cannot_mix_the_path_rests_as_gradient_descent_does(turn):
     assert alone.status == "second-order"
     # no dormant unit is left to leave first
     assert alone.losses[-1] == pytest.approx(0.72, rel=1e-9)
+
+
+def degenerate():
+    """Problems in which something is missing or equal, of every activation and loss."""
+    g = generator("skip/properties/degenerate")
+    x, y = (torch.randn(m, 9, generator=g, dtype=torch.float64) for m in (3, 2))
+    data = {
+        "no input": (0 * x, y),
+        "no target": (x, 0 * y),
+        "one positive input": (x[:1].abs(), y),
+        "one sample": (x[:, :1], y[:, :1]),
+        "equal samples": (x[:, :1].repeat(1, 5), y[:, :1].repeat(1, 5)),
+        "equal inputs": (x[:1].repeat(3, 1), y),
+    }
+    for name, (inputs, targets) in data.items():
+        for activation in ("linear", "relu", "tanh"):
+            for loss in ("squared", "huber", "logistic"):
+                labels = torch.where(targets >= 0, 1.0, -1.0).double()
+                problem = Problem(inputs, labels if loss == "logistic" else targets)
+                yield pytest.param(problem, activation, loss, id=f"{name}-{activation}-{loss}")
+
+
+@pytest.mark.parametrize("problem,activation,loss", list(degenerate()))
+def test_degenerate_data_end_with_a_status(problem, activation, loss):
+    # All dormant units of one sign: in places none of them can grow, and no unit is active.
+    starts = torch.cat([-torch.ones(2, len(problem.inputs)), torch.eye(2)], 1).double()
+    options = {"activation": activation, "loss": loss, "starts": starts}
+    options["settings"] = Settings(max_steps=200, max_stages=2)
+    found = skip_plateaus(problem, width=4, **options)
+    assert found.status in (
+        *("global", "second-order", "no-minimum"),
+        *("saddle", "stalled", "stages-exhausted"),
+    )
+    assert all(a >= b for a, b in zip(found.losses, found.losses[1:], strict=False))
+    path = found.path
+    assert torch.isfinite(path.losses).all() and (path.evaluations.diff() >= 0).all()
+    if not problem.targets.any():
+        assert found.status == "global" and found.losses == [0.0]
+        assert found.saddles[0].plateau_steps(1e-8, 0.1) == torch.inf
+
+
+def test_loss_along_the_escape_direction_is_quadratic_then_quartic():
+    problem = teacher(seed=3)
+    o = Objective(problem)
+    state = o(no_units(problem))
+    direction, rates = pair_of_linear_unit(o, state)
+
+    def loss(size):
+        unit = size * direction
+        return float(o(Weights(unit[None, :6], unit[6:, None])).loss)
+
+    small = 1e-2
+    assert (loss(0.0) - loss(small)) / small**2 == pytest.approx(float(rates[0]) / 2, rel=1e-4)
+    size = balance(direction, o, state).size
+    assert loss(size) < min(loss(0.99 * size), loss(1.01 * size))

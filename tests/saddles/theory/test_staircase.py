@@ -202,3 +202,27 @@ def test_modes_at_rest_and_ties_have_their_exponents():
     nothing = staircase.predict_staircase(Moments(eye, 0 * eye, 0 * eye), 0.1)
     assert (nothing.sharpness == 0).all() and not nothing.beyond.any()
     assert nothing.times.isinf().all()
+
+
+def test_a_batch_is_its_problems_one_by_one():
+    batch = [problem(seed=i).moments() for i in range(3)]
+    together = Moments(
+        *(torch.stack(x) for x in zip(*[(m.xx, m.yx, m.yy) for m in batch], strict=True))
+    )
+    all_found = staircase.predict_staircase(together, 0.05)
+    for i, moments in enumerate(batch):
+        one = staircase.predict_staircase(moments, 0.05)
+        for name in ("levels", "rates", "times", "exponents"):
+            torch.testing.assert_close(getattr(all_found, name)[i], getattr(one, name))
+
+
+def test_features_in_any_unit_have_the_same_levels():
+    moments = linear_teacher(generator=generator("units"), noise=0.2).moments()
+    unit = torch.logspace(-6, 6, 6, dtype=torch.float64)
+    scaled = Moments(moments.xx * unit * unit[:, None], moments.yx * unit, moments.yy)
+    torch.testing.assert_close(
+        staircase.levels(moments), staircase.levels(scaled), rtol=1e-9, atol=1e-12
+    )
+    torch.testing.assert_close(
+        staircase.rank_k_map(moments, 2), staircase.rank_k_map(scaled, 2) * unit
+    )
