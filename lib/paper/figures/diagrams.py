@@ -34,13 +34,14 @@ def saddle_to_saddle(weights: Axes, loss: Axes) -> None:
     _bare(weights, 10, 8)
     corners = np.array([(1.7, 1.0), (5.7, 1.0), (8.1, 2.85), (8.1, 6.6)])
     for tip in ((9.9, 1.0), (4.9, 3.47), (1.7, 7.4)):
-        _arrow(weights, tuple(corners[0]), tip, color="0.6", lw=0.8)
+        _arrow(weights, (1.7, 1.0), tip, color="0.6", lw=0.8)
     bends = ((0, -0.1), (0.12, -0.16), (0.15, 0))
     for start, end, bend in zip(corners, corners[1:], bends, strict=False):
         t = np.linspace(0, 1, 61)[:, None]
         path = start + (end - start) * t + 4 * np.array(bend) * t * (1 - t)
         weights.plot(*path.T, color=DROP_LINE, lw=1.8)
-        _arrow(weights, tuple(path[42]), tuple(path[44]), color=DROP_LINE)
+        x, y = path.T
+        _arrow(weights, (x[42], y[42]), (x[44], y[44]), color=DROP_LINE)
         for piece in (path[:22], path[54:] if end[1] < 6 else path[:2]):
             weights.plot(*piece.T, color=PLATEAU_LINE, lw=4, solid_capstyle="round")
     names = ("saddle,\nrank 0", "saddle,\nrank 1", "saddle,\nrank 2", "minimum")

@@ -43,8 +43,16 @@ def plot_staircases(result: xr.Dataset) -> Axes:
         steps = one.step * float(one.predicted[0, 0] / one.predicted[i, 0])
         ax.plot(steps, one.loss[i], color=colour, label=rf"$\epsilon = 10^{{{exponents[i]}}}$")
     jumps = one.predicted.values[0]
-    edges, style = [0.0, *jumps, 1.3 * jumps[-1]], {"color": "black", "linewidth": 0.8}
-    ax.stairs(one.level, edges, baseline=None, linestyle="--", label="predicted", **style)
+    edges = [0.0, *jumps, 1.3 * jumps[-1]]
+    ax.stairs(
+        one.level,
+        edges,
+        baseline=None,
+        color="black",
+        linewidth=0.8,
+        linestyle="--",
+        label="predicted",
+    )
     label = rf"steps, shortened to the plateaus of $\epsilon = 10^{{{exponents[0]}}}$"
     ax.set(xlim=(0, edges[-1]), xlabel=label, ylabel="loss")
     ax.legend()

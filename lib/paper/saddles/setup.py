@@ -144,8 +144,9 @@ def measure(*, quick: bool = False) -> Evidence:
     log-ratio of the regression's *final* errors, where the minimiser is unique.
     """
     seeds = 20 if quick else 24
-    tasks = (regress, Regression(seeds=seeds)), (complete, Completion(seeds=seeds))
-    stopped, ended = ([learn(scale, config) for scale in (1e-8, 0.3)] for learn, config in tasks)
+    scales = (1e-8, 0.3)
+    stopped = [regress(scale, Regression(seeds=seeds)) for scale in scales]
+    ended = [complete(scale, Completion(seeds=seeds)) for scale in scales]
     gains = [
         mean_interval(np.log(large.chosen_error / small.chosen_error))
         for small, large in (stopped, ended)

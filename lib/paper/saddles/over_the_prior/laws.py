@@ -90,8 +90,9 @@ def summary(found: Evidence) -> tuple[int, int, float, float, float]:
     numbers = found.numbers()
     error = abs(numbers["measured"] - numbers["predicted"])
     allowed = np.broadcast_to(numbers["tolerance"], error.shape)
-    size, missed = error.size, int((error > allowed).sum())
-    return size, missed, *(float(x) for x in (np.median(allowed), np.median(error), error.max()))
+    middle, largest = float(np.median(error)), float(error.max())
+    missed = int((error > allowed).sum())
+    return error.size, missed, float(np.median(allowed)), middle, largest
 
 
 @claim("saddles/prior-alignment", Config, run)

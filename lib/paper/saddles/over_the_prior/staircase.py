@@ -131,12 +131,19 @@ def staircase(number: int, config: Config) -> xr.Dataset:
     theory, sizes = predict_staircase(moments, eta), np.array(config.scales) * drawn.width**0.5
     predicted = torch.stack([theory.drop_steps(float(e)) for e in sizes]).numpy()
     drops = min(drawn.width, config.drops, int((predicted[-1] <= config.steps).sum()))
-    drawn_as = {"inputs": len(moments.xx), "outputs": len(moments.yy), "width": drawn.width}
+    drawn_as: dict[str, object] = {
+        "inputs": len(moments.xx),
+        "outputs": len(moments.yy),
+        "width": drawn.width,
+    }
     drawn_as |= {"samples": drawn.problem.inputs.shape[-1], "kind": drawn.inputs}
     drawn_as |= {"trait": drawn.trait, "other": name, "share": drawn.share}
     fastest = eta * float(theory.escape_rates[0])
     dims, shape = ("start", "scale", "drop"), (2, len(sizes), config.drops)
-    over = {dims: ("steps", "ratio"), dims[1:]: ("nats", "predicted")}
+    over: dict[tuple[str, ...], tuple[str, ...]] = {
+        dims: ("steps", "ratio"),
+        dims[1:]: ("nats", "predicted"),
+    }
     over[dims[2:]] = ("exponent", "growth", "slope", "expected", "distance", "following")
     empty = {
         name: (dims, np.full(shape[-len(dims) :], np.nan))
