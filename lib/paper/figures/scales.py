@@ -211,7 +211,11 @@ def planted(caught: xr.DataArray) -> Axes:
         table = caught.sel(optimizer=optimizer).transpose("fault", "network").values
         for hit, face in ((1, COLOURS[j]), (0, "none")):
             y, x = np.nonzero(table == hit)
-            look = {"marker": MARKERS[j], "edgecolors": COLOURS[j], "facecolors": face}
+            look: dict[str, Any] = {
+                "marker": MARKERS[j],
+                "edgecolors": COLOURS[j],
+                "facecolors": face,
+            }
             ax.scatter(x + shift, y, 22, label=optimizer if hit else None, **look)
     ax.set_xticks(range(caught.network.size), caught.network.values)
     ax.set_yticks(range(caught.fault.size), caught.fault.values)

@@ -198,7 +198,7 @@ def measure(config: Config = Config()) -> xr.Dataset:
     wides, m, n = (*config.narrow_wides, *config.wides), config.bottleneck, config.wide
     a, others, narrow = config.least, config.others, config.bottlenecks
     ks, relu, few = config.modules, config.relu_modules, config.relu_wide
-    hidden = {
+    hidden: dict[str, list[list[tuple[int, ...]]]] = {
         "by_bottleneck": [[chain(n, b, k) for b in narrow] for k in ks],
         "by_wide": [[chain(w, m, k) for w in wides] for k in ks],
         "by_other": [[(n, a, n, b, n) for b in others], [(n, b, n, a, n) for b in others]],

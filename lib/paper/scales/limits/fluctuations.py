@@ -57,7 +57,7 @@ def fluctuations(config: Fluctuations) -> xr.Dataset:
     found = xr.DataArray(table, dims=("pair", "block", "layer"))
     layers, total = found[..., :-1].assign_coords(layer=range(1, 7)), found[..., -1]
     beta, exact, kernel = (("pair", list(law)) for law in zip(*laws, strict=True))
-    n, m = (("pair", list(widths)) for widths in zip(*config.widths, strict=True))
+    wide, narrow = (("pair", list(widths)) for widths in zip(*config.widths, strict=True))
     return xr.Dataset(
         {
             "layer_spread": layers[:, 0],
@@ -68,7 +68,7 @@ def fluctuations(config: Fluctuations) -> xr.Dataset:
             "exact": exact,
             "kernel": kernel,
         },
-        {"n": n, "m": m},
+        {"n": wide, "m": narrow},
     )
 
 
