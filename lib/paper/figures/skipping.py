@@ -1,6 +1,7 @@
 """Figure 2 and the comparison of methods that skip plateaus."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -90,10 +91,10 @@ def plot_costs(
             always, ever = cell.faithful == cell.draws, cell.faithful > 0
             colour = "#BFDFF3" if always else "#E6F2FA" if ever else "#F9DFC4"
             ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, lw=0))
-            centre = {"ha": "center", "va": "center"}
+            centre: dict[str, Any] = {"ha": "center", "va": "center"}
             same = cell.least == cell.most
             bold = "bold" if always else "normal"
-            options = centre | {"fontsize": 8, "color": "black", "fontweight": bold}
+            options: dict[str, Any] = centre | {"fontsize": 8, "color": "black", "fontweight": bold}
             ax.text(column, row if same else row - 0.17, text(cell.median), **options)
             if not same:
                 span = f"{text(cell.least)}–{text(cell.most)}"

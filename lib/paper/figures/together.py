@@ -42,8 +42,8 @@ def plot_axis_order(sweeps: Mapping[str, LinearSweep], ax: Axes) -> Axes:
     """Share of the second direction when the first is half learned, against Lambda."""
     for (name, s), colour, marker in zip(sweeps.items(), COLOURS, MARKERS, strict=False):
         ax.plot(s.config.laziness, s.second.mean(1), marker, ls="-", color=colour, label=name)
-        ends, band = (s.second.amin(1), s.second.amax(1)), {"alpha": 0.2, "linewidth": 0}
-        ax.fill_between(s.config.laziness, *ends, color=colour, **band)
+        least, most = s.second.amin(1), s.second.amax(1)
+        ax.fill_between(s.config.laziness, least, most, color=colour, alpha=0.2, linewidth=0)
     ax.axhline(0.5, color="black", linewidth=0.7, linestyle="--")
     ax.set_ylim(0, 0.6)
     ax.legend(loc="lower left")

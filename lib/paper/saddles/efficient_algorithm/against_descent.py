@@ -142,9 +142,14 @@ def answer(run: xr.Dataset, scales: Sequence[float]) -> Answer:
 def skip(config: Reference, step_size: float) -> Skipped:
     """The algorithm on the same problem, from the same dormant units."""
     task = drawn(config.seed)
-    net = {"width": task.width, "activation": task.activation, "loss": task.loss}
-    starts = start_of(task, config.seed, 1.0).units[0]
-    return skip_plateaus(task.problem, **net, starts=starts, settings=Settings(step_size=step_size))
+    return skip_plateaus(
+        task.problem,
+        width=task.width,
+        activation=task.activation,
+        loss=task.loss,
+        starts=start_of(task, config.seed, 1.0).units[0],
+        settings=Settings(step_size=step_size),
+    )
 
 
 def lowered(config: Reference, weights: Weights, size: float = 1e-2, trials: int = 3) -> float:

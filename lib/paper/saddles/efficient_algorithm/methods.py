@@ -224,10 +224,8 @@ def best_settings(
         for place in itertools.product(*(range(len(values)) for values in grid.values())):
             attempt(place)
     else:
-        here: tuple[int, ...] | None = tuple(
-            min(range(len(v)), key=lambda i, k=k, v=v: abs(v[i] - start[k]))
-            for k, v in grid.items()
-        )
+        nearest = ([abs(value - start[k]) for value in values] for k, values in grid.items())
+        here: tuple[int, ...] | None = tuple(off.index(min(off)) for off in nearest)
         while here is not None:
             key, total = attempt(here), sum(chosen(here).values())
             if key is None:
