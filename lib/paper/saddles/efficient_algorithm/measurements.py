@@ -109,7 +109,7 @@ def measure_visits(*, quick: bool = False) -> Evidence:
             gaps += [g for g in own if math.isfinite(g)]
         worst.append(max(gaps))
         uncertified.append(open_ends)
-    details: dict[str, float] = {
+    details: dict[str, float | list[int]] = {
         "missed": missed,
         "extra": extra,
         "instances": draws,
