@@ -38,6 +38,7 @@ class Config:
 
 
 def gaussian(g: Generator, *shape: int) -> Tensor:
+    """Independent standard normal entries, of any shape."""
     return torch.randn(*shape, generator=g, dtype=torch.float64)
 
 
