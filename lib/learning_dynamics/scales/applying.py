@@ -268,7 +268,8 @@ class Parametrized:
                        error for AdamW and Muon, whose users mostly want one: say 0.0 for none.
         eps          : Adam's; scaled like the gradients that the scheme counts on. None: left out.
         rest         : with "muon" the parameters that torch.optim.Muon does not take, for AdamW.
-        biases       : what the rates of parameters named bias are multiplied by, at every size.
+        biases       : what the rates of parameters whose name begins or ends with "bias" are
+                       multiplied by, at every size.
         Raises ValueError for a rate or decay that is negative, and `rest` without Muon.
         """
         check_positive("lr", lr)
@@ -291,7 +292,8 @@ class Parametrized:
         for weight, factor in zip(self.weights, self.factors, strict=True):
             if self.optimizer == "muon" and weight.matrix == rest:
                 continue
-            slowed = biases if "bias" in weight.names[0].rpartition(".")[2] else 1.0
+            words = weight.names[0].rpartition(".")[2].split("_")  # bias, in_proj_bias, bias_k
+            slowed = biases if "bias" in (words[0], words[-1]) else 1.0
             penalty = self.optimizer in ("sgd", "adam")
             decay = weight_decay / (factor["sgd"] if penalty else factor["rate"] * slowed)
             rate = lr * factor["rate"] * slowed

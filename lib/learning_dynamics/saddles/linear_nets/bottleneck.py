@@ -20,7 +20,6 @@ with rotations of the units of a layer takes it and the net of width n through t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -114,9 +113,19 @@ def draw_cores(
     return drawn
 
 
-def draw_modules(*sizes: Any, **draws: Any) -> list[Module]:
+def draw_modules(
+    inputs: int,
+    bottleneck: int | Sequence[int],
+    outputs: int,
+    modules: int,
+    *,
+    wide: Sequence[int],
+    init_std: Sequence[float],
+    seeds: Sequence[int],
+) -> list[Module]:
     """The modules of `draw_cores`, whose arguments it takes."""
-    cores = draw_cores(*sizes, **draws)
+    sizes = (inputs, bottleneck, outputs, modules)
+    cores = draw_cores(*sizes, wide=wide, init_std=init_std, seeds=seeds)
     pairs = zip(cores[::2], cores[1::2], strict=True)
     return [Module(b @ a, a.mT @ a, b @ b.mT) for a, b in pairs]
 

@@ -67,5 +67,16 @@ def test_biases_alone_are_slowed_and_keep_their_decay(optimizer):
         )  # a penalty stays, a decoupled decay is rate times it
         kept = [g["lr"] ** power * g["weight_decay"] for g in (was, now)]
         assert kept[0] == pytest.approx(kept[1], rel=1e-12)
+    attention = scales.parametrize(
+        lambda n: torch.nn.Sequential(
+            torch.nn.MultiheadAttention(n, n // 4, add_bias_kv=True), torch.nn.Linear(n, 2)
+        ),
+        16, 8, "dp(1/2)", optimizer,
+    )  # fmt: skip
+    rates = {id(p): g["lr"] for g in attention.param_groups(1.0, 0.0) for p in g["params"]}
+    for group in attention.param_groups(1.0, 0.0, biases=0.25):
+        for p in group["params"]:
+            name = next(n for n, q in attention.model.named_parameters() if q is p)
+            assert group["lr"] == rates[id(p)] * (0.25 if "bias" in name else 1), name
     with pytest.raises(ValueError, match="biases = 0"):
         scaled.param_groups(0.1, 0.3, biases=0.0)
