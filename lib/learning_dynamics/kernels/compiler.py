@@ -70,8 +70,11 @@ def build(source: Path, macros: Mapping[str, object] | tuple, target: str) -> ct
         key = _digest("\0".join([*texts, *call, source.name, processor]).encode())
         folder = cache_folder()
         for kept in folder.glob(f"{key}-*.so"):
-            if kept.name == f"{key}-{_digest(kept.read_bytes())}.so":
-                return ctypes.CDLL(str(kept))
+            try:
+                if kept.name == f"{key}-{_digest(kept.read_bytes())}.so":
+                    return ctypes.CDLL(str(kept))
+            except OSError:  # made for another system, or removed meanwhile
+                continue
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / "made.so"
             done = _run(call, str(source), "-o", str(made))
